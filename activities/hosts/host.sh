@@ -1,0 +1,264 @@
+# Everything that guardia keeps on a host, as one POSIX script: jobs, fence and journal below the state directory.
+# Sent with each call as `sh -c SCRIPT guardia COMMAND STATE ...`; needs coreutils, util-linux and procps only.
+#   STATE/jobs/ID/     one job: command, script, runner, boot, fence, started, stdout, stderr, status, cancelled
+#   STATE/fence        NUMBER RUN open|closed: the run that may act on this host
+#   STATE/journal/RUN/ what the steps of a run have to remember for their undo, mode 0600
+# Exit codes: 0 done, 90 fenced, 91 no space left, 92 something missing on the host, 93 no such job.
+set -u
+umask 077
+export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+command=$1 state=$2
+shift 2
+volatile=/dev/shm/guardia-$(id -u)
+
+refuse() { # CODE MESSAGE
+  printf 'guardia: %s\n' "$2" >&2
+  exit "$1"
+}
+
+# A write that failed: for want of space, or for another reason that the last error tells.
+cannot_write() {
+  free=$(df -Pk "$state" 2>/dev/null | awk 'NR == 2 { print $4 }')
+  inodes=$(df -Pi "$state" 2>/dev/null | awk 'NR == 2 { print $4 }')
+  if [ "${free:-1}" -lt 64 ] || [ "${inodes:-1}" = 0 ]; then refuse 91 "no space left in $state (${free:-?} KiB and ${inodes:-?} inodes free)"; fi
+  refuse 92 "cannot write below $state"
+}
+
+prepare() {
+  for tool in flock setsid timeout tail dd ps; do
+    command -v "$tool" >/dev/null || refuse 92 "$tool is missing on this host (packages coreutils, util-linux and procps)"
+  done
+  mkdir -p "$state" "$state/jobs" "$state/journal" 2>/dev/null || cannot_write
+  mkdir -p "$volatile" || refuse 92 "cannot make $volatile"
+  # /dev/shm is open to all: a directory that somebody else made there first is refused.
+  if [ ! -O "$volatile" ] || [ -L "$volatile" ]; then refuse 92 "$volatile belongs to another user"; fi
+}
+
+with_lock() { # one change at a time
+  exec 8>>"$state/lock" || cannot_write
+  flock 8
+}
+
+has_systemd() { [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ]; }
+
+# The fence: a call that carries a lower number than the host's, or the number of a run that has ended, is refused.
+check_fence() { # NUMBER ('-' for a call that needs none)
+  [ "$1" = - ] && return 0
+  number=0 holder=none phase=closed
+  [ -s "$state/fence" ] && read -r number holder phase <"$state/fence"
+  if [ "$1" -lt "$number" ] || { [ "$1" -eq "$number" ] && [ "$phase" != open ]; }; then
+    refuse 90 "fenced: this call carries number $1, the host is at $number ($holder, $phase)"
+  fi
+}
+
+replace_file() { # FILE, content from stdin: the whole file or nothing, also over a power cut
+  cat >"$1.new" && sync "$1.new" && mv "$1.new" "$1" && sync "$(dirname "$1")"
+}
+
+is_alive() { # the runner holds this lock for as long as it lives
+  [ -e "$1/alive" ] && ! flock -n -s "$1/alive" true
+}
+
+# finished, cancelled, running, lost-rebooted, lost-killed, waiting (made, but its command never started) or absent
+state_of() {
+  if [ ! -d "$1" ]; then echo absent
+  elif [ -s "$1/status" ]; then echo finished
+  elif is_alive "$1"; then echo running
+  elif [ -s "$1/status" ]; then echo finished # it ended between the two looks
+  elif [ -e "$1/cancelled" ]; then echo cancelled
+  elif [ ! -e "$1/started" ]; then echo waiting
+  elif [ "$(cat "$1/boot" 2>/dev/null)" != "$(cat /proc/sys/kernel/random/boot_id)" ]; then echo lost-rebooted
+  else echo lost-killed; fi
+}
+
+# Every process that carries the job's mark in its environment, and everything below those, however it was forked.
+processes_of() { # ID
+  marked=$(grep -slzxF "GUARDIA_JOB=$1" /proc/[0-9]*/environ | cut -d/ -f3)
+  [ -n "$marked" ] || return 0
+  ps -eo pid=,ppid= | awk -v marked="$marked" '
+    { parent[$1] = $2 }
+    END {
+      split(marked, first, "\n"); for (i in first) { inside[first[i]] = 1 }
+      do { grew = 0; for (pid in parent) if (!(pid in inside) && (parent[pid] in inside)) { inside[pid] = 1; grew = 1 } } while (grew)
+      for (pid in inside) if (pid in parent) print pid
+    }'
+}
+
+stop_job() { # ID: ends the whole process tree and waits until it is gone
+  if has_systemd; then
+    systemctl stop "guardia-job-$1.service" 2>/dev/null
+    systemctl reset-failed "guardia-job-$1.service" 2>/dev/null
+  fi
+  for signal in TERM TERM KILL KILL KILL; do
+    pids=$(processes_of "$1")
+    [ -z "$pids" ] && break
+    # shellcheck disable=SC2086 # one argument for each process
+    kill -s "$signal" $pids 2>/dev/null
+    tries=0
+    while [ "$tries" -lt 30 ] && [ -n "$(processes_of "$1")" ]; do
+      tries=$((tries + 1))
+      sleep 0.1
+    done
+  done
+  rm -rf "${volatile:?}/$1"
+}
+
+launch() { # ID DIRECTORY SECONDS
+  date +%s >"$2/launched" || cannot_write
+  if has_systemd; then
+    systemctl stop "guardia-job-$1.service" 2>/dev/null # a stale unit of this name, whose directory is gone
+    systemctl reset-failed "guardia-job-$1.service" 2>/dev/null
+    systemd-run --quiet --collect --unit="guardia-job-$1" --description="guardia job $1" \
+      --property=Type=exec --property=KillMode=control-group --property=TimeoutStopSec=10 --property=OOMPolicy=stop \
+      --setenv="GUARDIA_JOB=$1" -- /bin/sh "$2/runner" "$1" "$2" "$volatile/$1" "$3" >&2 || refuse 92 "systemd-run refused the unit"
+  else
+    GUARDIA_JOB=$1 setsid -f /bin/sh "$2/runner" "$1" "$2" "$volatile/$1" "$3" </dev/null >/dev/null 2>&1 8>&-
+  fi
+  tries=0
+  while [ ! -e "$2/started" ] && [ ! -s "$2/status" ]; do
+    tries=$((tries + 1))
+    if [ "$tries" -gt 50 ] && ! is_alive "$2" && [ ! -e "$2/started" ]; then cannot_write; fi
+    sleep 0.02
+  done
+}
+
+print_state() { # STATE DIRECTORY TAIL-BYTES: a header, an empty line, then the two tails
+  out=0 err=0
+  [ -e "$2/stdout" ] && out=$(stat -c %s "$2/stdout")
+  [ -e "$2/stderr" ] && err=$(stat -c %s "$2/stderr")
+  keepout=$out keeperr=$err
+  [ "$out" -gt "$3" ] && keepout=$3
+  [ "$err" -gt "$3" ] && keeperr=$3
+  printf 'state=%s\n' "$1"
+  [ -s "$2/status" ] && grep -a '=' "$2/status"
+  printf 'stdoutBytes=%s\nstderrBytes=%s\nstdoutTail=%s\nstderrTail=%s\n\n' "$out" "$err" "$keepout" "$keeperr"
+  [ "$keepout" -gt 0 ] && tail -c "$keepout" "$2/stdout" | head -c "$keepout"
+  [ "$keeperr" -gt 0 ] && tail -c "$keeperr" "$2/stderr" | head -c "$keeperr"
+  return 0
+}
+
+case $command in
+start) # FENCE ID SECONDS AGAIN-IF-LOST COMMAND-BYTES SCRIPT-BYTES RUNNER-BYTES STDIN-BYTES; the four contents by stdin
+  fence=$1 id=$2 seconds=$3 again=$4
+  job=$state/jobs/$id
+  prepare
+  with_lock
+  check_fence "$fence"
+  now=$(state_of "$job")
+  case $now in
+  lost-*) if [ "$again" = yes ]; then stop_job "$id"; rm -rf "$job"; now=absent; fi ;;
+  waiting) rm -rf "$job"; now=absent ;;
+  esac
+  if [ "$now" = absent ]; then
+    rm -rf "$job.new" "${volatile:?}/$id"
+    mkdir "$job.new" "$volatile/$id" || cannot_write
+    { head -c "$5" >"$job.new/command" && head -c "$6" >"$job.new/script" && head -c "$7" >"$job.new/runner"; } || cannot_write
+    [ "$(stat -c %s "$job.new/command") $(stat -c %s "$job.new/script") $(stat -c %s "$job.new/runner")" = "$5 $6 $7" ] || cannot_write
+    # What may be secret is only ever in memory, and only until the command has read it.
+    if [ "$8" -gt 0 ]; then
+      { head -c "$8" >"$volatile/$id/stdin" && [ "$(stat -c %s "$volatile/$id/stdin")" = "$8" ]; } || refuse 91 "no space left in $volatile"
+    fi
+    printf '%s\n' "$fence" >"$job.new/fence" || cannot_write
+    cat /proc/sys/kernel/random/boot_id >"$job.new/boot" || cannot_write
+    { mv "$job.new" "$job" && sync "$state/jobs"; } || cannot_write
+    launch "$id" "$job" "$seconds"
+    echo started
+  else
+    cat >/dev/null
+    echo "$now"
+  fi
+  ;;
+follow) # ID OFFSET: prints the job's standard error from this byte on, until it ends (or five minutes: then follow again)
+  job=$state/jobs/$1
+  [ -d "$job" ] || refuse 93 "no job $1"
+  : >>"$job/stderr"
+  timeout 300 flock -s "$job/alive" true &
+  ended=$!
+  tail -c "+$(($2 + 1))" -f --pid="$ended" -s 0.2 "$job/stderr" 2>/dev/null
+  ;;
+inspect) # ID TAIL-BYTES
+  job=$state/jobs/$1
+  print_state "$(state_of "$job")" "$job" "$2"
+  ;;
+cancel) # ID: stops the job; a start of it that is still under way comes too late
+  prepare
+  with_lock
+  job=$state/jobs/$1
+  mkdir -p "$job" || cannot_write
+  [ -s "$job/status" ] || { : >"$job/cancelled" && sync "$job"; } || cannot_write
+  stop_job "$1"
+  state_of "$job"
+  ;;
+list) # every job: ID STATE FENCE
+  for job in "$state"/jobs/*/; do
+    [ -d "$job" ] || continue
+    job=${job%/}
+    case $job in *.new) continue ;; esac
+    echo "$(basename "$job") $(state_of "$job") $(cat "$job/fence" 2>/dev/null || echo -)"
+  done
+  ;;
+forget) # PREFIX: removes what is left of a run's jobs that are not running
+  prepare
+  with_lock
+  for job in "$state/jobs/$1"*; do
+    [ -d "$job" ] || continue
+    [ "$(state_of "$job")" = running ] && continue
+    rm -rf "$job" "${volatile:?}/$(basename "$job")"
+  done
+  ;;
+raise) # RUN: takes the host over for this run; ends what a run with a lower number left running
+  prepare
+  with_lock
+  number=0 holder=none phase=closed
+  [ -s "$state/fence" ] && read -r number holder phase <"$state/fence"
+  if [ "$holder" = "$1" ]; then
+    if [ "$phase" != open ]; then refuse 90 "fenced: run $1 has ended on this host"; fi
+  else
+    left=-
+    [ "$phase" = open ] && left=$holder
+    number=$((number + 1))
+    echo "$number $1 open" | replace_file "$state/fence" || cannot_write
+    echo "left=$left"
+  fi
+  for job in "$state"/jobs/*/; do
+    [ -d "$job" ] || continue
+    job=${job%/}
+    [ "$(state_of "$job")" = running ] || continue
+    lower=$(cat "$job/fence" 2>/dev/null || echo 0)
+    if [ "$lower" != - ] && [ "$lower" -lt "$number" ]; then
+      : >"$job/cancelled"
+      stop_job "$(basename "$job")"
+      echo "stopped=$(basename "$job")"
+    fi
+  done
+  echo "number=$number"
+  ;;
+close) # RUN: the run has ended; whatever of it is still under way comes too late
+  prepare
+  with_lock
+  number=0 holder=none phase=closed
+  [ -s "$state/fence" ] && read -r number holder phase <"$state/fence"
+  if [ "$holder" = "$1" ] && [ "$phase" = open ]; then echo "$number $1 closed" | replace_file "$state/fence" || cannot_write; fi
+  ;;
+journal-put) # FENCE RUN STEP: content by stdin; the first entry of a step stays
+  prepare
+  with_lock
+  check_fence "$1"
+  mkdir -p "$state/journal/$2" || cannot_write
+  if [ -e "$state/journal/$2/$3" ]; then cat >/dev/null; else replace_file "$state/journal/$2/$3" || cannot_write; fi
+  ;;
+journal-get) # RUN STEP
+  [ -e "$state/journal/$1/$2" ] || exit 93
+  cat "$state/journal/$1/$2"
+  ;;
+journal-forget) # RUN
+  rm -rf "${state:?}/journal/$1"
+  ;;
+run) # FENCE SECONDS ARGUMENT...: a short command
+  check_fence "$1"
+  seconds=$2
+  shift 2
+  exec timeout -k 5 "$seconds" "$@"
+  ;;
+*) refuse 92 "unknown command $command" ;;
+esac

@@ -1,0 +1,257 @@
+import { Client, type ClientChannel, type ConnectConfig } from 'ssh2';
+import type { Duplex } from 'node:stream';
+import type { HostTarget, SshTarget } from '../../workflows/contracts/host-target.js';
+import type { SecretReference } from '../../workflows/contracts/secret-reference.js';
+import { failure } from '../../workflows/contracts/errors.js';
+import type { ExecuteOptions, Exit, Transport } from './transport.js';
+
+/** sshd's default MaxSessions is 10 (sshd_config(5)); two are left for others. */
+const SESSIONS_PER_CONNECTION = 8;
+/** A connection without a command is closed after this time. Milliseconds. */
+const IDLE_CLOSE_MS = 30_000;
+const CONNECT_TIMEOUT_MS = 15_000;
+/** A dead link is noticed after about three of these. Milliseconds. */
+const KEEPALIVE_MS = 5_000;
+
+interface Connection {
+  client: Client;
+  sessions: number;
+  limit: number;
+  closed: boolean;
+  idle?: NodeJS.Timeout | undefined;
+}
+
+export interface SshPoolOptions {
+  /** Reads a private key: the reference from the inventory, resolved on the worker. */
+  readIdentity: (reference: SecretReference) => Promise<string>;
+}
+
+/** A host that is reached over SSH. */
+export type SshHost = Omit<HostTarget, 'connection'> & { connection: SshTarget };
+
+/** SSH connections of one worker, shared by its activities and opened as needed. */
+export interface SshPool {
+  transport(target: SshHost): Transport;
+  /** Ends every connection; commands still running fail with `HostUnreachable`. */
+  close(): void;
+}
+
+export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
+  const connections = new Map<string, Connection[]>();
+  const opening = new Map<string, Promise<unknown>>();
+
+  const list = (key: string): Connection[] => {
+    let found = connections.get(key);
+    if (!found) connections.set(key, (found = []));
+    return found;
+  };
+
+  const drop = (key: string, connection: Connection): void => {
+    connection.closed = true;
+    clearTimeout(connection.idle);
+    const rest = list(key);
+    const at = rest.indexOf(connection);
+    if (at >= 0) rest.splice(at, 1);
+    if (rest.length === 0) connections.delete(key);
+  };
+
+  async function connect(target: SshHost): Promise<Connection> {
+    const { jump, ...last } = target.connection;
+    const outer = jump ? await open(target.name, jump, await readIdentity(jump.identity)) : undefined;
+    try {
+      const through = outer ? await forward(outer, last.address, last.port, target.name) : undefined;
+      const client = await open(target.name, last, await readIdentity(last.identity), through);
+      if (outer) client.once('close', () => outer.end());
+      return { client, sessions: 0, limit: SESSIONS_PER_CONNECTION, closed: false };
+    } catch (error) {
+      outer?.end();
+      throw error;
+    }
+  }
+
+  /** A connection with room for one more session. One handshake at a time for each host: sshd drops a crowd (MaxStartups). */
+  async function acquire(key: string, target: SshHost): Promise<Connection> {
+    for (;;) {
+      const free = list(key).find((connection) => !connection.closed && connection.sessions < connection.limit);
+      if (free) {
+        clearTimeout(free.idle);
+        free.sessions += 1;
+        return free;
+      }
+      const pending = opening.get(key);
+      if (pending) {
+        await pending.catch(() => undefined);
+        continue;
+      }
+      const attempt = connect(target);
+      opening.set(key, attempt);
+      try {
+        const connection = await attempt;
+        list(key).push(connection);
+        connection.client.on('close', () => drop(key, connection));
+        connection.client.on('error', () => drop(key, connection));
+        connection.sessions += 1;
+        return connection;
+      } finally {
+        opening.delete(key);
+      }
+    }
+  }
+
+  function release(key: string, connection: Connection): void {
+    connection.sessions -= 1;
+    if (connection.sessions > 0 || connection.closed) return;
+    connection.idle = setTimeout(() => {
+      drop(key, connection);
+      connection.client.end();
+    }, IDLE_CLOSE_MS);
+    connection.idle.unref();
+  }
+
+  return {
+    transport(target) {
+      const { address, port, user, jump } = target.connection;
+      const key = JSON.stringify([address, port, user, jump?.address, target.connection.hostKeys, target.connection.identity]);
+      return {
+        async execute(commandLine, options) {
+          for (;;) {
+            options.signal?.throwIfAborted();
+            const connection = await acquire(key, target);
+            try {
+              const channel = await session(connection, commandLine);
+              if (channel) return await pump(channel, connection.client, target.name, options);
+            } finally {
+              release(key, connection);
+            }
+            // This host allows fewer sessions on one connection than the default: learn it, and open another connection.
+            if (connection.sessions === 0 && !connection.closed)
+              throw failure('HostUnusable', `sshd on ${target.name} opens no session`, { host: target.name });
+            connection.limit = Math.max(1, connection.sessions);
+          }
+        },
+      };
+    },
+    close() {
+      for (const all of connections.values()) for (const connection of [...all]) connection.client.destroy();
+      connections.clear();
+    },
+  };
+}
+
+function open(host: string, ssh: Omit<SshTarget, 'jump'>, privateKey: string, sock?: Duplex): Promise<Client> {
+  const pinned = ssh.hostKeys.map((line) => line.split(' ') as [string, string]);
+  const where = `${host} (${ssh.user}@${ssh.address}:${ssh.port})`;
+  let refused: string | undefined;
+  const config: ConnectConfig = {
+    host: ssh.address,
+    port: ssh.port,
+    username: ssh.user,
+    privateKey,
+    readyTimeout: CONNECT_TIMEOUT_MS,
+    keepaliveInterval: KEEPALIVE_MS,
+    keepaliveCountMax: 3,
+    algorithms: { serverHostKey: [...new Set(pinned.flatMap(([type]) => (type === 'ssh-rsa' ? ['rsa-sha2-512', 'rsa-sha2-256'] : [type])))] as never },
+    hostVerifier: (key: Buffer) => {
+      const shown = key.toString('base64');
+      if (pinned.some(([, data]) => data === shown)) return true;
+      refused = shown;
+      return false;
+    },
+    ...(sock ? { sock } : {}),
+  };
+  return new Promise((resolve, reject) => {
+    const client = new Client();
+    client.once('ready', () => {
+      client.removeListener('error', fail);
+      resolve(client);
+    });
+    client.once('error', fail);
+    client.once('close', () => fail(new Error('the connection was closed')));
+    function fail(error: Error & { level?: string }): void {
+      client.destroy();
+      if (refused !== undefined || /no matching host key/i.test(error.message))
+        reject(
+          failure('HostKeyRefused', `${where} showed a host key that is not in the inventory`, {
+            host,
+            remedy: 'If the host was set up anew, check its key on its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) and change hostKeys in the inventory; otherwise somebody may be in between',
+          }),
+        );
+      else if (error.level === 'client-authentication')
+        reject(
+          failure('HostLoginRefused', `${where} refused the login with the key ${ssh.identity}`, {
+            host,
+            remedy: `Add its public key to ~${ssh.user}/.ssh/authorized_keys on the host`,
+          }),
+        );
+      else reject(failure('HostUnreachable', `${where} does not answer: ${error.message}`, { host }));
+    }
+    try {
+      client.connect(config);
+    } catch (error) {
+      reject(
+        failure('SecretUnavailable', `the private key ${ssh.identity} for ${where} cannot be used: ${(error as Error).message}`, { host }),
+      );
+    }
+  });
+}
+
+function forward(client: Client, address: string, port: number, host: string): Promise<Duplex> {
+  return new Promise((resolve, reject) => {
+    client.forwardOut('127.0.0.1', 0, address, port, (error, channel) => {
+      if (error) reject(failure('HostUnreachable', `${host} (${address}:${port}) does not answer through the jump host: ${error.message}`, { host }));
+      else resolve(channel);
+    });
+  });
+}
+
+/** Opens a session for one command; undefined when the server refuses one more session on this connection. */
+function session(connection: Connection, commandLine: string): Promise<ClientChannel | undefined> {
+  return new Promise((resolve, reject) => {
+    const lost = (): void => resolve(undefined);
+    connection.client.once('close', lost);
+    try {
+      connection.client.exec(commandLine, (error, channel) => {
+        connection.client.removeListener('close', lost);
+        if (!error) resolve(channel);
+        else if (/open failure|Channel open|Unable to exec/i.test(error.message)) resolve(undefined);
+        else reject(error);
+      });
+    } catch {
+      lost(); // the connection ended a moment ago
+    }
+  });
+}
+
+function pump(channel: ClientChannel, client: Client, host: string, options: ExecuteOptions): Promise<Exit> {
+  return new Promise((resolve, reject) => {
+    let exit: Exit | undefined;
+    const stop = (): void => {
+      channel.close();
+      settle(() => reject(options.signal?.reason as Error));
+    };
+    const lost = (): void => settle(() => reject(failure('HostUnreachable', `the connection to ${host} was lost`, { host })));
+    let settled = false;
+    function settle(act: () => void): void {
+      if (settled) return;
+      settled = true;
+      options.signal?.removeEventListener('abort', stop);
+      client.removeListener('close', lost);
+      act();
+    }
+    if (options.signal?.aborted) return stop();
+    options.signal?.addEventListener('abort', stop, { once: true });
+    client.once('close', lost);
+    channel.on('data', (chunk: Buffer) => options.onStdout?.(chunk));
+    channel.stderr.on('data', (chunk: Buffer) => options.onStderr?.(chunk));
+    channel.on('exit', (code: number | null, signal?: string) => {
+      exit = { code, signal: signal ?? null };
+    });
+    channel.on('close', () => {
+      const ended = exit;
+      if (ended) settle(() => resolve(ended));
+      else lost();
+    });
+    channel.on('error', () => undefined);
+    channel.end(options.stdin ? Buffer.from(options.stdin) : undefined);
+  });
+}

@@ -1,0 +1,15 @@
+import { z } from 'zod';
+
+/** A name that is safe as a file name, a unit name, a key prefix and a workflow id part. */
+export const Name = z
+  .string()
+  .regex(/^[a-z][a-z0-9-]{0,39}$/, 'use lower-case letters, digits and hyphens, at most 40, starting with a letter');
+
+/** The system a runbook works on: the file name, without `.yaml`, below `infra/systems/`. */
+export const SystemName = Name.describe('Name of the system: the file below infra/systems/ without .yaml');
+
+/** The host name a lane uses for the machine that the worker itself runs on. */
+export const WORKER_HOST = 'worker';
+
+/** The lane name for steps that belong to no host. */
+export const SYSTEM_LANE = 'system';

@@ -1,0 +1,70 @@
+import { z } from 'zod';
+import { Name } from './names.js';
+
+/** A plan's format selects the interpreter: recorded plans outlive the code that made them. */
+export const PLAN_FORMAT = 1;
+
+export const StepId = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9-]{0,59}$/)
+  .describe('Unique in the plan; part of job names, journal entries and the record');
+
+/** One call of an activity, as data. Secrets appear as references only, file contents by digest. */
+export const Call = z.strictObject({
+  activity: z.string().describe('Name in the table of contracts/calls.ts'),
+  with: z.record(z.string(), z.json()).describe('Its argument; { from: STEP, path: A.B } stands for a result of an earlier step'),
+});
+export type Call = z.infer<typeof Call>;
+
+export const NoUndo = z.strictObject({ none: z.string().describe('Why nothing needs to be undone') });
+
+export const Step = z.strictObject({
+  id: StepId,
+  title: z.string().describe('What the step does, as an operator would say it'),
+  why: z.string(),
+  do: Call,
+  undo: z.union([Call, NoUndo]).describe('Registered before `do` runs; never needs a result of `do`'),
+  verify: Call.optional().describe('Proves from outside that the step did its work'),
+  expectedSeconds: z.number().nonnegative().optional(),
+  attempts: z
+    .int()
+    .min(1)
+    .max(10)
+    .optional()
+    .describe('How often the command itself may be run anew after it failed (default 1); a retry after a dead worker attaches and is not counted'),
+  runAgainIfLost: z
+    .boolean()
+    .optional()
+    .describe('Whether a job that vanished with its host (reboot, power cut) may be started again (default: no)'),
+});
+export type Step = z.infer<typeof Step>;
+
+export const Lane = z.strictObject({
+  on: Name.describe("A host of the system, 'worker' for the worker's own machine, 'system' for no host"),
+  steps: z.array(Step).min(1),
+});
+export type Lane = z.infer<typeof Lane>;
+
+export const Stage = z.strictObject({
+  title: z.string(),
+  atOnce: z.int().min(1).describe('How many lanes run side by side'),
+  errorBudget: z.int().min(0).describe('How many lanes may fail before the stage fails'),
+  lanes: z.array(Lane).min(1),
+});
+export type Stage = z.infer<typeof Stage>;
+
+export const Plan = z.strictObject({
+  format: z.literal(PLAN_FORMAT),
+  runbook: z.string(),
+  system: z.string(),
+  stages: z.array(Stage),
+  downtime: z.array(z.strictObject({ service: z.string(), seconds: z.number().nonnegative() })),
+  pointOfNoReturn: StepId.optional().describe('Once this step is done, nothing before it is undone'),
+  notes: z.array(z.string()),
+});
+export type Plan = z.infer<typeof Plan>;
+
+/** Every step of a plan with the lane it runs in, in the order of the plan. */
+export function stepsOf(plan: Plan): { stage: Stage; lane: Lane; step: Step }[] {
+  return plan.stages.flatMap((stage) => stage.lanes.flatMap((lane) => lane.steps.map((step) => ({ stage, lane, step }))));
+}

@@ -1,0 +1,166 @@
+import { isUnset } from './unset.js';
+
+/** A mistake across fields: `path` is where it has to be corrected. */
+export interface SystemMistake {
+  path: (string | number)[];
+  message: string;
+}
+
+type Fields = Record<string, unknown>;
+
+/**
+ * The rules across fields of a system: every name that is used is defined, jumps do not go in circles, every host that uploads
+ * has a key, tiers exist. Takes a system that may have other mistakes and passes over what does not have the right shape.
+ */
+export function systemMistakes(system: unknown): SystemMistake[] {
+  const mistakes: SystemMistake[] = [];
+  const root = fields(system);
+  const hosts = fields(root.hosts);
+  const services = fields(root.services);
+  const databases = fields(root.databases);
+  const backup = fields(root.backup);
+  const keys = fields(fields(root.objectStore).keys);
+
+  const refer = (path: (string | number)[], name: unknown, to: Fields, what: string): boolean => {
+    if (typeof name !== 'string' || Object.hasOwn(to, name)) return typeof name === 'string';
+    mistakes.push({ path, message: `there is no ${what} "${name}"; ${known(what, to)}` });
+    return false;
+  };
+  const host = (path: (string | number)[], name: unknown) => refer(path, name, hosts, 'host');
+  const service = (path: (string | number)[], name: unknown) => refer(path, name, services, 'service');
+
+  if (isFields(root.hosts) && Object.keys(hosts).length === 0) mistakes.push({ path: ['hosts'], message: 'a system has at least one host' });
+
+  const machines = new Map<string, string>();
+  for (const [name, value] of Object.entries(hosts)) {
+    const connection = fields(value).connection;
+    const machine = machineOf(connection, hosts);
+    if (machine !== undefined) {
+      const other = machines.get(machine);
+      if (other !== undefined)
+        mistakes.push({ path: ['hosts', name, 'connection'], message: `is the same machine as host "${other}" (${machine}); one machine is one host` });
+      machines.set(machine, name);
+    }
+    if (!isFields(connection) || connection.jump === undefined) continue;
+    const at = ['hosts', name, 'connection', 'jump'];
+    if (!host(at, connection.jump)) continue;
+    const circle = circleFrom(name, hosts);
+    if (circle) mistakes.push({ path: at, message: `goes in a circle: ${circle.join(' -> ')}` });
+    else if (fields(hosts[connection.jump as string]).connection === 'local')
+      mistakes.push({ path: at, message: `host "${String(connection.jump)}" is local; leave the jump out` });
+  }
+
+  for (const [name, value] of Object.entries(services)) host(['services', name, 'on'], fields(value).on);
+
+  const uploads = new Map<string, string>();
+  for (const [name, value] of Object.entries(databases)) {
+    const database = fields(value);
+    const access = fields(database.access);
+    if (host(['databases', name, 'on'], database.on)) uploads.set(String(database.on), `database ${name}`);
+    if (access.kind !== 'container' || !service(['databases', name, 'access', 'service'], access.service)) continue;
+    const server = fields(services[access.service as string]);
+    const at = ['databases', name, 'access', 'service'];
+    if (server.kind === 'systemd') mistakes.push({ path: at, message: `service "${String(access.service)}" is a systemd unit, not a container` });
+    else if (typeof database.on === 'string' && server.on !== database.on)
+      mistakes.push({ path: at, message: `service "${String(access.service)}" is on host "${String(server.on)}", the database on "${database.on}"` });
+  }
+  for (const part of ['configuration', 'files']) {
+    for (const [name, value] of Object.entries(fields(backup[part]))) {
+      const on = fields(value).on;
+      if (host(['backup', part, name, 'on'], on) && !uploads.has(String(on))) uploads.set(String(on), `backup.${part}.${name}`);
+    }
+  }
+  if (isFields(keys.hosts)) {
+    for (const name of Object.keys(keys.hosts)) host(['objectStore', 'keys', 'hosts', name], name);
+    for (const [name, what] of uploads)
+      if (!Object.hasOwn(keys.hosts, name))
+        mistakes.push({ path: ['objectStore', 'keys', 'hosts'], message: `host "${name}" has no key, but uploads (${what}); add "${name}", unset if need be` });
+  }
+
+  for (const [name, value] of Object.entries(fields(root.endpoints))) {
+    const { service: of } = fields(value);
+    if (of !== undefined) service(['endpoints', name, 'service'], of);
+  }
+  for (const [name, value] of Object.entries(fields(root.flows))) {
+    const { from, to } = fields(value);
+    host(['flows', name, 'to'], to);
+    if (typeof from === 'string' && from !== 'internet' && !Object.hasOwn(hosts, from) && !isNetwork(from))
+      mistakes.push({ path: ['flows', name, 'from'], message: `"${from}" is neither "internet", nor a network; ${known('host', hosts)}` });
+  }
+  for (const [name, value] of Object.entries(fields(root.secrets))) {
+    const { consumers } = fields(value);
+    if (!Array.isArray(consumers)) continue;
+    for (const [i, item] of consumers.entries()) {
+      const consumer = fields(item);
+      const at = ['secrets', name, 'consumers', i];
+      if (consumer.on !== undefined) host([...at, 'on'], consumer.on);
+      if (consumer.service !== undefined) service([...at, 'service'], consumer.service);
+      if (consumer.database !== undefined) refer([...at, 'database'], consumer.database, databases, 'database');
+      if (Array.isArray(consumer.restarts)) for (const [j, of] of consumer.restarts.entries()) service([...at, 'restarts', j], of);
+    }
+  }
+
+  if (Array.isArray(root.escalation)) {
+    const tiers = new Set<unknown>();
+    for (const [i, value] of root.escalation.entries()) {
+      const { tier } = fields(value);
+      if (tiers.has(tier)) mistakes.push({ path: ['escalation', i, 'tier'], message: `tier ${String(tier)} is listed twice` });
+      tiers.add(tier);
+    }
+    for (const part of ['approvers', 'notifications']) {
+      for (const [name, value] of Object.entries(fields(root[part]))) {
+        const { tier } = fields(value);
+        if (typeof tier === 'number' && !tiers.has(tier))
+          mistakes.push({ path: [part, name, 'tier'], message: `there is no tier ${tier}; escalation has: ${[...tiers].join(', ')}` });
+      }
+    }
+  }
+  return mistakes;
+}
+
+/**
+ * What tells one machine from another: address and port of sshd, and the way there. Undefined while the address is unset.
+ * A private address behind two different jump hosts is two machines.
+ */
+export function machineOf(connection: unknown, hosts: Fields, depth = 0): string | undefined {
+  if (connection === 'local') return 'local';
+  const { address, port, jump } = fields(connection);
+  if (typeof address !== 'string' || isUnset(address) || depth > 9) return undefined;
+  const own = `${address.toLowerCase()} port ${String(port ?? 22)}`;
+  if (typeof jump !== 'string') return own;
+  const through = machineOf(fields(hosts[jump]).connection, hosts, depth + 1);
+  return through === undefined ? undefined : `${own} through ${through}`;
+}
+
+function circleFrom(start: string, hosts: Fields): string[] | undefined {
+  const way = [start];
+  for (let at = start; ; ) {
+    const { jump } = fields(fields(hosts[at]).connection);
+    if (typeof jump !== 'string') return undefined;
+    const seen = way.includes(jump);
+    way.push(jump);
+    if (seen) return jump === start ? way : undefined;
+    at = jump;
+  }
+}
+
+function isNetwork(text: string): boolean {
+  const [address = '', length] = text.split('/');
+  const v4 = /^\d{1,3}(\.\d{1,3}){3}$/.test(address) && address.split('.').every((part) => Number(part) <= 255);
+  const v6 = /^[0-9a-f:.]*:[0-9a-f:.]*:[0-9a-f:.]*$/i.test(address);
+  if (!v4 && !v6) return false;
+  return length === undefined || (/^\d{1,3}$/.test(length) && Number(length) <= (v4 ? 32 : 128));
+}
+
+function known(what: string, names: Fields): string {
+  const list = Object.keys(names);
+  return list.length === 0 ? `the system has no ${what}s` : `${what}s: ${list.join(', ')}`;
+}
+
+function isFields(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function fields(value: unknown): Fields {
+  return isFields(value) ? value : {};
+}
