@@ -51,7 +51,8 @@ export interface JobSpec {
   runAgainIfLost?: boolean;
 }
 
-export type JobStateName = 'absent' | 'waiting' | 'running' | 'finished' | 'cancelled' | 'lost-rebooted' | 'lost-killed';
+export type JobStateName =
+  'absent' | 'waiting' | 'running' | 'finished' | 'cancelled' | 'lost-rebooted' | 'lost-killed';
 
 export interface JobState {
   state: JobStateName;
@@ -116,7 +117,12 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
   async function call(
     target: HostTarget,
     args: readonly string[],
-    options: { stdin?: Uint8Array; signal?: AbortSignal | undefined; onStdout?: (chunk: Buffer) => void; timeoutMs?: number } = {},
+    options: {
+      stdin?: Uint8Array;
+      signal?: AbortSignal | undefined;
+      onStdout?: (chunk: Buffer) => void;
+      timeoutMs?: number;
+    } = {},
   ): Promise<{ exit: Exit; stdout: Tail; stderr: Tail }> {
     const [command, ...rest] = args as [string, ...string[]];
     const argv = ['/bin/sh', '-c', hostScript, 'guardia', command, stateOf(target), ...rest];
@@ -135,15 +141,25 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
       });
     } catch (error) {
       options.signal?.throwIfAborted();
-      if (deadline.aborted) throw failure('HostUnreachable', `${target.name} did not answer in time`, { host: target.name });
+      if (deadline.aborted)
+        throw failure('HostUnreachable', `${target.name} did not answer in time`, { host: target.name });
       throw error;
     }
     const said = scrub(stderr.text()).trim();
     const own = /^guardia: (.*)$/m.exec(said)?.[1];
     if (own !== undefined) {
-      if (exit.code === 90) throw failure('Fenced', `${target.name}: ${own}`, { host: target.name, remedy: 'Another run has taken the host over; this one may not change it any more' });
-      if (exit.code === 91) throw failure('HostStorageFull', `${target.name}: ${own}`, { host: target.name, remedy: 'Free some space there, then start the run again' });
-      if (exit.code === 92) throw failure('HostUnusable', `${target.name}: ${own}`, { host: target.name, output: said });
+      if (exit.code === 90)
+        throw failure('Fenced', `${target.name}: ${own}`, {
+          host: target.name,
+          remedy: 'Another run has taken the host over; this one may not change it any more',
+        });
+      if (exit.code === 91)
+        throw failure('HostStorageFull', `${target.name}: ${own}`, {
+          host: target.name,
+          remedy: 'Free some space there, then start the run again',
+        });
+      if (exit.code === 92)
+        throw failure('HostUnusable', `${target.name}: ${own}`, { host: target.name, output: said });
     }
     if (becomeRoot(target) && exit.code === 1 && /^sudo: /m.test(said)) {
       const user = target.connection === 'local' ? 'the worker' : target.connection.user;
@@ -155,10 +171,18 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
     return { exit, stdout, stderr };
   }
 
-  async function ask(target: HostTarget, args: readonly string[], options: { stdin?: Uint8Array; signal?: AbortSignal | undefined } = {}): Promise<string> {
+  async function ask(
+    target: HostTarget,
+    args: readonly string[],
+    options: { stdin?: Uint8Array; signal?: AbortSignal | undefined } = {},
+  ): Promise<string> {
     const { exit, stdout, stderr } = await call(target, args, options);
     if (exit.code !== 0)
-      throw failure('HostUnusable', `${target.name}: \`${args[0]}\` ended with ${exitText(exit)}: ${scrub(stderr.text()).trim()}`, { host: target.name });
+      throw failure(
+        'HostUnusable',
+        `${target.name}: \`${args[0]}\` ended with ${exitText(exit)}: ${scrub(stderr.text()).trim()}`,
+        { host: target.name },
+      );
     return stdout.bytes().toString('utf8');
   }
 
@@ -166,47 +190,89 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
    * Runs a short command and returns what it printed. Not a job: it does not outlive its time, and a retry runs it again,
    * so it must be idempotent. Throws `CommandFailed`, `CommandTimedOut`, `OutputTooLarge` (1 MiB) and the failures of the host.
    */
-  async function run(target: HostTarget, command: RunCommand, options: { fence?: FenceNumber; signal?: AbortSignal } = {}): Promise<RunResult> {
+  async function run(
+    target: HostTarget,
+    command: RunCommand,
+    options: { fence?: FenceNumber; signal?: AbortSignal } = {},
+  ): Promise<RunResult> {
     const seconds = command.timeoutSeconds ?? 60;
     const began = Date.now();
-    const { exit, stdout, stderr } = await call(target, ['run', fenceArgument(options.fence), String(seconds), ...command.argv], {
-      ...(command.stdin ? { stdin: command.stdin } : {}),
-      signal: options.signal,
-      timeoutMs: (seconds + 30) * 1000,
-    });
+    const { exit, stdout, stderr } = await call(
+      target,
+      ['run', fenceArgument(options.fence), String(seconds), ...command.argv],
+      {
+        ...(command.stdin ? { stdin: command.stdin } : {}),
+        signal: options.signal,
+        timeoutMs: (seconds + 30) * 1000,
+      },
+    );
     const name = command.argv[0];
     if ((exit.code === 124 || exit.code === 137) && Date.now() - began >= seconds * 1000)
-      throw failure('CommandTimedOut', `${name} on ${target.name} did not end within ${seconds} s`, { host: target.name, output: scrub(stderr.text()) });
-    if (exit.code === null || !(command.okCodes ?? [0]).includes(exit.code))
-      throw failure('CommandFailed', `${name} on ${target.name} ended with ${exitText(exit)}: ${lastLine(scrub(stderr.text())) || lastLine(scrub(stdout.text())) || 'it printed nothing'}`, {
+      throw failure('CommandTimedOut', `${name} on ${target.name} did not end within ${seconds} s`, {
         host: target.name,
         output: scrub(stderr.text()),
       });
+    if (exit.code === null || !(command.okCodes ?? [0]).includes(exit.code))
+      throw failure(
+        'CommandFailed',
+        `${name} on ${target.name} ended with ${exitText(exit)}: ${lastLine(scrub(stderr.text())) || lastLine(scrub(stdout.text())) || 'it printed nothing'}`,
+        {
+          host: target.name,
+          output: scrub(stderr.text()),
+        },
+      );
     if (stdout.total > RUN_OUTPUT_BYTES)
-      throw failure('OutputTooLarge', `${name} on ${target.name} printed ${stdout.total} bytes, more than ${RUN_OUTPUT_BYTES}`, { host: target.name });
+      throw failure(
+        'OutputTooLarge',
+        `${name} on ${target.name} printed ${stdout.total} bytes, more than ${RUN_OUTPUT_BYTES}`,
+        { host: target.name },
+      );
     return { exitCode: exit.code, stdout: stdout.bytes().toString('utf8'), stderr: scrub(stderr.text()) };
   }
 
   /** Starts a job, or finds it as an earlier attempt left it. Idempotent by `spec.id`: the command runs once. */
-  async function startJob(target: HostTarget, spec: JobSpec, options: { fence?: FenceNumber; signal?: AbortSignal } = {}): Promise<JobStateName | 'started'> {
+  async function startJob(
+    target: HostTarget,
+    spec: JobSpec,
+    options: { fence?: FenceNumber; signal?: AbortSignal } = {},
+  ): Promise<JobStateName | 'started'> {
     const script = Buffer.from('script' in spec.command ? spec.command.script : '');
-    const argv = 'script' in spec.command ? ['/bin/bash', `${stateOf(target)}/jobs/${spec.id}/script`, ...spec.command.args] : spec.command.argv;
+    const argv =
+      'script' in spec.command
+        ? ['/bin/bash', `${stateOf(target)}/jobs/${spec.id}/script`, ...spec.command.args]
+        : spec.command.argv;
     const command = Buffer.from(`exec ${commandLine(argv)}\n`);
     const stdin = spec.stdin ?? new Uint8Array();
     const contents = [command, script, runnerScript, stdin];
     const answer = await ask(
       target,
-      ['start', fenceArgument(options.fence), spec.id, String(spec.timeoutSeconds), spec.runAgainIfLost ? 'yes' : 'no', ...contents.map((content) => String(content.length))],
+      [
+        'start',
+        fenceArgument(options.fence),
+        spec.id,
+        String(spec.timeoutSeconds),
+        spec.runAgainIfLost ? 'yes' : 'no',
+        ...contents.map((content) => String(content.length)),
+      ],
       { stdin: Buffer.concat(contents), signal: options.signal },
     );
     return answer.trim() as JobStateName | 'started';
   }
 
-  async function inspectJob(target: HostTarget, id: string, options: { signal?: AbortSignal | undefined } = {}): Promise<JobState> {
-    const { exit, stdout, stderr } = await call(target, ['inspect', id, String(TAIL_BYTES)], { signal: options.signal });
+  async function inspectJob(
+    target: HostTarget,
+    id: string,
+    options: { signal?: AbortSignal | undefined } = {},
+  ): Promise<JobState> {
+    const { exit, stdout, stderr } = await call(target, ['inspect', id, String(TAIL_BYTES)], {
+      signal: options.signal,
+    });
     const bytes = stdout.bytes();
     const end = bytes.indexOf('\n\n');
-    if (exit.code !== 0 || end < 0) throw failure('HostUnusable', `${target.name}: cannot read job ${id}: ${scrub(stderr.text())}`, { host: target.name });
+    if (exit.code !== 0 || end < 0)
+      throw failure('HostUnusable', `${target.name}: cannot read job ${id}: ${scrub(stderr.text())}`, {
+        host: target.name,
+      });
     const fields = Object.fromEntries(
       bytes
         .subarray(0, end)
@@ -219,7 +285,12 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
     return {
       state: fields['state'] as JobStateName,
       ...(fields['exitCode'] !== undefined
-        ? { exitCode: number('exitCode'), timedOut: fields['timedOut'] === 'yes', startedAt: number('startedAt'), endedAt: number('endedAt') }
+        ? {
+            exitCode: number('exitCode'),
+            timedOut: fields['timedOut'] === 'yes',
+            startedAt: number('startedAt'),
+            endedAt: number('endedAt'),
+          }
         : {}),
       stdoutBytes: number('stdoutBytes'),
       stderrBytes: number('stderrBytes'),
@@ -238,7 +309,7 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
     const report = (): void => options.onPosition?.({ ...position, ...(unreachable ? { unreachable } : {}) });
     const beat = setInterval(report, 5_000);
     try {
-      for (let pause = 500; ; ) {
+      for (let pause = 500; ;) {
         try {
           const lines = new Lines(LINE_BYTES, (line) => {
             const progress = progressIn(line);
@@ -263,7 +334,9 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
           if (!isFailure(error, 'HostUnreachable')) throw error;
           unreachable = error.message;
           report();
-          await delay(pause, undefined, options.signal ? { signal: options.signal } : {}).catch(() => options.signal?.throwIfAborted());
+          await delay(pause, undefined, options.signal ? { signal: options.signal } : {}).catch(() =>
+            options.signal?.throwIfAborted(),
+          );
           pause = Math.min(pause * 2, 5_000);
         }
       }
@@ -277,7 +350,11 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
    * a lost link or a restarted sshd never runs it twice. Throws `JobFailed`, `JobTimedOut`, `JobLost`, `JobCancelled`,
    * `Fenced`, `HostStorageFull`. When `signal` aborts, the job goes on: cancelling it is the caller's decision (`cancelJob`).
    */
-  async function job(target: HostTarget, spec: JobSpec, options: FollowOptions & { fence?: FenceNumber } = {}): Promise<JobResult> {
+  async function job(
+    target: HostTarget,
+    spec: JobSpec,
+    options: FollowOptions & { fence?: FenceNumber } = {},
+  ): Promise<JobResult> {
     const started = await untilReachable(() => startJob(target, spec, options), options);
     const seen: FollowPosition = started === 'started' || !options.from ? { offset: 0 } : options.from;
     const state =
@@ -318,7 +395,11 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
       const lines = (await ask(target, ['list'])).split('\n').filter((line) => line !== '');
       return lines.map((line) => {
         const [id = '', state = 'absent', fence] = line.split(' ');
-        return { id, state: state as JobStateName, ...(fence !== undefined && fence !== '-' ? { fence: Number(fence) } : {}) };
+        return {
+          id,
+          state: state as JobStateName,
+          ...(fence !== undefined && fence !== '-' ? { fence: Number(fence) } : {}),
+        };
       });
     },
 
@@ -331,11 +412,20 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
      * Takes the host over for a run: its number from now on, which every change carries. Stops what runs with lower numbers left.
      * Idempotent by run. `left` names a run that never closed its fence: it was terminated.
      */
-    async raiseFence(target: HostTarget, run: string, options: { signal?: AbortSignal } = {}): Promise<{ number: number; left?: string; stopped: string[] }> {
+    async raiseFence(
+      target: HostTarget,
+      run: string,
+      options: { signal?: AbortSignal } = {},
+    ): Promise<{ number: number; left?: string; stopped: string[] }> {
       const lines = (await ask(target, ['raise', run], options)).split('\n');
-      const values = (name: string): string[] => lines.filter((line) => line.startsWith(`${name}=`)).map((line) => line.slice(name.length + 1));
+      const values = (name: string): string[] =>
+        lines.filter((line) => line.startsWith(`${name}=`)).map((line) => line.slice(name.length + 1));
       const left = values('left').filter((value) => value !== '-')[0];
-      return { number: Number(values('number')[0]), stopped: values('stopped'), ...(left !== undefined ? { left } : {}) };
+      return {
+        number: Number(values('number')[0]),
+        stopped: values('stopped'),
+        ...(left !== undefined ? { left } : {}),
+      };
     },
 
     /** Ends the run's time on the host: whatever of it is still under way is refused from now on. Idempotent by run. */
@@ -344,7 +434,11 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
     },
 
     /** Writes what a step has to remember for its undo; the first entry of (run, step) stays. Mode 0600, synced. */
-    async journalPut(target: HostTarget, entry: { run: string; step: string; content: Uint8Array }, options: { fence?: FenceNumber } = {}): Promise<void> {
+    async journalPut(
+      target: HostTarget,
+      entry: { run: string; step: string; content: Uint8Array },
+      options: { fence?: FenceNumber } = {},
+    ): Promise<void> {
       await ask(target, ['journal-put', fenceArgument(options.fence), entry.run, entry.step], { stdin: entry.content });
     },
 
@@ -361,17 +455,36 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
   };
 }
 
-function jobResult(target: HostTarget, spec: JobSpec, state: JobState, okCodes: readonly number[] = [0], scrub: (text: string) => string): JobResult {
+function jobResult(
+  target: HostTarget,
+  spec: JobSpec,
+  state: JobState,
+  okCodes: readonly number[] = [0],
+  scrub: (text: string) => string,
+): JobResult {
   const output = scrub(text(state.stderr, state.stderrBytes));
   const about = { host: target.name, output: output.slice(-4000) };
   switch (state.state) {
     case 'finished': {
-      if (state.timedOut) throw failure('JobTimedOut', `the job ${spec.id} on ${target.name} did not end within ${spec.timeoutSeconds} s and was stopped`, about);
+      if (state.timedOut)
+        throw failure(
+          'JobTimedOut',
+          `the job ${spec.id} on ${target.name} did not end within ${spec.timeoutSeconds} s and was stopped`,
+          about,
+        );
       const code = state.exitCode ?? -1;
       if (!okCodes.includes(code))
-        throw failure('JobFailed', `the job ${spec.id} on ${target.name} ended with code ${code}: ${lastLine(output) || 'it printed nothing'}`, { ...about, exitCode: code } as typeof about);
+        throw failure(
+          'JobFailed',
+          `the job ${spec.id} on ${target.name} ended with code ${code}: ${lastLine(output) || 'it printed nothing'}`,
+          { ...about, exitCode: code } as typeof about,
+        );
       if (state.stdoutBytes > state.stdout.length)
-        throw failure('OutputTooLarge', `the job ${spec.id} on ${target.name} printed ${state.stdoutBytes} bytes as its result, more than ${TAIL_BYTES}`, about);
+        throw failure(
+          'OutputTooLarge',
+          `the job ${spec.id} on ${target.name} printed ${state.stdoutBytes} bytes as its result, more than ${TAIL_BYTES}`,
+          about,
+        );
       return {
         stdout: state.stdout.toString('utf8'),
         stderrTail: output,
@@ -382,9 +495,17 @@ function jobResult(target: HostTarget, spec: JobSpec, state: JobState, okCodes: 
     case 'cancelled':
       throw failure('JobCancelled', `the job ${spec.id} on ${target.name} was stopped on request`, about);
     case 'lost-rebooted':
-      throw failure('JobLost', `the job ${spec.id} was running when ${target.name} went down; the host has been started again since`, about);
+      throw failure(
+        'JobLost',
+        `the job ${spec.id} was running when ${target.name} went down; the host has been started again since`,
+        about,
+      );
     default:
-      throw failure('JobLost', `the job ${spec.id} on ${target.name} vanished without leaving a status: it was killed`, about);
+      throw failure(
+        'JobLost',
+        `the job ${spec.id} on ${target.name} vanished without leaving a status: it was killed`,
+        about,
+      );
   }
 }
 

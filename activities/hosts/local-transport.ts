@@ -10,7 +10,11 @@ export const localTransport: Transport = {
       stdin: 'pipe',
       // The child sees the worker's environment only where it needs it: no key or password of the worker leaks into a command.
       extendEnv: false,
-      env: { PATH: process.env['PATH'] ?? '/usr/local/bin:/usr/bin:/bin', HOME: process.env['HOME'] ?? '/', LANG: 'C.UTF-8' },
+      env: {
+        PATH: process.env['PATH'] ?? '/usr/local/bin:/usr/bin:/bin',
+        HOME: process.env['HOME'] ?? '/',
+        LANG: 'C.UTF-8',
+      },
       ...(options.signal ? { cancelSignal: options.signal } : {}),
     });
     child.stdout.on('data', (chunk: Buffer) => options.onStdout?.(chunk));

@@ -111,7 +111,14 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
   return {
     transport(target) {
       const { address, port, user, jump } = target.connection;
-      const key = JSON.stringify([address, port, user, jump?.address, target.connection.hostKeys, target.connection.identity]);
+      const key = JSON.stringify([
+        address,
+        port,
+        user,
+        jump?.address,
+        target.connection.hostKeys,
+        target.connection.identity,
+      ]);
       return {
         async execute(commandLine, options) {
           for (;;) {
@@ -150,7 +157,11 @@ function open(host: string, ssh: Omit<SshTarget, 'jump'>, privateKey: string, so
     readyTimeout: CONNECT_TIMEOUT_MS,
     keepaliveInterval: KEEPALIVE_MS,
     keepaliveCountMax: 3,
-    algorithms: { serverHostKey: [...new Set(pinned.flatMap(([type]) => (type === 'ssh-rsa' ? ['rsa-sha2-512', 'rsa-sha2-256'] : [type])))] as never },
+    algorithms: {
+      serverHostKey: [
+        ...new Set(pinned.flatMap(([type]) => (type === 'ssh-rsa' ? ['rsa-sha2-512', 'rsa-sha2-256'] : [type]))),
+      ] as never,
+    },
     hostVerifier: (key: Buffer) => {
       const shown = key.toString('base64');
       if (pinned.some(([, data]) => data === shown)) return true;
@@ -173,7 +184,8 @@ function open(host: string, ssh: Omit<SshTarget, 'jump'>, privateKey: string, so
         reject(
           failure('HostKeyRefused', `${where} showed a host key that is not in the inventory`, {
             host,
-            remedy: 'If the host was set up anew, check its key on its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) and change hostKeys in the inventory; otherwise somebody may be in between',
+            remedy:
+              'If the host was set up anew, check its key on its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) and change hostKeys in the inventory; otherwise somebody may be in between',
           }),
         );
       else if (error.level === 'client-authentication')
@@ -189,7 +201,11 @@ function open(host: string, ssh: Omit<SshTarget, 'jump'>, privateKey: string, so
       client.connect(config);
     } catch (error) {
       reject(
-        failure('SecretUnavailable', `the private key ${ssh.identity} for ${where} cannot be used: ${(error as Error).message}`, { host }),
+        failure(
+          'SecretUnavailable',
+          `the private key ${ssh.identity} for ${where} cannot be used: ${(error as Error).message}`,
+          { host },
+        ),
       );
     }
   });
@@ -198,7 +214,14 @@ function open(host: string, ssh: Omit<SshTarget, 'jump'>, privateKey: string, so
 function forward(client: Client, address: string, port: number, host: string): Promise<Duplex> {
   return new Promise((resolve, reject) => {
     client.forwardOut('127.0.0.1', 0, address, port, (error, channel) => {
-      if (error) reject(failure('HostUnreachable', `${host} (${address}:${port}) does not answer through the jump host: ${error.message}`, { host }));
+      if (error)
+        reject(
+          failure(
+            'HostUnreachable',
+            `${host} (${address}:${port}) does not answer through the jump host: ${error.message}`,
+            { host },
+          ),
+        );
       else resolve(channel);
     });
   });
@@ -229,7 +252,8 @@ function pump(channel: ClientChannel, client: Client, host: string, options: Exe
       channel.close();
       settle(() => reject(options.signal?.reason as Error));
     };
-    const lost = (): void => settle(() => reject(failure('HostUnreachable', `the connection to ${host} was lost`, { host })));
+    const lost = (): void =>
+      settle(() => reject(failure('HostUnreachable', `the connection to ${host} was lost`, { host })));
     let settled = false;
     function settle(act: () => void): void {
       if (settled) return;

@@ -64,7 +64,9 @@ function read(file: string): string | undefined {
 function parse(text: string): ProcessIdentity | undefined {
   try {
     const value = JSON.parse(text) as Partial<ProcessIdentity>;
-    return typeof value.pid === 'number' && typeof value.startTime === 'string' ? { pid: value.pid, startTime: value.startTime } : undefined;
+    return typeof value.pid === 'number' && typeof value.startTime === 'string'
+      ? { pid: value.pid, startTime: value.startTime }
+      : undefined;
   } catch {
     return undefined;
   }

@@ -1,8 +1,9 @@
 import type { Connection } from '@temporalio/client';
-import { temporal } from '@temporalio/proto';
+// CommonJS whose names Node cannot see: only the default import works, though the types promise more.
+import proto, { type temporal } from '@temporalio/proto';
 import { searchAttributes } from '../../workflows/contracts/search-attributes.js';
 
-const IndexedValueType = temporal.api.enums.v1.IndexedValueType;
+const IndexedValueType = proto.temporal.api.enums.v1.IndexedValueType;
 const TYPES = {
   KEYWORD: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
   KEYWORD_LIST: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST,
@@ -37,7 +38,9 @@ export async function prepareNamespace(
 
 async function addSearchAttributes(connection: Connection, namespace: string): Promise<string[]> {
   const present = await registered(connection, namespace);
-  const wrong = searchAttributes.filter(({ name, type }) => present[name] !== undefined && present[name] !== TYPES[type]);
+  const wrong = searchAttributes.filter(
+    ({ name, type }) => present[name] !== undefined && present[name] !== TYPES[type],
+  );
   if (wrong.length > 0) {
     throw new Error(
       `namespace ${namespace} has search attributes of our name with another type: ${wrong.map(({ name, type }) => `${name} should be ${type}`).join(', ')}. ` +
@@ -66,10 +69,16 @@ async function registered(connection: Connection, namespace: string) {
   }
 }
 
-function cannotRegister(error: unknown, namespace: string, missing: readonly (typeof searchAttributes)[number][]): unknown {
+function cannotRegister(
+  error: unknown,
+  namespace: string,
+  missing: readonly (typeof searchAttributes)[number][],
+): unknown {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   if (!NOT_OURS.includes(code as number)) return error;
-  const list = missing.map(({ name, type }) => `${name} (${type === 'KEYWORD' ? 'Keyword' : 'KeywordList'})`).join(', ');
+  const list = missing
+    .map(({ name, type }) => `${name} (${type === 'KEYWORD' ? 'Keyword' : 'KeywordList'})`)
+    .join(', ');
   return new Error(
     `we may not register search attributes in namespace ${namespace}. Have its administrator add these ` +
       `(Temporal Cloud: in the namespace's settings, or \`tcld namespace search-attributes add\`): ${list}`,
@@ -78,7 +87,11 @@ function cannotRegister(error: unknown, namespace: string, missing: readonly (ty
 }
 
 /** A frontend knows a new attribute only after its cache is refreshed; until then it refuses runs that carry it. */
-async function untilUsable(connection: Connection, namespace: string, missing: readonly { name: string }[]): Promise<void> {
+async function untilUsable(
+  connection: Connection,
+  namespace: string,
+  missing: readonly { name: string }[],
+): Promise<void> {
   const query = missing.map(({ name }) => `${name} IS NULL`).join(' AND ');
   const deadline = Date.now() + VISIBLE_SECONDS * 1000;
   for (;;) {
@@ -86,7 +99,8 @@ async function untilUsable(connection: Connection, namespace: string, missing: r
       await connection.workflowService.countWorkflowExecutions({ namespace, query });
       return;
     } catch (error) {
-      if (Date.now() > deadline) throw new Error(`search attributes are registered but not usable after ${VISIBLE_SECONDS} s`, { cause: error });
+      if (Date.now() > deadline)
+        throw new Error(`search attributes are registered but not usable after ${VISIBLE_SECONDS} s`, { cause: error });
       await new Promise((resolve) => setTimeout(resolve, 500));
     }
   }

@@ -21,8 +21,7 @@ try {
   }
 }
 
+/** The end of the chain of reasons, which stands in one message, the outermost first. */
 function innermost(error: unknown): string {
-  let message = String(error);
-  for (let at = error; at instanceof Error; at = at.cause) message = at.message;
-  return message;
+  return (error instanceof Error ? error.message : String(error)).split(': ').slice(-3).join(': ');
 }

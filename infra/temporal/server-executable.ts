@@ -1,13 +1,13 @@
 import { execFile, spawn } from 'node:child_process';
 import { accessSync, constants, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { TemporalTarget } from '../../activities/temporal/connection.js';
+import { cacheDirectory, ensureTool, ToolboxError, tools } from '../packaging/toolbox.js';
 
-/** The Temporal command that guardia is tested with: it holds server 1.29.1 and Web UI 2.42.1. */
-export const TEMPORAL_CLI_VERSION = '1.5.1';
+/** The Temporal command that guardia is tested with; 1.5.1 holds server 1.29.1 and Web UI 2.42.1. */
+export const TEMPORAL_CLI_VERSION = tools.temporal.version;
 /** The oldest server that honours what runbooks use: pause and reset of an activity came with it. */
 export const OLDEST_SERVER = '1.28.0';
 
@@ -34,7 +34,8 @@ export interface Source {
   find(): Promise<ServerExecutable | { reason: string }>;
 }
 
-export type ServerChoice = { kind: 'running'; target: TemporalTarget } | { kind: 'executable'; executable: ServerExecutable };
+export type ServerChoice =
+  { kind: 'running'; target: TemporalTarget } | { kind: 'executable'; executable: ServerExecutable };
 
 /** Every place was tried in vain. The message says what was found at each and names the remedies. */
 export class NoTemporalServer extends Error {
@@ -45,7 +46,10 @@ export class NoTemporalServer extends Error {
  * Decides which Temporal `guardia dev` works with: the configured one wins, else the first source that has something usable. Later
  * sources are not asked: they download and compile.
  */
-export async function chooseServer(configured: TemporalTarget | undefined, sources: readonly Source[]): Promise<ServerChoice> {
+export async function chooseServer(
+  configured: TemporalTarget | undefined,
+  sources: readonly Source[],
+): Promise<ServerChoice> {
   if (configured !== undefined) return { kind: 'running', target: configured };
   const reasons: string[] = [];
   for (const source of sources) {
@@ -67,9 +71,11 @@ export async function chooseServer(configured: TemporalTarget | undefined, sourc
 
 /** Where an executable is looked for, in this order: PATH, the SDK's download, a build with Go. */
 export function serverSources(options: { env?: Environment; log?: Log } = {}): Source[] {
-  const env = options.env ?? process.env;
-  const log = options.log ?? (() => undefined);
-  return [onPath(env), downloadedBySdk(env, log), builtWithGo(env, log)];
+  return [
+    onPath(options.env ?? process.env),
+    downloadedBySdk({ directory: path.join(cacheDirectory(), 'temporal-sdk'), ...options }),
+    builtWithGo(),
+  ];
 }
 
 /** The executable for a server of our own, whatever is configured. Throws NoTemporalServer. */
@@ -91,7 +97,8 @@ export function onPath(env: Environment): Source {
         if (!isExecutable(candidate)) continue;
         const version = await serverVersionOf(candidate);
         if (version === undefined) reasons.push(`${candidate} does not say which server it holds`);
-        else if (!isNewEnough(version)) reasons.push(`${candidate} holds server ${version}, older than ${OLDEST_SERVER}`);
+        else if (!isNewEnough(version))
+          reasons.push(`${candidate} holds server ${version}, older than ${OLDEST_SERVER}`);
         else return { path: candidate, serverVersion: version, source: 'PATH' };
       }
       return { reason: reasons.length === 0 ? 'there is none' : reasons.join('; ') };
@@ -100,11 +107,10 @@ export function onPath(env: Environment): Source {
 }
 
 /** The executable that the SDK downloads, kept in the cache directory. Fails fast where the network does not reach it. */
-export function downloadedBySdk(env: Environment, log: Log): Source {
+export function downloadedBySdk({ directory, log = () => undefined }: { directory: string; log?: Log }): Source {
   return {
     name: `download of ${TEMPORAL_CLI_VERSION} by the Temporal SDK`,
     async find() {
-      const directory = cacheDirectory(env);
       const file = path.join(directory, `temporal-v${TEMPORAL_CLI_VERSION}`);
       const failed = path.join(directory, 'download-failed');
       if (!isExecutable(file)) {
@@ -132,9 +138,13 @@ export function downloadedBySdk(env: Environment, log: Log): Source {
  */
 async function download(directory: string, file: string, log: Log): Promise<string | undefined> {
   mkdirSync(directory, { recursive: true });
-  const child = spawn(process.execPath, [compiled('infra/temporal/sdk-download.js'), directory, `v${TEMPORAL_CLI_VERSION}`], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
+  const child = spawn(
+    process.execPath,
+    [compiled('infra/temporal/sdk-download.js'), directory, `v${TEMPORAL_CLI_VERSION}`],
+    {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    },
+  );
   let stderr = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr = (stderr + text).slice(-4000)));
   const closed = new Promise<void>((resolve) => child.once('close', () => resolve()).once('error', () => resolve()));
@@ -147,7 +157,8 @@ async function download(directory: string, file: string, log: Log): Promise<stri
       begun = true;
       log(`downloading the Temporal server ${TEMPORAL_CLI_VERSION} (about 100 MB, once) ...`);
     }
-    if (!begun && !existsSync(file) && seconds > DOWNLOAD_BEGINS_SECONDS) late = `no answer within ${DOWNLOAD_BEGINS_SECONDS} s`;
+    if (!begun && !existsSync(file) && seconds > DOWNLOAD_BEGINS_SECONDS)
+      late = `no answer within ${DOWNLOAD_BEGINS_SECONDS} s`;
     else if (seconds > DOWNLOAD_SECONDS) late = `not done within ${DOWNLOAD_SECONDS} s`;
     if (late !== undefined) child.kill('SIGKILL');
   }, 200);
@@ -157,30 +168,20 @@ async function download(directory: string, file: string, log: Log): Promise<stri
   return late ?? (lastLine(stderr) || 'it ended without a file');
 }
 
-/** The executable that `toolbox temporal` builds with Go from the pinned module, or built earlier. */
-export function builtWithGo(env: Environment, log: Log): Source {
+/** The executable that the toolbox builds from the pinned Go module, or built earlier; it reports its progress on stderr. */
+export function builtWithGo(): Source {
   return {
     name: `build of ${TEMPORAL_CLI_VERSION} with Go`,
     async find() {
-      const toolbox = compiled('infra/packaging/toolbox.js');
-      if (!existsSync(toolbox)) return { reason: `${toolbox} is missing; run npm run build` };
-      const child = spawn(process.execPath, [toolbox, 'temporal'], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...env } });
-      let stdout = '';
-      let stderr = '';
-      let unfinished = '';
-      child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
-      child.stderr.setEncoding('utf8').on('data', (text: string) => {
-        stderr = (stderr + text).slice(-4000);
-        const lines = (unfinished + text).split('\n');
-        unfinished = lines.pop() ?? '';
-        for (const line of lines) log(line);
-      });
-      const code = await new Promise<number | null>((resolve) => child.once('close', resolve).once('error', () => resolve(null)));
-      const file = stdout.trim();
-      if (code !== 0 || file === '') return { reason: lastLine(stderr) || 'the build failed without a message' };
-      const version = await serverVersionOf(file);
-      if (version === undefined) return { reason: `${file} does not run on this machine` };
-      return { path: file, serverVersion: version, source: 'built with Go' };
+      try {
+        const file = await ensureTool('temporal');
+        const version = await serverVersionOf(file);
+        if (version === undefined) return { reason: `${file} does not run on this machine` };
+        return { path: file, serverVersion: version, source: 'built with Go' };
+      } catch (error) {
+        if (!(error instanceof ToolboxError)) throw error;
+        return { reason: error.message.replaceAll('\n', '\n      ') };
+      }
     },
   };
 }
@@ -221,16 +222,13 @@ function isExecutable(file: string): boolean {
   }
 }
 
-function cacheDirectory(env: Environment): string {
-  const xdg = env['XDG_CACHE_HOME'];
-  return path.join(xdg !== undefined && path.isAbsolute(xdg) ? xdg : path.join(env['HOME'] ?? homedir(), '.cache'), 'guardia/temporal-sdk');
-}
-
 function lastLine(text: string): string {
   return text.trim().split('\n').at(-1)?.trim() ?? '';
 }
 
 /** A compiled entry point, also when this file itself runs uncompiled under a test. */
 export function compiled(entry: string): string {
-  return fileURLToPath(new URL((import.meta.url.endsWith('.ts') ? '../../.build/' : '../../') + entry, import.meta.url));
+  return fileURLToPath(
+    new URL((import.meta.url.endsWith('.ts') ? '../../.build/' : '../../') + entry, import.meta.url),
+  );
 }

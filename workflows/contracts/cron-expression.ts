@@ -19,9 +19,16 @@ export function cronMistake(expression: string): string | undefined {
       const ends = range === '*' ? [field.low, field.high] : range.split('-').map((end) => number(end, field));
       const [low, high = low] = ends;
       const valid =
-        more.length === 0 && ends.length <= 2 && (step === undefined || (/^\d{1,2}$/.test(step) && Number(step) >= 1)) &&
-        low !== undefined && high !== undefined && low >= field.low && high <= field.high && low <= high;
-      if (!valid) return `field "${field.name}" cannot be "${item}": allowed is ${field.low} to ${field.high}, *, ranges (1-5), lists (1,3) and steps (*/6)`;
+        more.length === 0 &&
+        ends.length <= 2 &&
+        (step === undefined || (/^\d{1,2}$/.test(step) && Number(step) >= 1)) &&
+        low !== undefined &&
+        high !== undefined &&
+        low >= field.low &&
+        high <= field.high &&
+        low <= high;
+      if (!valid)
+        return `field "${field.name}" cannot be "${item}": allowed is ${field.low} to ${field.high}, *, ranges (1-5), lists (1,3) and steps (*/6)`;
     }
   }
   return undefined;

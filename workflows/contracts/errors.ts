@@ -51,7 +51,12 @@ export type FailureDetails = z.infer<typeof FailureDetails> & Record<string, unk
  * A typed failure that a person can act on. `message` says what happened and where; `remedy` what to do.
  * Details are plain JSON and are stored in the history: never put a secret or an unbounded output in them.
  */
-export function failure(type: FailureType, message: string, details: FailureDetails = {}, cause?: Error): ApplicationFailure {
+export function failure(
+  type: FailureType,
+  message: string,
+  details: FailureDetails = {},
+  cause?: Error,
+): ApplicationFailure {
   return ApplicationFailure.create({
     type,
     message: details.remedy ? `${message}. ${details.remedy}` : message,

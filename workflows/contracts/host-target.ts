@@ -24,7 +24,13 @@ export type HostTarget = z.infer<typeof HostTarget>;
 export type SshTarget = Exclude<HostTarget['connection'], 'local'>;
 
 /** The machine that the worker runs on. Its state directory is the worker's own: GUARDIA_STATE. */
-export const workerHost: HostTarget = { name: WORKER_HOST, site: 'main', become: 'none', stateDirectory: '', connection: 'local' };
+export const workerHost: HostTarget = {
+  name: WORKER_HOST,
+  site: 'main',
+  become: 'none',
+  stateDirectory: '',
+  connection: 'local',
+};
 
 /**
  * The target for a host of a system. Throws `UnsetValue` naming every value that is still open, `InvalidPlan` for an unknown host.
@@ -32,14 +38,21 @@ export const workerHost: HostTarget = { name: WORKER_HOST, site: 'main', become:
 export function hostTarget(system: System, name: string): HostTarget {
   if (name === WORKER_HOST) return workerHost;
   const host = system.hosts[name];
-  if (!host) throw failure('InvalidPlan', `system ${system.system} has no host ${name} (it has: ${Object.keys(system.hosts).join(', ')})`);
+  if (!host)
+    throw failure(
+      'InvalidPlan',
+      `system ${system.system} has no host ${name} (it has: ${Object.keys(system.hosts).join(', ')})`,
+    );
   const base = { name, site: host.site, become: host.become, stateDirectory: host.stateDirectory };
   if (host.connection === 'local') return { ...base, connection: 'local' };
   const open: string[] = [];
   const ssh = (of: string): z.infer<typeof Ssh> => {
     const connection = system.hosts[of]?.connection;
     if (connection === undefined || connection === 'local')
-      throw failure('InvalidPlan', `host ${of} of system ${system.system} cannot be a jump host: it has no SSH connection`);
+      throw failure(
+        'InvalidPlan',
+        `host ${of} of system ${system.system} cannot be a jump host: it has no SSH connection`,
+      );
     const set = <T>(field: string, value: T | Unset): T => {
       if (isUnset(value)) open.push(`hosts.${of}.connection.${field} (${value.unset})`);
       return value as T;

@@ -12,7 +12,9 @@ export const StepId = z
 /** One call of an activity, as data. Secrets appear as references only, file contents by digest. */
 export const Call = z.strictObject({
   activity: z.string().describe('Name in the table of contracts/calls.ts'),
-  with: z.record(z.string(), z.json()).describe('Its argument; { from: STEP, path: A.B } stands for a result of an earlier step'),
+  with: z
+    .record(z.string(), z.json())
+    .describe('Its argument; { from: STEP, path: A.B } stands for a result of an earlier step'),
 });
 export type Call = z.infer<typeof Call>;
 
@@ -31,7 +33,9 @@ export const Step = z.strictObject({
     .min(1)
     .max(10)
     .optional()
-    .describe('How often the command itself may be run anew after it failed (default 1); a retry after a dead worker attaches and is not counted'),
+    .describe(
+      'How often the command itself may be run anew after it failed (default 1); a retry after a dead worker attaches and is not counted',
+    ),
   runAgainIfLost: z
     .boolean()
     .optional()
@@ -66,5 +70,7 @@ export type Plan = z.infer<typeof Plan>;
 
 /** Every step of a plan with the lane it runs in, in the order of the plan. */
 export function stepsOf(plan: Plan): { stage: Stage; lane: Lane; step: Step }[] {
-  return plan.stages.flatMap((stage) => stage.lanes.flatMap((lane) => lane.steps.map((step) => ({ stage, lane, step }))));
+  return plan.stages.flatMap((stage) =>
+    stage.lanes.flatMap((lane) => lane.steps.map((step) => ({ stage, lane, step }))),
+  );
 }

@@ -1,3 +1,4 @@
+import { Name } from './names.js';
 import { isUnset } from './unset.js';
 
 /** A mistake across fields: `path` is where it has to be corrected. */
@@ -23,13 +24,15 @@ export function systemMistakes(system: unknown): SystemMistake[] {
 
   const refer = (path: (string | number)[], name: unknown, to: Fields, what: string): boolean => {
     if (typeof name !== 'string' || Object.hasOwn(to, name)) return typeof name === 'string';
+    if (!Name.safeParse(name).success || !isFields(root.hosts)) return false; // said by the field itself
     mistakes.push({ path, message: `there is no ${what} "${name}"; ${known(what, to)}` });
     return false;
   };
   const host = (path: (string | number)[], name: unknown) => refer(path, name, hosts, 'host');
   const service = (path: (string | number)[], name: unknown) => refer(path, name, services, 'service');
 
-  if (isFields(root.hosts) && Object.keys(hosts).length === 0) mistakes.push({ path: ['hosts'], message: 'a system has at least one host' });
+  if (isFields(root.hosts) && Object.keys(hosts).length === 0)
+    mistakes.push({ path: ['hosts'], message: 'a system has at least one host' });
 
   const machines = new Map<string, string>();
   for (const [name, value] of Object.entries(hosts)) {
@@ -38,7 +41,10 @@ export function systemMistakes(system: unknown): SystemMistake[] {
     if (machine !== undefined) {
       const other = machines.get(machine);
       if (other !== undefined)
-        mistakes.push({ path: ['hosts', name, 'connection'], message: `is the same machine as host "${other}" (${machine}); one machine is one host` });
+        mistakes.push({
+          path: ['hosts', name, 'connection'],
+          message: `is the same machine as host "${other}" (${machine}); one machine is one host`,
+        });
       machines.set(machine, name);
     }
     if (!isFields(connection) || connection.jump === undefined) continue;
@@ -60,21 +66,29 @@ export function systemMistakes(system: unknown): SystemMistake[] {
     if (access.kind !== 'container' || !service(['databases', name, 'access', 'service'], access.service)) continue;
     const server = fields(services[access.service as string]);
     const at = ['databases', name, 'access', 'service'];
-    if (server.kind === 'systemd') mistakes.push({ path: at, message: `service "${String(access.service)}" is a systemd unit, not a container` });
+    if (server.kind === 'systemd')
+      mistakes.push({ path: at, message: `service "${String(access.service)}" is a systemd unit, not a container` });
     else if (typeof database.on === 'string' && server.on !== database.on)
-      mistakes.push({ path: at, message: `service "${String(access.service)}" is on host "${String(server.on)}", the database on "${database.on}"` });
+      mistakes.push({
+        path: at,
+        message: `service "${String(access.service)}" is on host "${String(server.on)}", the database on "${database.on}"`,
+      });
   }
   for (const part of ['configuration', 'files']) {
     for (const [name, value] of Object.entries(fields(backup[part]))) {
       const on = fields(value).on;
-      if (host(['backup', part, name, 'on'], on) && !uploads.has(String(on))) uploads.set(String(on), `backup.${part}.${name}`);
+      if (host(['backup', part, name, 'on'], on) && !uploads.has(String(on)))
+        uploads.set(String(on), `backup.${part}.${name}`);
     }
   }
   if (isFields(keys.hosts)) {
     for (const name of Object.keys(keys.hosts)) host(['objectStore', 'keys', 'hosts', name], name);
     for (const [name, what] of uploads)
       if (!Object.hasOwn(keys.hosts, name))
-        mistakes.push({ path: ['objectStore', 'keys', 'hosts'], message: `host "${name}" has no key, but uploads (${what}); add "${name}", unset if need be` });
+        mistakes.push({
+          path: ['objectStore', 'keys', 'hosts'],
+          message: `host "${name}" has no key, but uploads (${what}); add "${name}", unset if need be`,
+        });
   }
 
   for (const [name, value] of Object.entries(fields(root.endpoints))) {
@@ -85,7 +99,10 @@ export function systemMistakes(system: unknown): SystemMistake[] {
     const { from, to } = fields(value);
     host(['flows', name, 'to'], to);
     if (typeof from === 'string' && from !== 'internet' && !Object.hasOwn(hosts, from) && !isNetwork(from))
-      mistakes.push({ path: ['flows', name, 'from'], message: `"${from}" is neither "internet", nor a network; ${known('host', hosts)}` });
+      mistakes.push({
+        path: ['flows', name, 'from'],
+        message: `"${from}" is neither "internet", nor a network; ${known('host', hosts)}`,
+      });
   }
   for (const [name, value] of Object.entries(fields(root.secrets))) {
     const { consumers } = fields(value);
@@ -96,7 +113,8 @@ export function systemMistakes(system: unknown): SystemMistake[] {
       if (consumer.on !== undefined) host([...at, 'on'], consumer.on);
       if (consumer.service !== undefined) service([...at, 'service'], consumer.service);
       if (consumer.database !== undefined) refer([...at, 'database'], consumer.database, databases, 'database');
-      if (Array.isArray(consumer.restarts)) for (const [j, of] of consumer.restarts.entries()) service([...at, 'restarts', j], of);
+      if (Array.isArray(consumer.restarts))
+        for (const [j, of] of consumer.restarts.entries()) service([...at, 'restarts', j], of);
     }
   }
 
@@ -104,14 +122,18 @@ export function systemMistakes(system: unknown): SystemMistake[] {
     const tiers = new Set<unknown>();
     for (const [i, value] of root.escalation.entries()) {
       const { tier } = fields(value);
-      if (tiers.has(tier)) mistakes.push({ path: ['escalation', i, 'tier'], message: `tier ${String(tier)} is listed twice` });
+      if (tiers.has(tier))
+        mistakes.push({ path: ['escalation', i, 'tier'], message: `tier ${String(tier)} is listed twice` });
       tiers.add(tier);
     }
     for (const part of ['approvers', 'notifications']) {
       for (const [name, value] of Object.entries(fields(root[part]))) {
         const { tier } = fields(value);
         if (typeof tier === 'number' && !tiers.has(tier))
-          mistakes.push({ path: [part, name, 'tier'], message: `there is no tier ${tier}; escalation has: ${[...tiers].join(', ')}` });
+          mistakes.push({
+            path: [part, name, 'tier'],
+            message: `there is no tier ${tier}; escalation has: ${[...tiers].join(', ')}`,
+          });
       }
     }
   }
@@ -134,7 +156,7 @@ export function machineOf(connection: unknown, hosts: Fields, depth = 0): string
 
 function circleFrom(start: string, hosts: Fields): string[] | undefined {
   const way = [start];
-  for (let at = start; ; ) {
+  for (let at = start; ;) {
     const { jump } = fields(fields(hosts[at]).connection);
     if (typeof jump !== 'string') return undefined;
     const seen = way.includes(jump);

@@ -11,11 +11,14 @@ const Port = z.int().min(1).max(65535);
 const AbsolutePath = z.string().regex(/^\/[^\0\n]*$/, 'an absolute path');
 const HostRef = Name.describe('Name of a host of this system');
 const ServiceRef = Name.describe('Name of a service of this system');
-const HOST_NAME = /^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?)$/;
+const HOST_NAME =
+  /^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?)$/;
 const PUBLIC_KEY = /^(ssh-|ecdsa-)\S+ [A-Za-z0-9+/=]+$/;
 
 export const SshConnection = z.strictObject({
-  address: settable(z.string().regex(HOST_NAME, 'a host name or an IP address, without user and port')).describe('Host name or IP address'),
+  address: settable(z.string().regex(HOST_NAME, 'a host name or an IP address, without user and port')).describe(
+    'Host name or IP address',
+  ),
   port: Port.default(22).describe('TCP port of sshd'),
   user: z
     .string()
@@ -24,7 +27,9 @@ export const SshConnection = z.strictObject({
   identity: settable(SecretReference).describe('Private key that the worker logs in with'),
   hostKeys: settable(
     z.array(z.string().regex(PUBLIC_KEY, 'a public host key without name and comment: "ssh-ed25519 AAAA..."')).min(1),
-  ).describe('Public host keys that are accepted, as in known_hosts without the name: "ssh-ed25519 AAAA..."; any other key is refused'),
+  ).describe(
+    'Public host keys that are accepted, as in known_hosts without the name: "ssh-ed25519 AAAA..."; any other key is refused',
+  ),
   jump: HostRef.optional().describe('Host of this system that the connection goes through (as ProxyJump)'),
 });
 export type SshConnection = z.infer<typeof SshConnection>;
@@ -36,7 +41,9 @@ export const Host = z.strictObject({
     .union([z.literal('local').describe('The machine that the worker runs on'), SshConnection])
     .describe('How the worker reaches the host: over SSH, or `local` for the machine that the worker runs on'),
   become: z.enum(['sudo', 'none']).default('sudo').describe('How to become root: `sudo -n`, or not at all'),
-  stateDirectory: AbsolutePath.default('/var/lib/guardia').describe('Directory on the host for jobs, journal and fence; mode 0700'),
+  stateDirectory: AbsolutePath.default('/var/lib/guardia').describe(
+    'Directory on the host for jobs, journal and fence; mode 0700',
+  ),
   smallest: z
     .strictObject({
       cpus: z.int().min(1).describe('Processor cores'),
@@ -64,17 +71,25 @@ export const Service = z.discriminatedUnion('kind', [
     .strictObject({
       kind: z.literal('compose'),
       ...described,
-      project: z.string().regex(/^[a-z0-9][a-z0-9_-]*$/, 'a compose project name: lower-case letters, digits, - and _').describe(
-        'Compose project name, pinned: another name would create new, empty volumes',
-      ),
+      project: z
+        .string()
+        .regex(/^[a-z0-9][a-z0-9_-]*$/, 'a compose project name: lower-case letters, digits, - and _')
+        .describe('Compose project name, pinned: another name would create new, empty volumes'),
       directory: AbsolutePath.describe('Directory that holds the compose file'),
       file: z.string().min(1).default('docker-compose.yml').describe('Compose file, relative to the directory'),
-      overrides: z.array(z.string().min(1)).default([]).describe('Further compose files laid over the first, in this order (-f ... -f ...)'),
+      overrides: z
+        .array(z.string().min(1))
+        .default([])
+        .describe('Further compose files laid over the first, in this order (-f ... -f ...)'),
       service: z.string().min(1).describe('Name of the service in the compose file'),
     })
     .describe('A service of a docker compose project'),
   z
-    .strictObject({ kind: z.literal('container'), ...described, container: z.string().min(1).describe('Container name') })
+    .strictObject({
+      kind: z.literal('container'),
+      ...described,
+      container: z.string().min(1).describe('Container name'),
+    })
     .describe('A container started by `docker run`, outside any compose project'),
 ]);
 export type Service = z.infer<typeof Service>;
@@ -83,18 +98,27 @@ export const Database = z.strictObject({
   engine: z.literal('postgresql'),
   on: HostRef.describe('Host that the server runs on'),
   name: z.string().min(1).max(63).describe('Name of the database'),
-  version: settable(z.int().min(10).max(99)).describe("Major version of the server; the dump uses the server's own pg_dump"),
+  version: settable(z.int().min(10).max(99)).describe(
+    "Major version of the server; the dump uses the server's own pg_dump",
+  ),
   port: Port.default(5432).describe('TCP port of the server; picks the socket for `peer`'),
   owner: z.string().min(1).max(63).optional().describe('Role that owns the database, which a restore creates first'),
   access: z
     .discriminatedUnion('kind', [
       z
-        .strictObject({ kind: z.literal('peer'), osUser: z.string().default('postgres').describe('Operating-system user') })
+        .strictObject({
+          kind: z.literal('peer'),
+          osUser: z.string().default('postgres').describe('Operating-system user'),
+        })
         .describe('Unix socket, as this operating-system user'),
       z
         .strictObject({
           kind: z.literal('password'),
-          address: z.string().regex(HOST_NAME, 'a host name or an IP address').default('127.0.0.1').describe('As seen from the host'),
+          address: z
+            .string()
+            .regex(HOST_NAME, 'a host name or an IP address')
+            .default('127.0.0.1')
+            .describe('As seen from the host'),
           user: z.string().min(1).describe('Role to log in as'),
           password: SecretReference,
         })
@@ -102,7 +126,9 @@ export const Database = z.strictObject({
       z
         .strictObject({
           kind: z.literal('container'),
-          service: ServiceRef.describe('Compose service or container of this system, on the same host, that runs the server'),
+          service: ServiceRef.describe(
+            'Compose service or container of this system, on the same host, that runs the server',
+          ),
           user: z.string().min(1).describe('Role to log in as'),
         })
         .describe('Inside the container of the server'),
@@ -145,14 +171,21 @@ export const ObjectStore = z.strictObject({
   provider: z
     .enum(['aws', 'minio', 'r2', 'ceph', 'versitygw', 'other'])
     .describe('Which S3 the endpoint is: picks part sizes and checksums'),
-  endpoint: settable(z.url({ protocol: /^https?$/, error: 'a URL that starts with https:// or http://' })).describe('URL of the S3 API'),
+  endpoint: settable(z.url({ protocol: /^https?$/, error: 'a URL that starts with https:// or http://' })).describe(
+    'URL of the S3 API',
+  ),
   region: z
     .string()
     .regex(/^[a-z0-9-]+$/, 'a region name: lower-case letters, digits and hyphens')
     .default('us-east-1')
     .describe('Region that requests are signed for'),
   bucket: settable(
-    z.string().regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'a bucket name: 3 to 63 lower-case letters, digits, dots and hyphens'),
+    z
+      .string()
+      .regex(
+        /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/,
+        'a bucket name: 3 to 63 lower-case letters, digits, dots and hyphens',
+      ),
   ).describe('Bucket, with versioning and object lock'),
   keys: z
     .strictObject({
@@ -178,7 +211,9 @@ export const Backup = z.strictObject({
   recipients: settable(z.array(z.string().regex(/^age1[a-z0-9]{58}$/, 'an age recipient: age1...')).min(2)).describe(
     'age recipients that every artifact is encrypted to: the operations key and an offline escrow key at least',
   ),
-  identity: settable(SecretReference).describe('age identity that the verifying machine decrypts with; never on a host of the system'),
+  identity: settable(SecretReference).describe(
+    'age identity that the verifying machine decrypts with; never on a host of the system',
+  ),
   prefix: z
     .string()
     .regex(/^([a-z0-9][a-z0-9-]*\/)*$/, 'empty, or names that each end in a slash: "backups/production/"')
@@ -192,12 +227,15 @@ export const Backup = z.strictObject({
     .describe('A dump smaller than this share of the median of the last seven is refused as anomalous'),
   configuration: z.record(Name, ConfigurationSet).default({}).describe('Configuration files that each set holds'),
   files: z.record(Name, FileTree).default({}).describe('File trees that belong to a set: uploads, volumes'),
-  retention: z.partialRecord(ArtifactKind, Retention).default({}).describe('How long recovery points are kept, by artifact kind'),
+  retention: z
+    .partialRecord(ArtifactKind, Retention)
+    .default({})
+    .describe('How long recovery points are kept, by artifact kind'),
 });
 export type Backup = z.infer<typeof Backup>;
 
 /** Every runbook that a schedule can name. Not all of them exist yet: a schedule of one that does not is listed, not applied. */
-export const RunbookName = z.enum([
+export const ScheduledRunbook = z.enum([
   'adopt',
   'backup',
   'database-maintenance',
@@ -215,10 +253,10 @@ export const RunbookName = z.enum([
   'unseal-openbao',
   'verify-backup',
 ]);
-export type RunbookName = z.infer<typeof RunbookName>;
+export type ScheduledRunbook = z.infer<typeof ScheduledRunbook>;
 
 export const Schedule = z.strictObject({
-  runbook: RunbookName,
+  runbook: ScheduledRunbook,
   cron: z
     .string()
     .superRefine((value, context) => {
@@ -235,7 +273,10 @@ const Tier = z.int().min(1).max(9).default(1).describe('Tier of the escalation: 
 export const EscalationTier = z.strictObject({
   tier: z.int().min(1).max(9),
   title: z.string().describe('Who this tier is'),
-  afterMinutes: z.int().nonnegative().describe('Minutes after the first notice at which this tier is told, if nobody has answered'),
+  afterMinutes: z
+    .int()
+    .nonnegative()
+    .describe('Minutes after the first notice at which this tier is told, if nobody has answered'),
 });
 export type EscalationTier = z.infer<typeof EscalationTier>;
 
@@ -244,21 +285,38 @@ export const Approver = z.strictObject({
   email: settable(z.email('an e-mail address')).describe('Where requests for a decision are sent'),
   tier: Tier,
   signingKey: settable(
-    z.string().regex(/^(ssh-|ecdsa-|sk-)\S+ [A-Za-z0-9+/=]+( .*)?$/, 'an SSH public key: "ssh-ed25519 AAAA... comment"'),
+    z
+      .string()
+      .regex(/^(ssh-|ecdsa-|sk-)\S+ [A-Za-z0-9+/=]+( .*)?$/, 'an SSH public key: "ssh-ed25519 AAAA... comment"'),
   ).describe('SSH public key that the decisions are signed with'),
 });
 export type Approver = z.infer<typeof Approver>;
 
 export const NotificationTarget = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('email'), to: settable(z.email('an e-mail address')).describe('Address'), tier: Tier }),
+  z.strictObject({
+    kind: z.literal('email'),
+    to: settable(z.email('an e-mail address')).describe('Address'),
+    tier: Tier,
+  }),
   z.strictObject({
     kind: z.literal('slack'),
-    channel: z.string().regex(/^#\S+$/, 'a channel: "#name"').describe('Channel; quote it, # starts a comment in YAML'),
+    channel: z
+      .string()
+      .regex(/^#\S+$/, 'a channel: "#name"')
+      .describe('Channel; quote it, # starts a comment in YAML'),
     webhook: settable(SecretReference).describe('Incoming webhook URL, which is a secret'),
     tier: Tier,
   }),
-  z.strictObject({ kind: z.literal('webhook'), url: settable(SecretReference).describe('URL, which may hold a token'), tier: Tier }),
-  z.strictObject({ kind: z.literal('pagerduty'), routingKey: settable(SecretReference).describe('Events API routing key'), tier: Tier }),
+  z.strictObject({
+    kind: z.literal('webhook'),
+    url: settable(SecretReference).describe('URL, which may hold a token'),
+    tier: Tier,
+  }),
+  z.strictObject({
+    kind: z.literal('pagerduty'),
+    routingKey: settable(SecretReference).describe('Events API routing key'),
+    tier: Tier,
+  }),
 ]);
 export type NotificationTarget = z.infer<typeof NotificationTarget>;
 
@@ -266,10 +324,20 @@ const form = z
   .enum(['value', 'url'])
   .default('value')
   .describe('`value`: the whole value; `url`: the password part of a connection URL, percent-encoded');
-const restarts = z.array(ServiceRef).default([]).describe('Services that read a new value only after a restart, in this order');
+const restarts = z
+  .array(ServiceRef)
+  .default([])
+  .describe('Services that read a new value only after a restart, in this order');
 export const SecretConsumer = z.discriminatedUnion('kind', [
   z
-    .strictObject({ kind: z.literal('env-file'), on: HostRef, file: AbsolutePath, key: z.string().min(1).describe('Variable'), form, restarts })
+    .strictObject({
+      kind: z.literal('env-file'),
+      on: HostRef,
+      file: AbsolutePath,
+      key: z.string().min(1).describe('Variable'),
+      form,
+      restarts,
+    })
     .describe('A KEY=VALUE line of an environment file'),
   z
     .strictObject({
@@ -282,10 +350,19 @@ export const SecretConsumer = z.discriminatedUnion('kind', [
     })
     .describe('A value in a YAML file, such as a compose file'),
   z
-    .strictObject({ kind: z.literal('postgresql-role'), database: Name.describe('Name of a database of this system'), role: z.string().min(1) })
+    .strictObject({
+      kind: z.literal('postgresql-role'),
+      database: Name.describe('Name of a database of this system'),
+      role: z.string().min(1),
+    })
     .describe('The password of a database role'),
   z
-    .strictObject({ kind: z.literal('openbao'), service: ServiceRef, path: z.string().min(1).describe('Mount and path'), field: z.string().min(1) })
+    .strictObject({
+      kind: z.literal('openbao'),
+      service: ServiceRef,
+      path: z.string().min(1).describe('Mount and path'),
+      field: z.string().min(1),
+    })
     .describe('A field in the key-value store of OpenBao'),
 ]);
 export type SecretConsumer = z.infer<typeof SecretConsumer>;
@@ -295,24 +372,43 @@ export const ApplicationSecret = z.strictObject({
   description: z.string().describe('What it protects'),
   kind: z
     .enum(['hex', 'base64', 'alphanumeric', 'issued'])
-    .describe('How a new value is made: from this alphabet, or `issued` by somebody else (a provider, a blockchain, OpenBao)'),
-  length: z.int().min(1).max(4096).optional().describe('Characters of the value as it is written, not bytes of entropy'),
-  guarded: z.boolean().default(false).describe('Losing or replacing it loses data or money: never generated anew once it exists'),
+    .describe(
+      'How a new value is made: from this alphabet, or `issued` by somebody else (a provider, a blockchain, OpenBao)',
+    ),
+  length: z
+    .int()
+    .min(1)
+    .max(4096)
+    .optional()
+    .describe('Characters of the value as it is written, not bytes of entropy'),
+  guarded: z
+    .boolean()
+    .default(false)
+    .describe('Losing or replacing it loses data or money: never generated anew once it exists'),
   rotateEveryDays: Days.optional().describe('Days after the last rotation at which the next is due'),
   consumers: z.array(SecretConsumer).min(1).describe('Every place that holds or checks the value'),
 });
 export type ApplicationSecret = z.infer<typeof ApplicationSecret>;
 
 export const Endpoint = z.strictObject({
-  url: settable(z.url({ protocol: /^https?$/, error: 'a URL that starts with https:// or http://' })).describe('What is asked for, from outside'),
+  url: settable(z.url({ protocol: /^https?$/, error: 'a URL that starts with https:// or http://' })).describe(
+    'What is asked for, from outside',
+  ),
   service: ServiceRef.optional().describe('Service that answers'),
-  status: z.int().min(100).max(599).default(200).describe('HTTP status of a healthy answer; redirects are not followed'),
+  status: z
+    .int()
+    .min(100)
+    .max(599)
+    .default(200)
+    .describe('HTTP status of a healthy answer; redirects are not followed'),
   body: z.string().min(1).optional().describe('Text that a healthy answer holds'),
 });
 export type Endpoint = z.infer<typeof Endpoint>;
 
 export const Flow = z.strictObject({
-  from: settable(z.string().min(1)).describe('`internet` for anybody, a host of this system, an IP address or a network (10.0.0.0/8)'),
+  from: settable(z.string().min(1)).describe(
+    '`internet` for anybody, a host of this system, an IP address or a network (10.0.0.0/8)',
+  ),
   to: HostRef,
   port: Port.describe('Port on the host'),
   protocol: z.enum(['tcp', 'udp']).default('tcp'),
@@ -328,7 +424,8 @@ export const Threshold = z
     source: z.string().min(1).describe("Where the numbers come from: the manual's lines, or `ours`"),
   })
   .superRefine((value, context) => {
-    if (value.warning === undefined && value.critical === undefined) context.addIssue('give `warning`, `critical` or both');
+    if (value.warning === undefined && value.critical === undefined)
+      context.addIssue('give `warning`, `critical` or both');
     if (value.warning !== undefined && value.critical !== undefined && value.warning > value.critical)
       context.addIssue({ code: 'custom', path: ['warning'], message: 'is above `critical`' });
   });
@@ -349,7 +446,10 @@ export const System = z
   .strictObject({
     system: SystemName,
     title: z.string().min(1).describe('Name for people'),
-    manual: z.string().optional().describe('The operations manual that this file replaces; comments cite its lines as L123'),
+    manual: z
+      .string()
+      .optional()
+      .describe('The operations manual that this file replaces; comments cite its lines as L123'),
     timezone: z
       .string()
       .refine(isTimeZone, 'an IANA time zone such as UTC, Europe/Madrid or America/Mexico_City')
@@ -364,7 +464,10 @@ export const System = z
       .describe('What recovery is measured against'),
     hosts: z
       .record(
-        Name.refine((name) => name !== WORKER_HOST && name !== SYSTEM_LANE, `"${WORKER_HOST}" and "${SYSTEM_LANE}" are reserved`),
+        Name.refine(
+          (name) => name !== WORKER_HOST && name !== SYSTEM_LANE,
+          `"${WORKER_HOST}" and "${SYSTEM_LANE}" are reserved`,
+        ),
         Host,
       )
       .describe('Machines, by name'),
@@ -372,7 +475,10 @@ export const System = z
     databases: z.record(Name, Database).default({}).describe('Databases, by name'),
     endpoints: z.record(Name, Endpoint).default({}).describe('What answers over HTTP when the system is healthy'),
     flows: z.record(Name, Flow).default({}).describe('Every connection that the firewall lets in; all else is closed'),
-    secrets: z.record(Name, ApplicationSecret).default({}).describe('Secrets of the applications: what they are, never their values'),
+    secrets: z
+      .record(Name, ApplicationSecret)
+      .default({})
+      .describe('Secrets of the applications: what they are, never their values'),
     thresholds: z.partialRecord(Metric, Threshold).default({}).describe('When a measured value is a problem'),
     objectStore: ObjectStore,
     backup: Backup,

@@ -11,7 +11,12 @@ export type Unset = z.infer<typeof Unset>;
 export const settable = <T extends z.ZodType>(value: T) => z.union([value, Unset]);
 
 export function isUnset(value: unknown): value is Unset {
-  return typeof value === 'object' && value !== null && Object.keys(value).length === 1 && typeof (value as Unset).unset === 'string';
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    Object.keys(value).length === 1 &&
+    typeof (value as Unset).unset === 'string'
+  );
 }
 
 /** A place in a system that is not filled in: its dotted path and what the inventory says about it. */
@@ -30,7 +35,9 @@ export function unsetNeeded(system: object, paths: readonly string[] = ['']): Un
   const found: UnsetPlace[] = [];
   const walk = (value: unknown, at: string[]): void => {
     if (isUnset(value)) {
-      const needed = patterns.some((pattern) => pattern.length <= at.length && pattern.every((part, i) => part === '*' || part === at[i]));
+      const needed = patterns.some(
+        (pattern) => pattern.length <= at.length && pattern.every((part, i) => part === '*' || part === at[i]),
+      );
       if (needed) found.push({ path: at.join('.'), text: value.unset });
     } else if (typeof value === 'object' && value !== null) {
       for (const [key, inner] of Object.entries(value)) walk(inner, [...at, key]);
@@ -48,9 +55,13 @@ export function refuseUnset(system: { system: string }, paths: readonly string[]
   const missing = unsetNeeded(system, paths);
   if (missing.length === 0) return;
   const list = missing.map(({ path, text }) => `${path} (${text})`).join('; ');
-  throw failure('UnsetValue', `${purpose} needs ${missing.length === 1 ? 'a value' : `${missing.length} values`} of system ${system.system} not filled in yet: ${list}`, {
-    remedy: `Fill ${missing.length === 1 ? 'it' : 'them'} in in ${system.system}.yaml of the inventory or of the overlay (GUARDIA_OVERLAY)`,
-  });
+  throw failure(
+    'UnsetValue',
+    `${purpose} needs ${missing.length === 1 ? 'a value' : `${missing.length} values`} of system ${system.system} not filled in yet: ${list}`,
+    {
+      remedy: `Fill ${missing.length === 1 ? 'it' : 'them'} in in ${system.system}.yaml of the inventory or of the overlay (GUARDIA_OVERLAY)`,
+    },
+  );
 }
 
 /** The value, narrowed to set. Call refuseUnset first, which names all that is missing at once. Throws `UnsetValue`. */

@@ -1,0 +1,177 @@
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { failure } from '../../workflows/contracts/errors.js';
+import { SystemName } from '../../workflows/contracts/names.js';
+import { machineOf } from '../../workflows/contracts/system-rules.js';
+import { System } from '../../workflows/contracts/system.js';
+import { isUnset, unsetNeeded } from '../../workflows/contracts/unset.js';
+import { canonicalJson } from './canonical-json.js';
+import { closestName } from './closest-name.js';
+import { inventoryLocations, type InventoryLocations } from './locations.js';
+import { layOver, OVERLAY_MAY_HOLD } from './overlay.js';
+import { mistakesOf, problemLine, valueAt, type Problem } from './problems.js';
+import { readSourceFile, type Path, type SourceFile } from './source-file.js';
+
+export interface LoadedSystem {
+  system: System;
+  /** SHA-256, in hex, of the canonical JSON of the system with its overlay and defaults: what a plan was made from. */
+  digest: string;
+}
+
+/** The names of the systems in a directory, sorted. Throws `InvalidInventory` when there is no such directory. */
+export function listSystems({ systemsDirectory }: InventoryLocations = inventoryLocations()): string[] {
+  return yamlFiles(systemsDirectory, 'GUARDIA_SYSTEMS').map((file) => path.basename(file, '.yaml'));
+}
+
+/**
+ * Reads one system with its overlay. Values may still be unset: a run refuses those that it needs (refuseUnset).
+ * Throws `UnknownSystem` with the names that exist, or `InvalidInventory` with every mistake, its file and line.
+ */
+export function loadSystem(name: string, locations: InventoryLocations = inventoryLocations()): LoadedSystem {
+  const names = listSystems(locations);
+  if (!names.includes(name)) {
+    const meant = closestName(name, names);
+    throw failure('UnknownSystem', `there is no system ${JSON.stringify(name)}${meant ? `; did you mean "${meant}"?` : ''}`, {
+      remedy: `Systems: ${names.join(', ')} (in ${locations.systemsDirectory})`,
+    });
+  }
+  const readings = names.map((each) => readSystem(each, locations));
+  const reading = readings.find(({ name: each }) => each === name);
+  const errors = [...(reading?.problems ?? []), ...sharedMachines(readings, [name])].filter(({ severity }) => severity === 'error');
+  if (!reading?.system || errors.length > 0) {
+    throw failure('InvalidInventory', `system ${name} has ${errors.length} mistake${errors.length === 1 ? '' : 's'}:\n${errors.map(problemLine).join('\n')}`);
+  }
+  return { system: reading.system, digest: createHash('sha256').update(canonicalJson(reading.system)).digest('hex') };
+}
+
+/**
+ * Every mistake and every unset value of the inventory in one go, by file and line; `only` limits the answer to one system.
+ * Throws `InvalidInventory` when a directory is not there, `UnknownSystem` when `only` is not.
+ */
+export function checkSystems(options: Partial<InventoryLocations> & { only?: string | undefined } = {}): Problem[] {
+  const locations = { ...inventoryLocations(), ...options };
+  const names = listSystems(locations);
+  if (options.only !== undefined && !names.includes(options.only)) loadSystem(options.only, locations);
+  const readings = names.map((name) => readSystem(name, locations));
+  const asked = options.only === undefined ? names : [options.only];
+  const problems = readings.filter(({ name }) => asked.includes(name)).flatMap((reading) => reading.problems);
+  problems.push(...sharedMachines(readings, asked));
+  if (options.only === undefined) problems.push(...misplacedFiles(names, locations));
+  const order = (a: Problem, b: Problem) => (a.file < b.file ? -1 : a.file > b.file ? 1 : a.line - b.line || a.column - b.column);
+  return problems.sort(order);
+}
+
+interface Reading {
+  name: string;
+  /** Undefined when the files have mistakes. */
+  system?: System;
+  /** What the files say together, right or wrong. */
+  value: unknown;
+  problems: Problem[];
+  place(at: Path): { file: string; line: number; column: number };
+}
+
+function readSystem(name: string, { systemsDirectory, overlayDirectory }: InventoryLocations): Reading {
+  const shipped = readSourceFile(path.join(systemsDirectory, `${name}.yaml`));
+  const overlayFile = overlayDirectory ? path.join(overlayDirectory, `${name}.yaml`) : undefined;
+  if (overlayDirectory) yamlFiles(overlayDirectory, 'GUARDIA_OVERLAY');
+  const overlay = overlayFile && existsSync(overlayFile) ? readSourceFile(overlayFile) : undefined;
+
+  const problems: Problem[] = [shipped, overlay].flatMap((source) =>
+    (source?.mistakes ?? []).map((mistake): Problem => ({ file: source?.file ?? '', path: '', severity: 'error', ...mistake })),
+  );
+  const place = (at: Path) => placeIn(shipped, overlay, at);
+  if (shipped.value === undefined) return { name, value: undefined, problems, place };
+
+  const { merged, refused } = layOver(shipped.value, overlay?.value ?? {});
+  for (const at of refused) {
+    const { line, column } = (overlay ?? shipped).locate(at);
+    const unknown = valueAt(shipped.value, at) === undefined;
+    const message = unknown ? 'the shipped file has nothing here that an overlay could fill' : 'an overlay may not change this';
+    problems.push({ file: (overlay ?? shipped).file, line, column, path: at.join('.'), message, allowed: OVERLAY_MAY_HOLD, severity: 'error' });
+  }
+
+  const parsed = System.safeParse(merged);
+  for (const { path: at, ...rest } of parsed.success ? [] : mistakesOf(parsed.error, merged))
+    problems.push({ ...place(at), path: at.join('.'), ...rest, severity: 'error' });
+  const own = valueAt(merged, ['system']);
+  if (typeof own === 'string' && own !== name)
+    problems.push({ ...place(['system']), path: 'system', message: `is "${own}", but the file is ${name}.yaml`, allowed: name, severity: 'error' });
+  if (!SystemName.safeParse(name).success)
+    problems.push({ ...place([]), path: '', message: `the file name ${name}.yaml is not a system name`, allowed: 'lower-case letters, digits and hyphens, at most 40, starting with a letter', severity: 'error' });
+
+  const wrong = new Set(problems.map((problem) => problem.path));
+  for (const unset of unsetNeeded(isObject(merged) ? merged : {})) {
+    const at = unset.path.split('.').map((part) => (/^\d+$/.test(part) ? Number(part) : part));
+    if (!wrong.has(unset.path)) problems.push({ ...place(at), path: unset.path, message: unset.text, severity: 'unset' });
+  }
+  const valid = parsed.success && problems.every(({ severity }) => severity === 'unset');
+  return { name, value: merged, problems, place, ...(valid ? { system: parsed.data } : {}) };
+}
+
+/** The file that says more about the path: the overlay where it holds the value, the shipped file otherwise. */
+function placeIn(shipped: SourceFile, overlay: SourceFile | undefined, at: Path): { file: string; line: number; column: number } {
+  const base = shipped.locate(at);
+  const over = overlay?.locate(at);
+  const laid = over !== undefined && (over.depth === at.length ? at.length > 0 : over.depth > base.depth);
+  const { line, column } = laid ? over : base;
+  return { file: laid && overlay ? overlay.file : shipped.file, line, column };
+}
+
+/** Two systems never share a machine: their runs would not see each other's lock. */
+function sharedMachines(readings: readonly Reading[], asked: readonly string[]): Problem[] {
+  const owners = new Map<string, { reading: Reading; host: string }>();
+  const problems: Problem[] = [];
+  for (const reading of readings) {
+    const hosts = valueAt(reading.value, ['hosts']);
+    if (!isObject(hosts)) continue;
+    for (const host of Object.keys(hosts)) {
+      const machine = machineOf(valueAt(hosts, [host, 'connection']), hosts);
+      const owner = machine === undefined ? undefined : owners.get(machine);
+      if (machine !== undefined && !owner) owners.set(machine, { reading, host });
+      if (!owner || owner.reading === reading) continue;
+      const [here, there] = asked.includes(reading.name) ? [{ reading, host }, owner] : [owner, { reading, host }];
+      if (!asked.includes(here.reading.name)) continue;
+      const address = ['hosts', here.host, 'connection', 'address'];
+      const at = isUnset(valueAt(here.reading.value, address)) || machine === 'local' ? address.slice(0, 3) : address;
+      problems.push({
+        ...here.reading.place(at),
+        path: at.join('.'),
+        message: `is the machine of host "${there.host}" of system "${there.reading.name}" (${machine}); two systems never share a machine`,
+        severity: 'error',
+      });
+    }
+  }
+  return problems;
+}
+
+/** Files that look as if they belonged to the inventory, but are not read. */
+function misplacedFiles(names: readonly string[], { systemsDirectory, overlayDirectory }: InventoryLocations): Problem[] {
+  const problems: Problem[] = [];
+  const add = (file: string, message: string) => problems.push({ file, line: 1, column: 1, path: '', message, severity: 'error' });
+  for (const directory of overlayDirectory ? [systemsDirectory, overlayDirectory] : [systemsDirectory]) {
+    for (const entry of readdirSync(directory).sort()) {
+      const file = path.join(directory, entry);
+      const name = path.basename(entry, path.extname(entry));
+      if (entry.endsWith('.yml')) add(file, `is not read; rename it to ${name}.yaml`);
+      else if (directory === overlayDirectory && entry.endsWith('.yaml') && !names.includes(name)) {
+        const meant = closestName(name, names);
+        add(file, `lies over no system${meant ? `; did you mean ${meant}.yaml?` : ''}`);
+      }
+    }
+  }
+  return problems;
+}
+
+function yamlFiles(directory: string, setting: string): string[] {
+  if (!existsSync(directory) || !statSync(directory).isDirectory())
+    throw failure('InvalidInventory', `there is no directory ${directory}`, { remedy: `Set ${setting} to the directory that holds NAME.yaml files` });
+  return readdirSync(directory)
+    .filter((entry) => entry.endsWith('.yaml'))
+    .sort();
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

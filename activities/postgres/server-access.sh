@@ -1,0 +1,76 @@
+# How the scripts log in to the server: access=peer (as an operating-system user), password (TCP) or container.
+# Always with the programs of the server's own major version.
+need_arguments access database version port
+major=${argument[version]}
+export PGAPPNAME="guardia ${argument[run]:-backup}" PGCONNECT_TIMEOUT=20
+unset PGHOST PGPORT PGUSER PGDATABASE PGSERVICE PGPASSWORD PGPASSFILE PGOPTIONS PGCLIENTENCODING
+
+# A database name may hold = and quotes, so it travels as a connection string.
+connection_string() {
+  local name=${argument[database]//\\/\\\\}
+  printf "dbname='%s'" "${name//\'/\\\'}"
+}
+for directory in "/usr/lib/postgresql/$major/bin" "/usr/pgsql-$major/bin"; do
+  [[ -x $directory/pg_dump ]] && programs=$directory && break
+done
+case ${argument[access]} in
+  peer)
+    need_arguments user
+    [[ -n ${programs:-} ]] || fail tool-missing "pg_dump $major is not in /usr/lib/postgresql/$major/bin: install postgresql-client-$major"
+    id -u "${argument[user]}" >/dev/null 2>&1 || fail database-unreachable "there is no operating-system user ${argument[user]}"
+    export PGPORT=${argument[port]}
+    pg() { # not runuser: it would stand between us and the program's status and signals
+      local program=$1
+      shift
+      if (($(id -u) == $(id -u "${argument[user]}"))); then exec "$programs/$program" "$@"; fi
+      HOME=/ exec setpriv --reuid "${argument[user]}" --regid "$(id -g "${argument[user]}")" --init-groups "$programs/$program" "$@"
+    }
+    ;;
+  password)
+    need_arguments user address
+    [[ -n ${programs:-} ]] || fail tool-missing "pg_dump $major is not in /usr/lib/postgresql/$major/bin: install postgresql-client-$major"
+    export PGHOST=${argument[address]} PGPORT=${argument[port]} PGUSER=${argument[user]} PGPASSFILE=$scratch/passfile
+    password=${secret[databasePassword]:-}
+    password=${password//\\/\\\\}
+    printf '*:*:*:*:%s\n' "${password//:/\\:}" >"$PGPASSFILE"
+    unset password
+    pg() {
+      local program=$1
+      shift
+      exec "$programs/$program" --no-password "$@"
+    }
+    ;;
+  container)
+    need_arguments user project service
+    need_tools docker
+    container=$(docker ps --quiet --filter "label=com.docker.compose.project=${argument[project]}" \
+      --filter "label=com.docker.compose.service=${argument[service]}" 2>"$scratch/docker.err") ||
+      fail database-unreachable "docker: $(tail -n 1 "$scratch/docker.err")"
+    [[ -n $container && $container != *$'\n'* ]] ||
+      fail database-unreachable "service ${argument[service]} of compose project ${argument[project]} has $(wc -w <<<"$container") running containers, not one"
+    pg() {
+      local program=$1
+      shift
+      exec docker exec --interactive --env "PGAPPNAME=$PGAPPNAME" --env "PGUSER=${argument[user]}" "$container" "$program" "$@"
+    }
+    # A program in a container outlives the docker client that started it
+    before_end() {
+      (pg psql -XAtq --dbname "$(connection_string)" --command \
+        "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and application_name = current_setting('application_name')") \
+        </dev/null >/dev/null 2>&1
+    }
+    ;;
+  *) fail bad-arguments "access=${argument[access]} is not peer, password or container" ;;
+esac
+
+# psql and pg_dump say the same things in the same words; this sorts them.
+fail_for_database() { # DEFAULT_CODE WHAT ERROR_FILE
+  local text code=$1
+  text=$(grep -v '^$' "$3" | tail -n 3 | tr '\n' ' ')
+  case $text in
+    *'server version mismatch'*) code=version-mismatch ;;
+    *'lock timeout'* | *'statement timeout'* | *'too many clients'* | *'remaining connection slots'* | *'starting up'* | *'shutting down'*) code=database-busy ;;
+    *'connection to server'*'failed'* | *'could not connect'*) code=database-unreachable ;;
+  esac
+  fail "$code" "$2: $text"
+}

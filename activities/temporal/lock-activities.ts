@@ -1,0 +1,32 @@
+import { cancellationSignal, heartbeat } from '@temporalio/activity';
+import { WorkflowNotFoundError, type Client } from '@temporalio/client';
+import type { FrameActivities } from '../../workflows/contracts/frame-activities.js';
+import { holderQuery } from '../../workflows/contracts/lock.js';
+
+/** How a run that wants a lock sees who holds it and waits for the end of it. */
+export function createLockActivities(client: Client): Pick<FrameActivities, 'describeLock' | 'awaitLock'> {
+  return {
+    async describeLock({ workflowId }) {
+      try {
+        const handle = client.workflow.getHandle(workflowId);
+        const { status } = await handle.describe();
+        return status.name === 'RUNNING' ? await handle.query(holderQuery) : undefined;
+      } catch (error) {
+        if (error instanceof WorkflowNotFoundError) return undefined;
+        throw error;
+      }
+    },
+    async awaitLock({ workflowId, seconds }) {
+      const beat = setInterval(() => heartbeat(), 5_000);
+      const deadline = AbortSignal.timeout(seconds * 1000);
+      const stop = AbortSignal.any([cancellationSignal(), deadline]);
+      try {
+        const ended = client.withAbortSignal(stop, () => client.workflow.getHandle(workflowId).result());
+        await ended.catch(() => undefined); // however it ended: it is free, or the time is over
+        cancellationSignal().throwIfAborted();
+      } finally {
+        clearInterval(beat);
+      }
+    },
+  };
+}

@@ -1,0 +1,83 @@
+import { execa } from 'execa';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { controlGroup, startDetached } from './control-group.js';
+import type { RecordedProcess } from './recorded-process.js';
+
+/** What every systemd-nspawn gets. The machine's kernel refuses nspawn's own system-call filter, and hosts see one hierarchy of control groups. */
+const environment = { SYSTEMD_NSPAWN_UNIFIED_HIERARCHY: '1', SYSTEMD_SECCOMP: '0' };
+const common = ['--quiet', '--register=no', '--keep-unit', '--timezone=off'];
+
+/** Runs one program as root inside a tree that is not booted, and returns what it printed. */
+export async function runInTree(options: {
+  group: string;
+  root: string;
+  network: 'machine' | 'none';
+  binds?: string[];
+  readOnlyBinds?: string[];
+  argv: string[];
+}): Promise<string> {
+  const nspawn = [
+    'systemd-nspawn',
+    ...common,
+    ...['-D', options.root, '--as-pid2', `--machine=guardia-${options.group}`, '--console=pipe'],
+    ...(options.network === 'none' ? ['--private-network', '--resolv-conf=off'] : ['--resolv-conf=replace-host']),
+    ...(options.binds ?? []).map((bind) => `--bind=${bind}`),
+    ...(options.readOnlyBinds ?? []).map((bind) => `--bind-ro=${bind}`),
+    ...options.argv,
+  ];
+  const result = await execa('/bin/sh', ['-c', 'echo $$ > "$0/cgroup.procs" && exec "$@"', controlGroup(options.group), ...nspawn], {
+    env: { ...environment, LC_ALL: 'C.UTF-8' },
+    stdin: 'ignore',
+    all: true,
+    reject: false,
+  });
+  if (result.failed) {
+    throw new Error(`${options.argv.slice(0, 3).join(' ')} failed in ${options.root} (${result.exitCode ?? result.shortMessage}):\n${result.all.split('\n').slice(-40).join('\n')}`);
+  }
+  return result.stdout;
+}
+
+/** Boots a host: a systemd of its own in its own namespaces, its network card `host0` on the bridge. */
+export function boot(options: {
+  group: string;
+  root: string;
+  machine: string;
+  hostname: string;
+  bridge: string;
+  binds: string[];
+  readOnlyBinds: string[];
+  log: string;
+}): RecordedProcess {
+  const argv = [
+    'systemd-nspawn',
+    ...common,
+    ...['-D', options.root, '--boot', `--machine=${options.machine}`, `--hostname=${options.hostname}`, '--console=pipe'],
+    ...[`--network-bridge=${options.bridge}`, '--resolv-conf=off', '--link-journal=no'],
+    // Docker needs nearly all of them; the clock and the kernel's modules are the machine's.
+    ...['--capability=all', '--drop-capability=CAP_SYS_TIME,CAP_SYS_MODULE'],
+    ...options.binds.map((bind) => `--bind=${bind}`),
+    ...(existsSync('/dev/fuse') ? ['--bind=/dev/fuse'] : []),
+    ...options.readOnlyBinds.map((bind) => `--bind-ro=${bind}`),
+  ];
+  return startDetached(options.group, argv, options.log, environment);
+}
+
+/** Process id, on this machine, of the host's systemd; undefined while it has none. */
+export function leaderOf(group: string): number | undefined {
+  const pids = processesBelow(controlGroup(group));
+  return pids.find((pid) => {
+    try {
+      const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+      return /^NSpid:\t\d+\t1$/m.test(status);
+    } catch {
+      return false;
+    }
+  });
+}
+
+function processesBelow(at: string): number[] {
+  const own = readFileSync(path.join(at, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean).map(Number);
+  const below = readdirSync(at, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? processesBelow(path.join(at, entry.name)) : []));
+  return [...own, ...below];
+}

@@ -1,0 +1,39 @@
+import { createHash } from 'node:crypto';
+import { canonicalJson } from '../activities/inventory/canonical-json.js';
+import { loadSystem } from '../activities/inventory/load.js';
+import type { InventoryLocations } from '../activities/inventory/locations.js';
+import { failure } from '../workflows/contracts/errors.js';
+import type { FrameActivities } from '../workflows/contracts/frame-activities.js';
+import type { Planner } from '../workflows/contracts/planning.js';
+import { checkPlan } from '../workflows/lib/check-plan.js';
+import { refuseUnset } from '../workflows/contracts/unset.js';
+
+const digest = (value: unknown): string => createHash('sha256').update(canonicalJson(value)).digest('hex');
+
+/**
+ * Planning, as local activities: what they return is in the history, so a run that has its plan keeps it, whatever
+ * version of a planner is deployed meanwhile. No side effects.
+ */
+export function createPlanningActivities(
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- each planner takes the input of its own runbook
+  planners: Record<string, Planner<any>>,
+  locations: InventoryLocations,
+): Pick<FrameActivities, 'prepareRun' | 'planRun'> {
+  const planner = (runbook: string): Planner<unknown> => {
+    const found = planners[runbook];
+    if (!found)
+      throw failure('InvalidPlan', `this worker has no planner for ${runbook}`, { remedy: 'Update the worker' });
+    return found;
+  };
+  return {
+    async prepareRun({ runbook, input, moment }) {
+      const { system, digest: systemDigest } = loadSystem(String(input['system']), locations);
+      refuseUnset(system, planner(runbook).needs(input, system), runbook);
+      return { system, systemDigest, observe: planner(runbook).observe(input, system, moment) };
+    },
+    async planRun({ runbook, input, system, observation, moment }) {
+      const plan = checkPlan(planner(runbook).plan(input, system, observation, moment));
+      return { plan, digest: digest(plan), facetsDigest: digest(planner(runbook).facets(observation)) };
+    },
+  };
+}

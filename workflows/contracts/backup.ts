@@ -1,0 +1,13 @@
+import { z } from 'zod';
+import { runInput } from './run.js';
+
+export const BackupInput = z.strictObject({
+  ...runInput,
+  acceptAnomaly: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Keep a dump that does not look like the ones before it (far smaller, another cluster); the reasons stay in the report',
+    ),
+});
+export type BackupInput = z.infer<typeof BackupInput>;

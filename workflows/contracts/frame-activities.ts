@@ -1,0 +1,42 @@
+import type { HostTarget } from './host-target.js';
+import type { LockHolder } from './lock.js';
+import type { ObservationCall, Observation } from './calls.js';
+import type { PlannedRun, PlanningMoment, PreparedRun } from './planning.js';
+import type { RunReport } from './run.js';
+import type { System } from './system.js';
+
+/** What a run needs from the world whatever its runbook is: the activities of the frame. */
+export interface FrameActivities {
+  /** Local. Reads the inventory, refuses a run with unset values, says what has to be observed. */
+  prepareRun(argument: {
+    runbook: string;
+    input: Record<string, unknown>;
+    moment: PlanningMoment;
+  }): Promise<PreparedRun>;
+  /** Local. Makes the plan from what was observed. */
+  planRun(argument: {
+    runbook: string;
+    input: Record<string, unknown>;
+    system: System;
+    observation: Observation;
+    moment: PlanningMoment;
+  }): Promise<PlannedRun>;
+  /** Takes the host over for the run. Idempotent by run. */
+  raiseFence(argument: {
+    target: HostTarget;
+    runId: string;
+  }): Promise<{ number: number; left?: string; stopped: string[] }>;
+  /** Ends the run's time on the host and removes its jobs and journal there. Idempotent by run. */
+  closeFence(argument: { target: HostTarget; runId: string; keepJournal: boolean }): Promise<void>;
+  /** Who holds a lock now; undefined when nobody does. */
+  describeLock(argument: { workflowId: string }): Promise<LockHolder | undefined>;
+  /** Returns when the lock is free, or after the time. */
+  awaitLock(argument: { workflowId: string; seconds: number }): Promise<void>;
+  /** Writes the run's record into the object store. Idempotent by run and entry. */
+  recordRun(argument: { system: System; entry: RecordEntry; report: RunReport }): Promise<{ location: string }>;
+}
+
+/** The entries of a run's record, in their order. */
+export type RecordEntry = 'plan' | 'end';
+
+export type { ObservationCall };

@@ -1,0 +1,39 @@
+import type { ObservationCall, Observation } from './calls.js';
+import type { Plan } from './plan.js';
+import type { System } from './system.js';
+
+/** When and for which run a plan is made: ids that later steps need are derived from it. */
+export interface PlanningMoment {
+  workflowId: string;
+  runId: string;
+  /** ISO 8601, from the workflow's clock. */
+  now: string;
+}
+
+/**
+ * What a runbook's folder gives to the frame. Pure: no I/O, no clock. It runs inside a local activity, so what it returned
+ * is in the history, and a later version of it never changes a run that has its plan.
+ */
+export interface Planner<I> {
+  /** Dotted paths of the inventory that this input needs; a run with an unset one is refused with its name. */
+  needs(input: I, system: System): string[];
+  /** What has to be looked at before planning. */
+  observe(input: I, system: System, moment: PlanningMoment): ObservationCall[];
+  plan(input: I, system: System, observation: Observation, moment: PlanningMoment): Plan;
+  /** The part of the observation that the plan rests on: if it has changed once the lock is held, the plan is made anew. */
+  facets(observation: Observation): unknown;
+}
+
+export interface PreparedRun {
+  system: System;
+  systemDigest: string;
+  observe: ObservationCall[];
+}
+
+export interface PlannedRun {
+  plan: Plan;
+  /** SHA-256 of the plan's canonical JSON. */
+  digest: string;
+  /** The same of the facets. */
+  facetsDigest: string;
+}

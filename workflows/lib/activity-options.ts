@@ -1,0 +1,54 @@
+import type { ActivityOptions } from '@temporalio/workflow';
+import type { CallKind } from '../contracts/calls.js';
+
+/** Extra time for a job beyond its own limit: a night without any worker costs time, not the job. Seconds. */
+const WITHOUT_WORKER_SECONDS = 24 * 3600;
+
+/**
+ * Timeouts and retries of a call. Typed failures that cannot be helped by trying again are non-retryable by themselves
+ * (contracts/errors.ts).
+ */
+export function activityOptions(
+  kind: CallKind,
+  options: { timeoutSeconds?: number; undo?: boolean } = {},
+): ActivityOptions {
+  if (options.undo)
+    return {
+      startToCloseTimeout: '10 minutes',
+      heartbeatTimeout: '60 seconds',
+      retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '1 minute', maximumAttempts: 30 },
+    };
+  switch (kind) {
+    case 'observe':
+      return {
+        startToCloseTimeout: '2 minutes',
+        retry: {
+          initialInterval: '1 second',
+          backoffCoefficient: 2,
+          maximumInterval: '10 seconds',
+          maximumAttempts: 5,
+        },
+      };
+    case 'change':
+      return {
+        startToCloseTimeout: '10 minutes',
+        heartbeatTimeout: '60 seconds',
+        retry: {
+          initialInterval: '1 second',
+          backoffCoefficient: 2,
+          maximumInterval: '30 seconds',
+          maximumAttempts: 10,
+        },
+      };
+    case 'job': {
+      const seconds = (options.timeoutSeconds ?? 3600) + WITHOUT_WORKER_SECONDS;
+      // Attempts are not counted: a follower that died is no failure of the job. The time bounds them.
+      return {
+        startToCloseTimeout: `${seconds} seconds`,
+        scheduleToCloseTimeout: `${seconds} seconds`,
+        heartbeatTimeout: '30 seconds',
+        retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '15 seconds' },
+      };
+    }
+  }
+}

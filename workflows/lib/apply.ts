@@ -1,0 +1,113 @@
+import { ActivityFailure, TemporalFailure } from '@temporalio/common';
+import { isCancellation } from '@temporalio/workflow';
+import type { CallContext } from '../contracts/calls.js';
+import type { Call, Lane, Plan, Stage, Step } from '../contracts/plan.js';
+import type { System } from '../contracts/system.js';
+import { laneTarget, resolveReferences, runCall } from './calls.js';
+import { applicationFailureIn, reasonOf, type Progress } from './progress.js';
+import type { Saga } from './saga.js';
+
+export interface Applying {
+  plan: Plan;
+  system: System;
+  saga: Saga;
+  progress: Progress;
+  workflowId: string;
+  runId: string;
+  /** The run's fence numbers, by host. */
+  fences: ReadonlyMap<string, number>;
+  /** Results of the steps so far, by step. */
+  results: Map<string, unknown>;
+}
+
+/** Failures of a command itself, after which a step may run anew where it says so. */
+const worthAnotherRun = new Set(['JobFailed', 'JobTimedOut', 'JobLost', 'CommandFailed', 'VerificationFailed']);
+
+/**
+ * The one interpreter of plans: stages one after the other, the lanes of a stage side by side, the steps of a lane in order.
+ * Registers each undo before its step. Throws the first failure once every lane has come to rest.
+ */
+export async function apply(run: Applying): Promise<void> {
+  for (const stage of run.plan.stages) await applyStage(run, stage);
+}
+
+async function applyStage(run: Applying, stage: Stage): Promise<void> {
+  const waiting = [...stage.lanes];
+  const failed: unknown[] = [];
+  const worker = async (): Promise<void> => {
+    for (let lane = waiting.shift(); lane && failed.length <= stage.errorBudget; lane = waiting.shift()) {
+      try {
+        await applyLane(run, lane);
+      } catch (error) {
+        failed.push(error);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(stage.atOnce, stage.lanes.length) }, worker));
+  // A mistake in guardia parks the run as it is: it is thrown before any failure that would start the undo.
+  const bug = failed.find((error) => !(error instanceof TemporalFailure));
+  if (bug !== undefined) throw bug;
+  if (failed.length > stage.errorBudget) throw failed.find(isCancellation) ?? failed[0];
+}
+
+async function applyLane(run: Applying, lane: Lane): Promise<void> {
+  for (const step of lane.steps) await applyStep(run, lane, step);
+}
+
+async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
+  const { progress, saga, results } = run;
+  let generation = 1;
+  const target = laneTarget(run.system, lane.on);
+  const context = (): CallContext => ({
+    system: run.system.system,
+    runbook: run.plan.runbook,
+    workflowId: run.workflowId,
+    runId: run.runId,
+    step: step.id,
+    generation,
+    runAgainIfLost: step.runAgainIfLost ?? false,
+    ...(target ? { target } : {}),
+    ...(run.fences.has(lane.on) ? { fence: run.fences.get(lane.on) as number } : {}),
+  });
+  const argument = (call: Call): Call => ({ ...call, with: resolveReferences(call.with, results) as Call['with'] });
+
+  const { undo } = step;
+  if ('activity' in undo)
+    saga.register({
+      step,
+      run: async () => {
+        progress.step(step.id, { state: 'undoing' });
+        try {
+          await runCall(undo, context(), { summary: `undo: ${step.title}`, undo: true });
+          progress.step(step.id, { state: 'undone' });
+        } catch (error) {
+          progress.step(step.id, { state: 'undo failed', note: reasonOf(error) });
+          throw error;
+        }
+      },
+    });
+
+  progress.step(step.id, { state: 'running' });
+  for (;;) {
+    try {
+      const result = await runCall(argument(step.do), context(), { summary: step.title });
+      results.set(step.id, result);
+      if (step.verify) await runCall(argument(step.verify), context(), { summary: `verify: ${step.title}` });
+      const said = result?.['summary'];
+      progress.step(step.id, { state: 'done', ...(typeof said === 'string' ? { note: said } : {}) });
+      break;
+    } catch (error) {
+      const type = error instanceof ActivityFailure ? applicationFailureIn(error)?.type : undefined;
+      if (generation < (step.attempts ?? 1) && type && worthAnotherRun.has(type)) {
+        progress.step(step.id, { note: `run ${generation} failed: ${reasonOf(error)}` });
+        generation += 1;
+        progress.step(step.id, { generation });
+        continue;
+      }
+      progress.step(step.id, { state: 'failed', note: reasonOf(error) });
+      throw error;
+    }
+  }
+  if (run.plan.pointOfNoReturn === step.id)
+    for (const standing of saga.commit()) progress.step(standing.id, { state: 'kept' });
+}

@@ -1,0 +1,122 @@
+import {
+  ActivityFailure,
+  ApplicationFailure,
+  CancelledFailure,
+  ChildWorkflowFailure,
+  TimeoutFailure,
+} from '@temporalio/common';
+import { setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
+import { stepsOf, type Plan } from '../contracts/plan.js';
+import type { Phase, RunStatus, StepStatus } from '../contracts/run.js';
+import { GuardiaPhase, GuardiaWaitingFor } from '../contracts/search-attributes.js';
+
+/** Temporal keeps at most this much of the current details. Bytes. */
+const DETAILS_BYTES = 20_000;
+
+/** Owns what is told about a run: the status query, the current details, the phase attribute. */
+export interface Progress {
+  readonly status: RunStatus;
+  phase(phase: Phase, waitingFor?: string): void;
+  planned(plan: Plan, digest: string): void;
+  step(id: string, change: Partial<StepStatus>): void;
+  note(text: string): void;
+}
+
+export function createProgress(status: RunStatus): Progress {
+  const show = (): void => setCurrentDetails(details(status));
+  return {
+    status,
+    phase(phase, waitingFor) {
+      const before = { phase: status.phase, waitingFor: status.waitingFor };
+      status.phase = phase;
+      if (waitingFor === undefined) delete status.waitingFor;
+      else status.waitingFor = waitingFor;
+      if (before.phase !== phase || before.waitingFor !== waitingFor)
+        upsertSearchAttributes([
+          { key: GuardiaPhase, value: phase },
+          ...(before.waitingFor !== waitingFor ? [{ key: GuardiaWaitingFor, value: waitingFor ?? null }] : []),
+        ]);
+      show();
+    },
+    planned(plan, digest) {
+      status.planDigest = digest;
+      status.steps = stepsOf(plan).map(({ stage, lane, step }) => ({
+        id: step.id,
+        title: step.title,
+        on: lane.on,
+        stage: stage.title,
+        state: 'waiting',
+        generation: 1,
+        ...(step.expectedSeconds !== undefined ? { expectedSeconds: step.expectedSeconds } : {}),
+      }));
+      show();
+    },
+    step(id, change) {
+      const step = status.steps.find((candidate) => candidate.id === id);
+      if (!step) return;
+      const now = new Date(Date.now()).toISOString();
+      if (change.state === 'running' && step.startedAt === undefined) step.startedAt = now;
+      if (change.state === 'done' || change.state === 'failed') step.endedAt = now;
+      Object.assign(step, change);
+      show();
+    },
+    note(text) {
+      if (!status.notes.includes(text)) status.notes.push(text);
+      show();
+    },
+  };
+}
+
+const marks: Record<StepStatus['state'], string> = {
+  waiting: '⬜',
+  running: '▶️',
+  done: '✅',
+  failed: '❌',
+  undoing: '↩️',
+  undone: '↩️',
+  'undo failed': '⚠️',
+  kept: '✅',
+};
+
+/** The run as Markdown, for the Web UI. Pure. */
+export function details(status: RunStatus): string {
+  const head = status.end
+    ? `**${status.runbook} of ${status.system}: ${status.end}**${status.message ? `  \n${status.message}` : ''}`
+    : `**${status.runbook} of ${status.system}: ${status.phase}**${status.waitingFor ? ` (${status.waitingFor})` : ''}`;
+  const steps = status.steps.map(
+    (step) =>
+      `- ${marks[step.state]} ${step.title} *(${step.on}${step.state === 'waiting' || step.state === 'done' ? '' : `, ${step.state}`})*${step.note ? `: ${step.note}` : ''}`,
+  );
+  const remaining = status.remaining.map((line) => `- ${line}`);
+  const parts = [
+    head,
+    steps.join('\n'),
+    remaining.length > 0 ? `**To be done by hand**\n${remaining.join('\n')}` : '',
+    status.notes.map((note) => `> ${note}`).join('\n>\n'),
+    `Requested by ${status.requester}${status.reason ? `: ${status.reason}` : ''}${status.planDigest ? `. Plan \`${status.planDigest.slice(0, 12)}\`` : ''}`,
+  ].filter((part) => part !== '');
+  return cutToBytes(parts.join('\n\n'), DETAILS_BYTES);
+}
+
+/** The sandbox has no Buffer: three bytes are the most that a UTF-16 unit takes in UTF-8. */
+function cutToBytes(text: string, limit: number): string {
+  const bytes = new TextEncoder().encode(text);
+  return bytes.length <= limit ? text : `${text.slice(0, Math.floor(limit / 3) - 20)}\n\n(cut)`;
+}
+
+/** The sentence of the failure that guardia or Temporal raised first: what a person wants to read. */
+export function reasonOf(error: unknown): string {
+  if (error instanceof ActivityFailure || error instanceof ChildWorkflowFailure) {
+    if (error.cause instanceof TimeoutFailure && error instanceof ActivityFailure)
+      return `${error.activityType} did not end in its time (${(error.cause.timeoutType ?? 'timeout').toLowerCase().replaceAll('_', ' ')})${error.cause.cause ? `: ${reasonOf(error.cause.cause)}` : ''}`;
+    return error.cause ? reasonOf(error.cause) : error.message;
+  }
+  if (error instanceof CancelledFailure) return 'it was cancelled';
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** The failure that guardia raised, however deep it is wrapped. */
+export function applicationFailureIn(error: unknown): ApplicationFailure | undefined {
+  for (let at: unknown = error; at instanceof Error; at = at.cause) if (at instanceof ApplicationFailure) return at;
+  return undefined;
+}

@@ -1,0 +1,24 @@
+import { condition, setCurrentDetails, setHandler } from '@temporalio/workflow';
+import { holderQuery, LockHolder, releaseSignal } from '../contracts/lock.js';
+import { parseInput } from '../lib/input.js';
+
+/**
+ * The lock of a system: this workflow, running, under the id `lock/SYSTEM`. Its holder starts it as a child with parent close
+ * policy TERMINATE: it cannot outlive its holder, and it cannot expire under it. It ends when its holder releases it.
+ */
+export async function lock(input: unknown): Promise<void> {
+  const holder = parseInput(LockHolder, input, 'lock');
+  let released = false;
+  setHandler(holderQuery, () => holder, { description: 'Who holds this lock' });
+  setHandler(
+    releaseSignal,
+    ({ runId }) => {
+      if (runId === holder.runId) released = true;
+    },
+    { description: 'Sent by the holder when its last undo is done. Never send it by hand: cancel the holder instead' },
+  );
+  setCurrentDetails(
+    `**${holder.system}** is held by run \`${holder.workflowId}\` (${holder.runbook}, for ${holder.requester}) since ${holder.since}.\n\nTo free it, cancel that run: it cleans up and releases the lock.`,
+  );
+  await condition(() => released);
+}
