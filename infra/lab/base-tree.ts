@@ -15,7 +15,18 @@ const here = path.dirname(fileURLToPath(import.meta.url));
 const SUITE = 'bookworm';
 
 /** What debootstrap installs: enough to boot and to log in. */
-const BOOTSTRAP = ['systemd', 'systemd-sysv', 'dbus', 'libpam-systemd', 'openssh-server', 'sudo', 'iproute2', 'ca-certificates', 'procps', 'curl'];
+const BOOTSTRAP = [
+  'systemd',
+  'systemd-sysv',
+  'dbus',
+  'libpam-systemd',
+  'openssh-server',
+  'sudo',
+  'iproute2',
+  'ca-certificates',
+  'procps',
+  'curl',
+];
 
 /** On every host. Their services do not start unless a fixture or a test enables them. */
 const INSTALLED = [
@@ -25,7 +36,19 @@ const INSTALLED = [
 ];
 
 /** In the hosts' own package source, for runbooks that install them. */
-const OFFERED = ['certbot', 'python3-certbot-nginx', 'ufw', 'fail2ban', 'auditd', 'git', 'haproxy', 'awscli', 'docker-compose', 'rsync', 'unattended-upgrades'];
+const OFFERED = [
+  'certbot',
+  'python3-certbot-nginx',
+  'ufw',
+  'fail2ban',
+  'auditd',
+  'git',
+  'haproxy',
+  'awscli',
+  'docker-compose',
+  'rsync',
+  'unattended-upgrades',
+];
 
 export interface BaseTree {
   /** Root directory of the tree: the lowest layer of every host. */
@@ -76,7 +99,10 @@ async function build(directory: string, group: string): Promise<void> {
   const source = await machinePackageSource();
   await command(['debootstrap', '--variant=minbase', `--include=${BOOTSTRAP.join(',')}`, SUITE, tree, source.mirror]);
   rmSync(path.join(tree, 'etc/apt/sources.list'), { force: true });
-  writeFileSync(path.join(tree, 'etc/apt/sources.list.d/machine.list'), source.lines.map((line) => `${line}\n`).join(''));
+  writeFileSync(
+    path.join(tree, 'etc/apt/sources.list.d/machine.list'),
+    source.lines.map((line) => `${line}\n`).join(''),
+  );
   copyProxy(tree);
   await runInTree({
     group,
@@ -92,7 +118,13 @@ async function build(directory: string, group: string): Promise<void> {
   rmSync(path.join(tree, 'etc/apt/sources.list.d/machine.list'));
   rmSync(path.join(tree, 'var/lib/apt/lists'), { recursive: true, force: true });
   writeFileSync(path.join(tree, 'etc/apt/sources.list.d/lab.list'), `deb [trusted=yes] file:${PACKAGE_SOURCE} ./\n`);
-  await runInTree({ group, root: tree, network: 'none', readOnlyBinds: [`${packages}:${PACKAGE_SOURCE}`], argv: ['apt-get', '-q', 'update'] });
+  await runInTree({
+    group,
+    root: tree,
+    network: 'none',
+    readOnlyBinds: [`${packages}:${PACKAGE_SOURCE}`],
+    argv: ['apt-get', '-q', 'update'],
+  });
   rmSync(path.join(tree, 'etc/resolv.conf'), { force: true });
   await command(['sync', '-f', tree]);
 }
@@ -114,9 +146,14 @@ async function machinePackageSource(): Promise<{ mirror: string; lines: string[]
   }
   const mirror = rows.find(([, codename, , component]) => codename === SUITE && component === 'main')?.[0];
   if (mirror === undefined) {
-    throw new ToolboxError(`the lab hosts are Debian 12 (${SUITE}), and apt on this machine knows no source of it. Add one below /etc/apt/sources.list.d.`);
+    throw new ToolboxError(
+      `the lab hosts are Debian 12 (${SUITE}), and apt on this machine knows no source of it. Add one below /etc/apt/sources.list.d.`,
+    );
   }
-  return { mirror, lines: [...new Set(rows.map(([uri, codename, , component]) => `deb ${uri} ${codename} ${component}`))] };
+  return {
+    mirror,
+    lines: [...new Set(rows.map(([uri, codename, , component]) => `deb ${uri} ${codename} ${component}`))],
+  };
 }
 
 /** The machine's way to its package source, where it goes through a proxy. */

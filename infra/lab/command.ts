@@ -1,7 +1,10 @@
 import { execa } from 'execa';
 
 /** Runs a program of this machine and returns its standard output. Throws with the end of what it printed. */
-export async function command(argv: readonly [string, ...string[]], options: { stdin?: string; env?: Record<string, string> } = {}): Promise<string> {
+export async function command(
+  argv: readonly [string, ...string[]],
+  options: { stdin?: string; env?: Record<string, string> } = {},
+): Promise<string> {
   const [program, ...rest] = argv;
   const result = await execa(program, rest, {
     all: true,

@@ -1,7 +1,7 @@
 import { execa } from 'execa';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { controlGroup, startDetached } from './control-group.js';
+import { controlGroup, killControlGroup, startDetached } from './control-group.js';
 import type { RecordedProcess } from './recorded-process.js';
 
 /** What every systemd-nspawn gets. The machine's kernel refuses nspawn's own system-call filter, and hosts see one hierarchy of control groups. */
@@ -26,14 +26,21 @@ export async function runInTree(options: {
     ...(options.readOnlyBinds ?? []).map((bind) => `--bind-ro=${bind}`),
     ...options.argv,
   ];
-  const result = await execa('/bin/sh', ['-c', 'echo $$ > "$0/cgroup.procs" && exec "$@"', controlGroup(options.group), ...nspawn], {
-    env: { ...environment, LC_ALL: 'C.UTF-8' },
-    stdin: 'ignore',
-    all: true,
-    reject: false,
-  });
+  const result = await execa(
+    '/bin/sh',
+    ['-c', 'echo $$ > "$0/cgroup.procs" && exec "$@"', controlGroup(options.group), ...nspawn],
+    {
+      env: { ...environment, LC_ALL: 'C.UTF-8' },
+      stdin: 'ignore',
+      all: true,
+      reject: false,
+    },
+  );
+  await killControlGroup(options.group);
   if (result.failed) {
-    throw new Error(`${options.argv.slice(0, 3).join(' ')} failed in ${options.root} (${result.exitCode ?? result.shortMessage}):\n${result.all.split('\n').slice(-40).join('\n')}`);
+    throw new Error(
+      `${options.argv.slice(0, 3).join(' ')} failed in ${options.root} (${result.exitCode ?? result.shortMessage}):\n${result.all.split('\n').slice(-40).join('\n')}`,
+    );
   }
   return result.stdout;
 }
@@ -52,7 +59,14 @@ export function boot(options: {
   const argv = [
     'systemd-nspawn',
     ...common,
-    ...['-D', options.root, '--boot', `--machine=${options.machine}`, `--hostname=${options.hostname}`, '--console=pipe'],
+    ...[
+      '-D',
+      options.root,
+      '--boot',
+      `--machine=${options.machine}`,
+      `--hostname=${options.hostname}`,
+      '--console=pipe',
+    ],
     ...[`--network-bridge=${options.bridge}`, '--resolv-conf=off', '--link-journal=no'],
     // Docker needs nearly all of them; the clock and the kernel's modules are the machine's.
     ...['--capability=all', '--drop-capability=CAP_SYS_TIME,CAP_SYS_MODULE'],
@@ -78,6 +92,8 @@ export function leaderOf(group: string): number | undefined {
 
 function processesBelow(at: string): number[] {
   const own = readFileSync(path.join(at, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean).map(Number);
-  const below = readdirSync(at, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? processesBelow(path.join(at, entry.name)) : []));
+  const below = readdirSync(at, { withFileTypes: true }).flatMap((entry) =>
+    entry.isDirectory() ? processesBelow(path.join(at, entry.name)) : [],
+  );
   return [...own, ...below];
 }

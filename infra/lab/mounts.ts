@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { ToolboxError } from '../packaging/toolbox.js';
 import { command } from './command.js';
@@ -29,9 +29,12 @@ export async function unmountBelow(directory: string): Promise<void> {
 export async function mountOverlay(directory: string, layers: readonly string[]): Promise<string> {
   const root = path.join(directory, 'root');
   for (const name of ['upper', 'work', 'root']) mkdirSync(path.join(directory, name), { recursive: true });
+  // It becomes the mode of the host's root directory.
+  chmodSync(path.join(directory, 'upper'), 0o755);
   if (mountsBelow(root).length > 0) return root;
   const special = [directory, ...layers].find((at) => /[:,\\]/.test(at));
-  if (special !== undefined) throw new ToolboxError(`a colon, comma or backslash in a path is not possible with overlayfs: ${special}`);
+  if (special !== undefined)
+    throw new ToolboxError(`a colon, comma or backslash in a path is not possible with overlayfs: ${special}`);
   const options = `lowerdir=${layers.join(':')},upperdir=${path.join(directory, 'upper')},workdir=${path.join(directory, 'work')}`;
   try {
     await command(['mount', '-t', 'overlay', 'guardia-lab', '-o', options, root]);

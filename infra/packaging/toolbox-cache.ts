@@ -32,7 +32,9 @@ export async function withLock<T>(file: string, work: () => Promise<T>, waiting:
       holder.once('error', (cause) =>
         reject(new ToolboxError(`cannot lock ${file}: the command flock does not run. Install util-linux.`, { cause })),
       );
-      holder.once('exit', (code) => reject(new ToolboxError(`cannot lock ${file}: flock ended with exit code ${code}`)));
+      holder.once('exit', (code) =>
+        reject(new ToolboxError(`cannot lock ${file}: flock ended with exit code ${code}`)),
+      );
       holder.stdin.on('error', () => {});
       holder.stdout.once('data', () => resolve());
       holder.stdin.write('held\n');

@@ -57,7 +57,16 @@ export type ToolName = keyof typeof tools;
 
 /** Debian packages that the machine needs, by what they are for. */
 export const packages = {
-  lab: ['debootstrap', 'systemd-container', 'iproute2', 'iptables', 'util-linux', 'openssh-client', 'apt-utils', 'dpkg-dev'],
+  lab: [
+    'debootstrap',
+    'systemd-container',
+    'iproute2',
+    'iptables',
+    'util-linux',
+    'openssh-client',
+    'apt-utils',
+    'dpkg-dev',
+  ],
   /** What a worker needs to verify a backup. */
   worker: ['zstd', 'age', 'openssl', 'postgresql-client-15', 'curl'],
   ui: ['chromium'],

@@ -1,6 +1,6 @@
 // The toolbox: servers and tools that guardia needs and Debian does not have, built once from pinned Go modules, and the Debian
 // packages of this machine. `node .build/infra/packaging/toolbox.js TOOL...` prints the path of each tool.
-import { execa, type Result } from 'execa';
+import { execa } from 'execa';
 import { createHash } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import os from 'node:os';
@@ -41,11 +41,17 @@ export async function ensurePackages(list: PackageList): Promise<void> {
 }
 
 async function missingPackages(names: readonly string[]): Promise<string[]> {
-  const query = await execa('dpkg-query', ['-W', '-f', '${db:Status-Status} ${Package}\n', ...names], { reject: false });
+  const query = await execa('dpkg-query', ['-W', '-f', '${db:Status-Status} ${Package}\n', ...names], {
+    reject: false,
+  });
   if (query.failed && query.exitCode === undefined) {
-    throw new ToolboxError(`this machine is not Debian (there is no dpkg-query). Needed from elsewhere: ${names.join(', ')}.`);
+    throw new ToolboxError(
+      `this machine is not Debian (there is no dpkg-query). Needed from elsewhere: ${names.join(', ')}.`,
+    );
   }
-  const installed = new Set(query.stdout.split('\n').flatMap((line) => (line.startsWith('installed ') ? [line.slice(10)] : [])));
+  const installed = new Set(
+    query.stdout.split('\n').flatMap((line) => (line.startsWith('installed ') ? [line.slice(10)] : [])),
+  );
   return names.filter((name) => !installed.has(name));
 }
 
@@ -74,8 +80,8 @@ async function install(names: readonly string[], purpose: string): Promise<void>
   });
 }
 
-function apt(argv: string[]): Promise<Result<{ all: true; reject: false }>> {
-  return execa('apt-get', ['-y', '-q', '-o', 'DPkg::Lock::Timeout=600', ...argv], {
+async function apt(argv: string[]): Promise<Finished> {
+  return await execa('apt-get', ['-y', '-q', '-o', 'DPkg::Lock::Timeout=600', ...argv], {
     env: { DEBIAN_FRONTEND: 'noninteractive' },
     stdin: 'ignore',
     all: true,
@@ -91,20 +97,25 @@ async function build(name: ToolName, tool: GoTool, directory: string): Promise<v
   const flags = ['-trimpath', '-buildvcs=false', '-ldflags', ['-s', '-w', ...settings].join(' ')];
   const source = tool.source;
   if (source.kind === 'own') {
-    await runGo(program, ['build', ...flags, '-o', path.join(directory, name), '.'], { cwd: path.join(here, 'toolbox', name) });
+    await runGo(program, ['build', ...flags, '-o', path.join(directory, name), '.'], {
+      cwd: path.join(here, 'toolbox', name),
+    });
   } else {
     const wanted = `${source.module}@v${tool.version}`;
     const got: unknown = JSON.parse(await runGo(program, ['mod', 'download', '-json', wanted], { cwd: directory }));
     const sum = typeof got === 'object' && got !== null && 'Sum' in got ? got.Sum : undefined;
     if (sum !== source.sum) {
-      throw new ToolboxError(`${wanted} has the checksum ${String(sum)}, not the pinned ${source.sum}: it is not built.`);
+      throw new ToolboxError(
+        `${wanted} has the checksum ${String(sum)}, not the pinned ${source.sum}: it is not built.`,
+      );
     }
     await runGo(program, ['install', ...flags, `${source.module}/${source.command}@v${tool.version}`], {
       cwd: directory,
       env: { GOBIN: directory },
     });
   }
-  if (!existsSync(path.join(directory, name))) throw new ToolboxError(`the build of ${name} ended well but left no ${name}`);
+  if (!existsSync(path.join(directory, name)))
+    throw new ToolboxError(`the build of ${name} ended well but left no ${name}`);
 }
 
 /** Path of a Go that is new enough: the one on PATH, else the pinned toolchain, fetched as a module by an older Go. */
@@ -115,7 +126,8 @@ async function ensureGo(): Promise<string> {
   if (older === undefined) {
     await install(['golang-go'], 'the tools that are built with Go');
     older = await installedGo();
-    if (older === undefined) throw new ToolboxError('golang-go is installed, but there is no go on PATH or in /usr/lib/go/bin.');
+    if (older === undefined)
+      throw new ToolboxError('golang-go is installed, but there is no go on PATH or in /usr/lib/go/bin.');
   }
   const architecture = architectures[process.arch];
   if (process.platform !== 'linux' || architecture === undefined) {
@@ -123,19 +135,24 @@ async function ensureGo(): Promise<string> {
   }
   const fetcher = older.program;
   return await withLock(path.join(cacheDirectory(), 'tools', 'go.lock'), () =>
-    shown(`fetching ${go.toolchain} (Go here is ${found?.version.join('.') ?? 'missing'}, ${go.least.join('.')} is needed)`, async () => {
-      const module = `golang.org/toolchain@v0.0.1-${go.toolchain}.linux-${architecture}`;
-      const got: unknown = JSON.parse(await runGo(fetcher, ['mod', 'download', '-json', module], { cwd: os.tmpdir() }));
-      if (typeof got !== 'object' || got === null || !('Dir' in got) || typeof got.Dir !== 'string') {
-        throw new ToolboxError(`go mod download of ${module} named no directory`);
-      }
-      // Module archives carry no permission bits.
-      for (const folder of ['bin', `pkg/tool/linux_${architecture}`]) {
-        const at = path.join(got.Dir, folder);
-        for (const file of existsSync(at) ? readdirSync(at) : []) chmodSync(path.join(at, file), 0o755);
-      }
-      return path.join(got.Dir, 'bin', 'go');
-    }),
+    shown(
+      `fetching ${go.toolchain} (Go here is ${found?.version.join('.') ?? 'missing'}, ${go.least.join('.')} is needed)`,
+      async () => {
+        const module = `golang.org/toolchain@v0.0.1-${go.toolchain}.linux-${architecture}`;
+        const got: unknown = JSON.parse(
+          await runGo(fetcher, ['mod', 'download', '-json', module], { cwd: os.tmpdir() }),
+        );
+        if (typeof got !== 'object' || got === null || !('Dir' in got) || typeof got.Dir !== 'string') {
+          throw new ToolboxError(`go mod download of ${module} named no directory`);
+        }
+        // Module archives carry no permission bits.
+        for (const folder of ['bin', `pkg/tool/linux_${architecture}`]) {
+          const at = path.join(got.Dir, folder);
+          for (const file of existsSync(at) ? readdirSync(at) : []) chmodSync(path.join(at, file), 0o755);
+        }
+        return path.join(got.Dir, 'bin', 'go');
+      },
+    ),
   );
 }
 
@@ -156,11 +173,23 @@ function atLeast(version: readonly number[], least: readonly number[]): boolean 
   return true;
 }
 
-async function runGo(program: string, argv: string[], options: { cwd: string; env?: Record<string, string> }): Promise<string> {
+async function runGo(
+  program: string,
+  argv: string[],
+  options: { cwd: string; env?: Record<string, string> },
+): Promise<string> {
   const result = await execa(program, argv, {
     cwd: options.cwd,
     // The caller's GOPROXY, GOSUMDB and caches hold; what would change the build does not.
-    env: { GO111MODULE: 'on', GOWORK: 'off', GOFLAGS: '', GOTOOLCHAIN: 'local', CGO_ENABLED: '0', HOME: os.homedir(), ...options.env },
+    env: {
+      GO111MODULE: 'on',
+      GOWORK: 'off',
+      GOFLAGS: '',
+      GOTOOLCHAIN: 'local',
+      CGO_ENABLED: '0',
+      HOME: os.homedir(),
+      ...options.env,
+    },
     stdin: 'ignore',
     all: true,
     reject: false,
@@ -169,15 +198,23 @@ async function runGo(program: string, argv: string[], options: { cwd: string; en
   return result.stdout;
 }
 
-function tail(result: { all?: string | undefined; shortMessage?: string }): string {
-  const lines = (result.all ?? '').trimEnd().split('\n').slice(-20);
+interface Finished {
+  failed: boolean;
+  all: string;
+  shortMessage?: string | undefined;
+}
+
+/** The end of what a program printed, and how it ended. */
+function tail(result: Finished): string {
+  const lines = result.all.trimEnd().split('\n').slice(-20);
   return [...lines, result.shortMessage ?? ''].join('\n').trim();
 }
 
 /** Short digest of all files of a directory. */
 function digest(directory: string): string {
   const hash = createHash('sha256');
-  for (const name of readdirSync(directory).sort()) hash.update(`${name}\0`).update(readFileSync(path.join(directory, name)));
+  for (const name of readdirSync(directory).sort())
+    hash.update(`${name}\0`).update(readFileSync(path.join(directory, name)));
   return hash.digest('hex').slice(0, 12);
 }
 
@@ -185,7 +222,9 @@ async function main(names: string[]): Promise<void> {
   const known = Object.keys(tools);
   const wrong = names.filter((name) => !known.includes(name));
   if (names.length === 0 || wrong.length > 0) {
-    throw new ToolboxError(`${wrong.length > 0 ? `no such tool: ${wrong.join(', ')}\n` : ''}usage: toolbox TOOL...   tools: ${known.join(', ')}`);
+    throw new ToolboxError(
+      `${wrong.length > 0 ? `no such tool: ${wrong.join(', ')}\n` : ''}usage: toolbox TOOL...   tools: ${known.join(', ')}`,
+    );
   }
   for (const name of names) process.stdout.write(`${await ensureTool(name as ToolName)}\n`);
 }

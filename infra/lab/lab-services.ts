@@ -1,0 +1,15 @@
+import type { LabState } from './lab-state.js';
+import type { RecordedProcess } from './recorded-process.js';
+import { s3Server } from './s3-server.js';
+
+/** A server beside the hosts: a process of this machine that listens on the lab's bridge. */
+export interface LabService {
+  name: string;
+  /** Starts it, with its data below the lab's directory; called again after a restore. */
+  start(state: LabState): Promise<RecordedProcess>;
+  /** Returns when it answers and is set up. Idempotent. */
+  ready(state: LabState): Promise<void>;
+}
+
+/** Started in this order before the hosts. They are ended by their recorded process; nothing else of them may run. */
+export const services: LabService[] = [s3Server];

@@ -1,0 +1,127 @@
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { createHosts, type Hosts } from '../../../activities/hosts/hosts.js';
+import { createSshPool, type SshHost, type SshPool } from '../../../activities/hosts/ssh-pool.js';
+import { startLab, type Lab } from '../../../infra/lab/lab.js';
+import { followerProcess, newId, promisesOfRunAndJob, script, type HostUnderTest } from './job-behaviour.js';
+
+jest.setTimeout(300_000);
+
+describe('a host over SSH, with systemd', () => {
+  let lab: Lab;
+  let pool: SshPool;
+  let hosts: Hosts;
+  let target: SshHost;
+  const shell = async (line: string): Promise<string> => (await lab.exec('app', ['/bin/sh', '-c', line])).stdout;
+  const under = (): HostUnderTest => ({ hosts, target, shell, follower: { GUARDIA_TEST_TARGET: JSON.stringify(target) } });
+
+  beforeAll(async () => {
+    lab = await startLab({ hosts: [{ name: 'app' }, { name: 'bastion' }], systems: [], owner: true });
+    pool = createSshPool({ readIdentity: (reference) => Promise.resolve(readFileSync(reference.replace('file:', ''), 'utf8')) });
+    hosts = createHosts({ ssh: pool, workerStateDirectory: '/nonexistent', scrub: (text) => text });
+    target = targetOf('app');
+  });
+  afterAll(async () => {
+    pool?.close();
+    await lab?.down();
+  });
+
+  function targetOf(name: string): SshHost {
+    const host = lab.hosts[name];
+    if (!host) throw new Error(`no host ${name}`);
+    return {
+      name,
+      site: 'main',
+      become: 'sudo',
+      stateDirectory: '/var/lib/guardia',
+      connection: { address: host.address, port: host.port, user: host.user, identity: `file:${host.identityFile}`, hostKeys: host.hostKeys },
+    };
+  }
+
+  promisesOfRunAndJob(under);
+
+  const once = (id: string, seconds: number): { id: string; script: string; timeoutSeconds: number } => ({
+    id,
+    script: `echo once >> /tmp/${id}; echo 'guardia:progress {"bytes":1}' >&2; sleep ${seconds}; echo "ran $(wc -l </tmp/${id})"`,
+    timeoutSeconds: 600,
+  });
+
+  test('the link is cut for 60 s: the job goes on, the follower comes back, the command ran once', async () => {
+    const follower = followerProcess(under().follower, once(newId(), 20));
+    await follower.until('"bytes":1');
+    await lab.cut('app');
+    await delay(60_000);
+    expect(follower.seen.some((line) => line.includes('unreachable'))).toBe(true);
+    await lab.heal('app');
+    await follower.until('result ran 1', 60);
+    expect(await follower.ended).toBe(0);
+  });
+
+  test('sshd restarted in mid-run: the follower comes back, the command ran once', async () => {
+    const follower = followerProcess(under().follower, once(newId(), 6));
+    await follower.until('"bytes":1');
+    await shell(`systemctl restart ssh; for p in $(pgrep -x sshd); do [ "$p" = "$(systemctl show -p MainPID --value ssh)" ] || kill "$p"; done`);
+    await follower.until('result ran 1', 60);
+    expect(await follower.ended).toBe(0);
+  });
+
+  test('a stale unit of the same name, without its files, is replaced', async () => {
+    const id = newId();
+    await shell(`systemd-run --unit=guardia-job-${id} sleep 1000`);
+    const result = await hosts.job(target, { id, command: script('echo fresh'), timeoutSeconds: 30 });
+    expect(result.stdout).toBe('fresh\n');
+    expect(await shell(`systemctl list-units --all --plain --no-legend 'guardia-job-${id}*'`)).toBe('');
+  });
+
+  test('what leaves its session and clears its environment is stopped too', async () => {
+    const id = newId();
+    const mark = `sleep 96${Date.now() % 100_000}`;
+    await hosts.startJob(target, { id, command: script(`env -i setsid ${mark} & disown; sleep 0.5; sleep 1000`), timeoutSeconds: 2000 });
+    await delay(1000);
+    expect((await shell(`pgrep -fx '${mark}' | wc -l`)).trim()).toBe('1');
+    await hosts.cancelJob(target, id);
+    expect((await shell(`pgrep -fx '${mark}' | wc -l`)).trim()).toBe('0');
+  });
+
+  test('a changed host key is refused, with what to do', async () => {
+    const other = { ...target, connection: { ...target.connection, hostKeys: lab.hosts['bastion']?.hostKeys ?? [] } };
+    await expect(hosts.run(other, { argv: ['true'] })).rejects.toMatchObject({
+      type: 'HostKeyRefused',
+      nonRetryable: true,
+      message: expect.stringMatching(/not in the inventory.*ssh-keygen -lf/s),
+    });
+  });
+
+  test('missing sudo rights are a clear error', async () => {
+    await shell(`useradd -m -s /bin/sh plain; mkdir -p ~plain/.ssh; cp ~guardia/.ssh/authorized_keys ~plain/.ssh/; chown -R plain ~plain/.ssh`);
+    const plain = { ...target, connection: { ...target.connection, user: 'plain' } };
+    await expect(hosts.run(plain, { argv: ['id'] })).rejects.toMatchObject({
+      type: 'SudoMissing',
+      message: expect.stringMatching(/plain ALL=\(ALL\) NOPASSWD: ALL/),
+    });
+  });
+
+  test('a login that is refused and a host that does not answer are told apart', async () => {
+    const nobody = { ...target, connection: { ...target.connection, user: 'nobody-here' } };
+    await expect(hosts.run(nobody, { argv: ['id'] })).rejects.toMatchObject({ type: 'HostLoginRefused', nonRetryable: true });
+    const closed = { ...target, connection: { ...target.connection, port: 9 } };
+    await expect(hosts.run(closed, { argv: ['id'] })).rejects.toMatchObject({ type: 'HostUnreachable', nonRetryable: false });
+  });
+
+  test('through a jump host', async () => {
+    const through = { ...target, connection: { ...target.connection, jump: targetOf('bastion').connection } };
+    expect((await hosts.run(through, { argv: ['hostname'] })).stdout.trim()).toBe((await shell('hostname')).trim());
+    const result = await hosts.job(through, { id: newId(), command: script('echo "$SSH_CONNECTION"; hostname'), timeoutSeconds: 30 });
+    expect(result.stdout).toContain((await shell('hostname')).trim());
+  });
+
+  test('the host is rebooted: JobLost, and a new attempt only where the step says it may', async () => {
+    const id = newId();
+    await hosts.startJob(target, { id, command: script('sleep 1000'), timeoutSeconds: 2000 });
+    await lab.poweroff('app');
+    await lab.poweron('app');
+    await expect(hosts.job(target, { id, command: script('echo again'), timeoutSeconds: 30 })).rejects.toMatchObject({ type: 'JobLost', message: expect.stringMatching(/went down/) });
+    expect((await hosts.job(target, { id, command: script('echo again'), timeoutSeconds: 30, runAgainIfLost: true })).stdout).toBe('again\n');
+  });
+});
