@@ -1,5 +1,6 @@
 import { activityInfo, cancellationDetails, cancellationSignal, heartbeat, log } from '@temporalio/activity';
 import type { CallContext } from '../workflows/contracts/calls.js';
+import { failure, isFailure } from '../workflows/contracts/errors.js';
 import type { HostTarget } from '../workflows/contracts/host-target.js';
 import type { FollowPosition, Hosts, JobResult, JobSpec } from './hosts/hosts.js';
 
@@ -28,6 +29,7 @@ export async function runStepJob(
       {
         fence: context.fence,
         signal: cancellationSignal(),
+        mustHaveEndedBy: activityInfo().scheduledTimestampMs + (spec.timeoutSeconds + 900) * 1000,
         ...(details?.job === id && details.position ? { from: details.position } : {}),
         ...(options.okCodes ? { okCodes: options.okCodes } : {}),
         onPosition: (position) => heartbeat({ job: id, position }),
@@ -38,6 +40,9 @@ export async function runStepJob(
       log.info('cancel: stopping the job', { job: id, host: target.name });
       await hosts.cancelJob(target, id);
     }
+    // The activity waited for this host as long as made sense: its own retries would begin anew.
+    if (isFailure(error, 'HostUnreachable'))
+      throw failure('JobLost', `the end of the job ${id} could not be seen: ${error.message}`, { host: target.name });
     throw error;
   }
 }

@@ -1,6 +1,10 @@
 import type { Client } from '@temporalio/client';
+import { createConfigurationActivities } from '../activities/configuration-files/configuration-activities.js';
 import { createFenceActivities } from '../activities/hosts/fence-activities.js';
 import type { Hosts } from '../activities/hosts/hosts.js';
+import { createRecoveryPointActivities } from '../activities/object-store/recovery-point-activities.js';
+import { createPostgresActivities } from '../activities/postgres/postgres-activities.js';
+import { createRunRecordActivities } from '../activities/run-record/run-record-activities.js';
 import type { Secrets } from '../activities/secrets/resolve.js';
 import { createLockActivities } from '../activities/temporal/lock-activities.js';
 
@@ -11,9 +15,13 @@ export interface Dependencies {
 }
 
 /** Everything that touches the world, as one flat object: the activities of a site. */
-export function createActivities({ hosts, client }: Dependencies) {
+export function createActivities({ hosts, secrets, client }: Dependencies) {
   return {
     ...createFenceActivities(hosts),
     ...createLockActivities(client),
+    ...createPostgresActivities({ hosts, secrets }),
+    ...createConfigurationActivities({ hosts, secrets }),
+    ...createRecoveryPointActivities({ hosts, secrets }),
+    ...createRunRecordActivities({ secrets }),
   };
 }

@@ -89,6 +89,8 @@ export interface FollowOptions {
   onPosition?: (position: FollowPosition & { unreachable?: string }) => void;
   /** Exit codes of the job's command that are an answer. Default: 0. */
   okCodes?: readonly number[];
+  /** When the job must have ended on its host; a host that does not answer after that is given up. Milliseconds since 1970. */
+  mustHaveEndedBy?: number;
 }
 
 export interface HostsOptions {
@@ -306,6 +308,7 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
   async function followJob(target: HostTarget, id: string, options: FollowOptions): Promise<JobState> {
     const position: FollowPosition = options.from ? { ...options.from } : { offset: 0 };
     let unreachable: string | undefined;
+    let lastAnswer = Date.now();
     const report = (): void => options.onPosition?.({ ...position, ...(unreachable ? { unreachable } : {}) });
     const beat = setInterval(report, 5_000);
     try {
@@ -326,12 +329,14 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
             },
           });
           unreachable = undefined;
+          lastAnswer = Date.now();
           pause = 500;
           const state = await inspectJob(target, id, { signal: options.signal });
           if (state.state !== 'running' || exit.code === 93) return state;
         } catch (error) {
           options.signal?.throwIfAborted();
           if (!isFailure(error, 'HostUnreachable')) throw error;
+          if (isGivenUp(options, lastAnswer)) throw error;
           unreachable = error.message;
           report();
           await delay(pause, undefined, options.signal ? { signal: options.signal } : {}).catch(() =>
@@ -366,12 +371,13 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
 
   /** The first contact too waits for a host that does not answer: within the time of the activity, not of one connection. */
   async function untilReachable<T>(act: () => Promise<T>, options: FollowOptions): Promise<T> {
+    const began = Date.now();
     for (let pause = 500; ; pause = Math.min(pause * 2, 5_000)) {
       try {
         return await act();
       } catch (error) {
         options.signal?.throwIfAborted();
-        if (!isFailure(error, 'HostUnreachable') || !options.signal) throw error;
+        if (!isFailure(error, 'HostUnreachable') || !options.signal || isGivenUp(options, began)) throw error;
         options.onPosition?.({ ...(options.from ?? { offset: 0 }), unreachable: error.message });
         await delay(pause, undefined, { signal: options.signal }).catch(() => options.signal?.throwIfAborted());
       }
@@ -453,6 +459,11 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
       await ask(target, ['journal-forget', run]);
     },
   };
+}
+
+/** A job ends by its own limit on its host; a host that stays away longer than that, and now for five minutes, is not waited for. */
+function isGivenUp({ mustHaveEndedBy }: FollowOptions, lastAnswer: number): boolean {
+  return mustHaveEndedBy !== undefined && Date.now() > mustHaveEndedBy && Date.now() - lastAnswer > 300_000;
 }
 
 function jobResult(

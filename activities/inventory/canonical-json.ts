@@ -20,7 +20,8 @@ function write(value: unknown, at: string): string {
   if (Array.isArray(value)) return `[${Array.from(value, (item: unknown, i) => write(item, `${at}[${i}]`)).join(',')}]`;
   if (typeof value === 'object') {
     const prototype: unknown = Object.getPrototypeOf(value);
-    if (prototype !== null && Object.getPrototypeOf(prototype) !== null) throw new TypeError(`canonical JSON: ${at} is not a plain object`);
+    if (prototype !== null && Object.getPrototypeOf(prototype) !== null)
+      throw new TypeError(`canonical JSON: ${at} is not a plain object`);
     const entries = Object.entries(value as Record<string, unknown>).filter(([, field]) => field !== undefined);
     entries.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
     return `{${entries.map(([key, field]) => `${write(key, `${at} (a key)`)}:${write(field, `${at}.${key}`)}`).join(',')}}`;

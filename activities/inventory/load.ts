@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { failure } from '../../workflows/contracts/errors.js';
+import { runbooks } from '../../workflows/contracts/runbooks.js';
 import { SystemName } from '../../workflows/contracts/names.js';
 import { machineOf } from '../../workflows/contracts/system-rules.js';
 import { System } from '../../workflows/contracts/system.js';
@@ -10,7 +11,7 @@ import { canonicalJson } from './canonical-json.js';
 import { closestName } from './closest-name.js';
 import { inventoryLocations, type InventoryLocations } from './locations.js';
 import { layOver, OVERLAY_MAY_HOLD } from './overlay.js';
-import { mistakesOf, problemLine, valueAt, type Problem } from './problems.js';
+import { mistakesOf, problemLine, valueAt, type Mistake, type Problem } from './problems.js';
 import { readSourceFile, type Path, type SourceFile } from './source-file.js';
 
 export interface LoadedSystem {
@@ -21,7 +22,9 @@ export interface LoadedSystem {
 
 /** The names of the systems in a directory, sorted. Throws `InvalidInventory` when there is no such directory. */
 export function listSystems({ systemsDirectory }: InventoryLocations = inventoryLocations()): string[] {
-  return yamlFiles(systemsDirectory, 'GUARDIA_SYSTEMS').map((file) => path.basename(file, '.yaml'));
+  return yamlFiles(systemsDirectory, 'GUARDIA_SYSTEMS')
+    .map((file) => path.basename(file, '.yaml'))
+    .sort();
 }
 
 /**
@@ -32,15 +35,24 @@ export function loadSystem(name: string, locations: InventoryLocations = invento
   const names = listSystems(locations);
   if (!names.includes(name)) {
     const meant = closestName(name, names);
-    throw failure('UnknownSystem', `there is no system ${JSON.stringify(name)}${meant ? `; did you mean "${meant}"?` : ''}`, {
-      remedy: `Systems: ${names.join(', ')} (in ${locations.systemsDirectory})`,
-    });
+    throw failure(
+      'UnknownSystem',
+      `there is no system ${JSON.stringify(name)}${meant ? `; did you mean "${meant}"?` : ''}`,
+      {
+        remedy: `Systems: ${names.join(', ')} (in ${locations.systemsDirectory})`,
+      },
+    );
   }
   const readings = names.map((each) => readSystem(each, locations));
   const reading = readings.find(({ name: each }) => each === name);
-  const errors = [...(reading?.problems ?? []), ...sharedMachines(readings, [name])].filter(({ severity }) => severity === 'error');
+  const errors = [...(reading?.problems ?? []), ...sharedMachines(readings, [name])]
+    .filter(({ severity }) => severity === 'error')
+    .sort(byPlace);
   if (!reading?.system || errors.length > 0) {
-    throw failure('InvalidInventory', `system ${name} has ${errors.length} mistake${errors.length === 1 ? '' : 's'}:\n${errors.map(problemLine).join('\n')}`);
+    throw failure(
+      'InvalidInventory',
+      `system ${name} has ${errors.length} mistake${errors.length === 1 ? '' : 's'}:\n${errors.map(problemLine).join('\n')}`,
+    );
   }
   return { system: reading.system, digest: createHash('sha256').update(canonicalJson(reading.system)).digest('hex') };
 }
@@ -58,9 +70,11 @@ export function checkSystems(options: Partial<InventoryLocations> & { only?: str
   const problems = readings.filter(({ name }) => asked.includes(name)).flatMap((reading) => reading.problems);
   problems.push(...sharedMachines(readings, asked));
   if (options.only === undefined) problems.push(...misplacedFiles(names, locations));
-  const order = (a: Problem, b: Problem) => (a.file < b.file ? -1 : a.file > b.file ? 1 : a.line - b.line || a.column - b.column);
-  return problems.sort(order);
+  return problems.sort(byPlace);
 }
+
+const byPlace = (a: Problem, b: Problem) =>
+  a.file < b.file ? -1 : a.file > b.file ? 1 : a.line - b.line || a.column - b.column;
 
 interface Reading {
   name: string;
@@ -79,17 +93,34 @@ function readSystem(name: string, { systemsDirectory, overlayDirectory }: Invent
   const overlay = overlayFile && existsSync(overlayFile) ? readSourceFile(overlayFile) : undefined;
 
   const problems: Problem[] = [shipped, overlay].flatMap((source) =>
-    (source?.mistakes ?? []).map((mistake): Problem => ({ file: source?.file ?? '', path: '', severity: 'error', ...mistake })),
+    (source?.mistakes ?? []).map((mistake): Problem => ({
+      file: source?.file ?? '',
+      path: '',
+      severity: 'error',
+      ...mistake,
+    })),
   );
   const place = (at: Path) => placeIn(shipped, overlay, at);
   if (shipped.value === undefined) return { name, value: undefined, problems, place };
 
-  const { merged, refused } = layOver(shipped.value, overlay?.value ?? {});
+  const { merged, refused } = overlay?.value
+    ? layOver(shipped.value, overlay.value)
+    : { merged: shipped.value, refused: [] };
   for (const at of refused) {
     const { line, column } = (overlay ?? shipped).locate(at);
     const unknown = valueAt(shipped.value, at) === undefined;
-    const message = unknown ? 'the shipped file has nothing here that an overlay could fill' : 'an overlay may not change this';
-    problems.push({ file: (overlay ?? shipped).file, line, column, path: at.join('.'), message, allowed: OVERLAY_MAY_HOLD, severity: 'error' });
+    const message = unknown
+      ? 'the shipped file has nothing here that an overlay could fill'
+      : 'an overlay may not change this';
+    problems.push({
+      file: (overlay ?? shipped).file,
+      line,
+      column,
+      path: at.join('.'),
+      message,
+      allowed: OVERLAY_MAY_HOLD,
+      severity: 'error',
+    });
   }
 
   const parsed = System.safeParse(merged);
@@ -97,21 +128,75 @@ function readSystem(name: string, { systemsDirectory, overlayDirectory }: Invent
     problems.push({ ...place(at), path: at.join('.'), ...rest, severity: 'error' });
   const own = valueAt(merged, ['system']);
   if (typeof own === 'string' && own !== name)
-    problems.push({ ...place(['system']), path: 'system', message: `is "${own}", but the file is ${name}.yaml`, allowed: name, severity: 'error' });
+    problems.push({
+      ...place(['system']),
+      path: 'system',
+      message: `is "${own}", but the file is ${name}.yaml`,
+      allowed: name,
+      severity: 'error',
+    });
   if (!SystemName.safeParse(name).success)
-    problems.push({ ...place([]), path: '', message: `the file name ${name}.yaml is not a system name`, allowed: 'lower-case letters, digits and hyphens, at most 40, starting with a letter', severity: 'error' });
+    problems.push({
+      ...place([]),
+      path: '',
+      message: `the file name ${name}.yaml is not a system name`,
+      allowed: 'lower-case letters, digits and hyphens, at most 40, starting with a letter',
+      severity: 'error',
+    });
+
+  for (const { path: at, ...rest } of scheduleMistakes(name, merged))
+    problems.push({ ...place(at), path: at.join('.'), ...rest, severity: 'error' });
 
   const wrong = new Set(problems.map((problem) => problem.path));
   for (const unset of unsetNeeded(isObject(merged) ? merged : {})) {
     const at = unset.path.split('.').map((part) => (/^\d+$/.test(part) ? Number(part) : part));
-    if (!wrong.has(unset.path)) problems.push({ ...place(at), path: unset.path, message: unset.text, severity: 'unset' });
+    if (!wrong.has(unset.path))
+      problems.push({ ...place(at), path: unset.path, message: unset.text, severity: 'unset' });
   }
   const valid = parsed.success && problems.every(({ severity }) => severity === 'unset');
   return { name, value: merged, problems, place, ...(valid ? { system: parsed.data } : {}) };
 }
 
+/** What a schedule hands to its runbook has to be an input of that runbook, as far as the runbook exists. */
+function scheduleMistakes(system: string, value: unknown): Mistake[] {
+  const schedules = valueAt(value, ['schedules']);
+  return Object.entries(isObject(schedules) ? schedules : {}).flatMap(([name, schedule]): Mistake[] => {
+    const { runbook, input = {} } = isObject(schedule) ? schedule : {};
+    if (typeof runbook !== 'string' || !Object.hasOwn(runbooks, runbook) || !isObject(input)) return [];
+    const at = ['schedules', name, 'input'];
+    const schema = runbooks[runbook as keyof typeof runbooks].input;
+    const fields = Object.keys(schema.shape).filter((field) => field !== 'system');
+    if ('system' in input)
+      return [
+        {
+          path: [...at, 'system'],
+          message: 'is given by the schedule itself; leave it out',
+          allowed: fields.join(', '),
+        },
+      ];
+    const parsed = schema.safeParse({ system, ...input });
+    return (parsed.error?.issues ?? []).flatMap((issue): Mistake[] => {
+      const under = [...at, ...issue.path.map((part) => (typeof part === 'symbol' ? String(part) : part))];
+      if (issue.code !== 'unrecognized_keys')
+        return [{ path: under, message: `does not suit runbook ${runbook}: ${issue.message}` }];
+      return issue.keys.map((key) => {
+        const meant = closestName(key, fields);
+        return {
+          path: [...under, key],
+          message: `runbook ${runbook} takes no "${key}"${meant ? `; did you mean "${meant}"?` : ''}`,
+          allowed: fields.join(', '),
+        };
+      });
+    });
+  });
+}
+
 /** The file that says more about the path: the overlay where it holds the value, the shipped file otherwise. */
-function placeIn(shipped: SourceFile, overlay: SourceFile | undefined, at: Path): { file: string; line: number; column: number } {
+function placeIn(
+  shipped: SourceFile,
+  overlay: SourceFile | undefined,
+  at: Path,
+): { file: string; line: number; column: number } {
   const base = shipped.locate(at);
   const over = overlay?.locate(at);
   const laid = over !== undefined && (over.depth === at.length ? at.length > 0 : over.depth > base.depth);
@@ -147,9 +232,13 @@ function sharedMachines(readings: readonly Reading[], asked: readonly string[]):
 }
 
 /** Files that look as if they belonged to the inventory, but are not read. */
-function misplacedFiles(names: readonly string[], { systemsDirectory, overlayDirectory }: InventoryLocations): Problem[] {
+function misplacedFiles(
+  names: readonly string[],
+  { systemsDirectory, overlayDirectory }: InventoryLocations,
+): Problem[] {
   const problems: Problem[] = [];
-  const add = (file: string, message: string) => problems.push({ file, line: 1, column: 1, path: '', message, severity: 'error' });
+  const add = (file: string, message: string) =>
+    problems.push({ file, line: 1, column: 1, path: '', message, severity: 'error' });
   for (const directory of overlayDirectory ? [systemsDirectory, overlayDirectory] : [systemsDirectory]) {
     for (const entry of readdirSync(directory).sort()) {
       const file = path.join(directory, entry);
@@ -166,10 +255,10 @@ function misplacedFiles(names: readonly string[], { systemsDirectory, overlayDir
 
 function yamlFiles(directory: string, setting: string): string[] {
   if (!existsSync(directory) || !statSync(directory).isDirectory())
-    throw failure('InvalidInventory', `there is no directory ${directory}`, { remedy: `Set ${setting} to the directory that holds NAME.yaml files` });
-  return readdirSync(directory)
-    .filter((entry) => entry.endsWith('.yaml'))
-    .sort();
+    throw failure('InvalidInventory', `there is no directory ${directory}`, {
+      remedy: `Set ${setting} to the directory that holds NAME.yaml files`,
+    });
+  return readdirSync(directory).filter((entry) => entry.endsWith('.yaml'));
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -27,7 +27,8 @@ export const OVERLAY_MAY_HOLD =
   'signingKey, recipients), stateDirectory, "connection: local", and whatever the shipped file leaves unset';
 
 type Fields = Record<string, unknown>;
-const isFields = (value: unknown): value is Fields => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isFields = (value: unknown): value is Fields =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /**
  * The shipped system with the overlay laid over it, and the paths of the overlay that go beyond what one may fill.
@@ -57,7 +58,8 @@ export function layOver(shipped: unknown, overlay: unknown): { merged: unknown; 
 function merge(base: unknown, over: unknown): unknown {
   if (!isFields(base) || !isFields(over) || isUnset(base) || isUnset(over)) return over;
   const result: Fields = { ...base };
-  for (const [key, value] of Object.entries(over)) result[key] = Object.hasOwn(base, key) ? merge(base[key], value) : value;
+  for (const [key, value] of Object.entries(over))
+    result[key] = Object.hasOwn(base, key) ? merge(base[key], value) : value;
   return result;
 }
 

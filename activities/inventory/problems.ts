@@ -76,7 +76,7 @@ function explain(issue: Issue, above: Path, root: unknown): Mistake[] {
         const allowed = names.filter((name) => name === meant || !isFields(value) || !Object.hasOwn(value, name));
         return {
           path: [...path, key],
-          message: `there is no field "${key}" here${meant ? `; did you mean "${meant}"?` : ''}`,
+          message: `there is no field "${key}" here${meant ? `; did you mean "${meant}"?` : cutText(value, key)}`,
           allowed: allowed.length > 0 ? allowed.join(', ') : 'no further field',
         };
       });
@@ -87,7 +87,10 @@ function explain(issue: Issue, above: Path, root: unknown): Mistake[] {
       const looksUnset = isFields(value) && Object.hasOwn(value, 'unset');
       const branches = issue.errors.filter((branch) => branch.some(({ path: at }) => at[0] === 'unset') === looksUnset);
       const fitting = (branches.length > 0 ? branches : issue.errors).filter(
-        (branch) => !branch.some(({ path: at, code }) => at.length === 0 && (code === 'invalid_type' || code === 'invalid_value')),
+        (branch) =>
+          !branch.some(
+            ({ path: at, code }) => at.length === 0 && (code === 'invalid_type' || code === 'invalid_value'),
+          ),
       );
       const [best] = fitting.sort((a, b) => a.length - b.length);
       if (best) return best.flatMap((inner) => explain(inner, path, root));
@@ -101,9 +104,18 @@ function explain(issue: Issue, above: Path, root: unknown): Mistake[] {
       return [{ path, message: issue.message }];
     case 'too_small':
     case 'too_big':
-      if (Array.isArray(value)) return [{ path, message: `has ${value.length} entries`, allowed: `${bound(issue)} entries` }];
+      if (Array.isArray(value))
+        return [
+          { path, message: `has ${count(value.length, 'entry', 'entries')}`, allowed: `${bound(issue)} of them` },
+        ];
       if (typeof value === 'string')
-        return [{ path, message: value.length === 0 ? 'is empty' : `has ${value.length} characters`, allowed: `${bound(issue)} characters` }];
+        return [
+          {
+            path,
+            message: value === '' ? 'is empty' : `has ${count(value.length, 'character', 'characters')}`,
+            allowed: `${bound(issue)} of them`,
+          },
+        ];
       return [{ path, message: `is ${String(value)}`, allowed: expected ?? bound(issue) }];
     case 'invalid_value':
       break;
@@ -113,10 +125,34 @@ function explain(issue: Issue, above: Path, root: unknown): Mistake[] {
       break;
   }
   if (isUnset(value)) return [{ path, message: 'cannot be left unset', ...(expected ? { allowed: expected } : {}) }];
-  const choice = typeof value === 'string' && choicesAt(path, root).length > 0;
-  return [{ path, message: choice ? `"${value}" is not one of the choices` : `is ${kindOf(value)}`, ...(expected ? { allowed: expected } : {}) }];
+  const choices = choicesAt(path, root).map(String);
+  const meant = typeof value === 'string' ? closestName(value, choices) : undefined;
+  const quoted =
+    typeof value === 'string' && value !== '' && shapesAt(path, root).some(({ type }) => isScalarOf(type, value));
+  return [
+    {
+      path,
+      message:
+        typeof value === 'string' && choices.length > 0
+          ? `"${value}" is not one of the choices${meant ? `; did you mean "${meant}"?` : ''}`
+          : `is ${kindOf(value)}${quoted ? '; write it without quotes' : ''}`,
+      ...(expected ? { allowed: expected } : {}),
+    },
+  ];
 }
 
+const isScalarOf = (type: string | undefined, text: string) =>
+  type === 'boolean'
+    ? /^(true|false)$/.test(text)
+    : (type === 'integer' || type === 'number') && Number.isFinite(Number(text));
+
+/** `{ a: one, two }` is two fields in YAML: a second one without a value was most likely meant as text. */
+function cutText(value: unknown, key: string): string {
+  const cut = isFields(value) && value[key] === null && key.includes(' ');
+  return cut ? '; a comma within { } begins a new field: put the text before it in quotes' : '';
+}
+
+const count = (n: number, one: string, many: string) => `${n} ${n === 1 ? one : many}`;
 const text = (message: string) => message.replace(/^allowed: /, '');
 
 function bound(issue: Extract<Issue, { code: 'too_small' | 'too_big' }>): string {
@@ -131,7 +167,10 @@ function shapesAt(path: Path, root: unknown): Shape[] {
     value = isFields(value) || Array.isArray(value) ? (value as Record<string | number, unknown>)[part] : undefined;
     shapes = shapes.flatMap((one) => {
       const under =
-        typeof part === 'number' ? one.items : (one.properties?.[part] ?? (typeof one.additionalProperties === 'object' ? one.additionalProperties : undefined));
+        typeof part === 'number'
+          ? one.items
+          : (one.properties?.[part] ??
+            (typeof one.additionalProperties === 'object' ? one.additionalProperties : undefined));
       return under ? alternatives(under, value) : [];
     });
   }
@@ -154,8 +193,14 @@ const isUnsetShape = ({ properties }: Shape) => properties !== undefined && Obje
 function fieldsAt(path: Path, root: unknown): string[] {
   const shapes = shapesAt(path, root);
   const value = valueAt(root, path);
-  const wanted = isFields(value) && Object.hasOwn(value, 'unset') ? shapes.filter(isUnsetShape) : shapes.filter((one) => !isUnsetShape(one));
-  const names = wanted.flatMap(({ properties, propertyNames }) => [...Object.keys(properties ?? {}), ...(propertyNames?.enum ?? []).map(String)]);
+  const wanted =
+    isFields(value) && Object.hasOwn(value, 'unset')
+      ? shapes.filter(isUnsetShape)
+      : shapes.filter((one) => !isUnsetShape(one));
+  const names = wanted.flatMap(({ properties, propertyNames }) => [
+    ...Object.keys(properties ?? {}),
+    ...(propertyNames?.enum ?? []).map(String),
+  ]);
   return [...new Set(names)];
 }
 
@@ -170,12 +215,13 @@ function expectedAt(path: Path, root: unknown): string | undefined {
   const choices = choicesAt(path, root).map((choice) => JSON.stringify(choice));
   const list = [...new Set([...choices, ...words.filter((word) => word !== undefined)])];
   if (shapes.some(isUnsetShape)) list.push('{ unset: "..." }');
-  return list.length > 0 ? list.join(' or ') : undefined;
+  const last = list.pop();
+  return list.length > 0 ? `${list.join(', ')} or ${last}` : last;
 }
 
 function inWords(one: Shape): string | undefined {
   if (one.const !== undefined || one.enum) return undefined;
-  const described = one.description ? `: ${one.description}` : '';
+  const described = one.description ? ` (${one.description})` : '';
   switch (one.type) {
     case 'string':
       return `text${described}`;
@@ -185,14 +231,21 @@ function inWords(one: Shape): string | undefined {
     case 'number': {
       const { minimum, maximum } = one;
       const most = maximum === undefined || maximum >= Number.MAX_SAFE_INTEGER ? undefined : maximum;
-      const range = minimum !== undefined && most !== undefined ? ` from ${minimum} to ${most}` : minimum !== undefined ? ` from ${minimum}` : '';
+      const range =
+        minimum !== undefined && most !== undefined
+          ? ` from ${minimum} to ${most}`
+          : minimum !== undefined
+            ? ` from ${minimum}`
+            : '';
       return `${one.type === 'integer' ? 'a whole number' : 'a number'}${range}`;
     }
     case 'array':
       return `a list${described}`;
     case 'object': {
       const names = Object.keys(one.properties ?? {});
-      return names.length > 0 ? `a mapping with ${(one.required ?? names).join(', ')}` : 'a mapping of names to entries';
+      return names.length > 0
+        ? `a mapping with ${(one.required ?? names).join(', ')}`
+        : 'a mapping of names to entries';
     }
     default:
       return undefined;

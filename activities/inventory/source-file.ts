@@ -21,7 +21,12 @@ export interface SourceFile {
 /** Reads a YAML file (version 1.2, one document, no key twice, no merge keys). Throws what the file system throws. */
 export function readSourceFile(file: string): SourceFile {
   const counter = new LineCounter();
-  const document = parseDocument(readFileSync(file, 'utf8'), { lineCounter: counter, prettyErrors: false, version: '1.2', merge: false });
+  const document = parseDocument(readFileSync(file, 'utf8'), {
+    lineCounter: counter,
+    prettyErrors: false,
+    version: '1.2',
+    merge: false,
+  });
   const position = (offset: number): Position => {
     const { line, col } = counter.linePos(offset);
     return { line: Math.max(1, line), column: Math.max(1, col) };
@@ -35,7 +40,11 @@ export function readSourceFile(file: string): SourceFile {
   try {
     if (readable) value = document.toJS({ maxAliasCount: 100 });
   } catch (error) {
-    mistakes.push({ line: 1, column: 1, message: `not valid YAML: ${error instanceof Error ? error.message : String(error)}` });
+    mistakes.push({
+      line: 1,
+      column: 1,
+      message: `not valid YAML: ${error instanceof Error ? error.message : String(error)}`,
+    });
   }
 
   return {

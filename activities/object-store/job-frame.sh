@@ -69,11 +69,16 @@ exec </dev/null
 scratch=${GUARDIA_JOB_SCRATCH:?is set by the job frame}
 [[ -d $scratch && -w $scratch ]] || fail bad-arguments "the scratch directory $scratch is not writable"
 children=()
+end_tree() { # PID; with its descendants, which a killed subshell would leave behind
+  local child
+  for child in $(cat "/proc/$1/task/$1/children" 2>/dev/null); do end_tree "$child"; done
+  kill "$1" 2>/dev/null
+}
 at_end() {
-  local status=$?
+  local status=$? child
   trap - EXIT
   trap '' TERM INT HUP
-  ((${#children[@]})) && kill "${children[@]}" 2>/dev/null
+  for child in "${children[@]}"; do end_tree "$child"; done
   before_end
   wait
   rm -rf "${scratch:?}"/*

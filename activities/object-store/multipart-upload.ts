@@ -9,7 +9,7 @@ import {
 } from '@aws-sdk/client-s3';
 import { type Bucket, request } from './object-store.js';
 import { headObject } from './objects.js';
-import { codeOf, statusOf, storeFailure } from './store-failure.js';
+import { codeOf, problemOf, statusOf, storeFailure } from './store-failure.js';
 
 /** An upload that has begun and is not complete. */
 export interface OpenUpload {
@@ -89,7 +89,7 @@ export async function openUpload(bucket: Bucket, key: string, signal?: AbortSign
     ),
   );
   if (created.UploadId === undefined) {
-    throw storeFailure('StoreMisconfigured', place(bucket, 'CreateMultipartUpload', key), 'the answer has no upload id');
+    throw storeFailure('misconfigured', place(bucket, 'CreateMultipartUpload', key), 'the answer has no upload id');
   }
   return { key, uploadId: created.UploadId };
 }
@@ -106,7 +106,8 @@ export async function abortUpload(bucket: Bucket, upload: OpenUpload, signal?: A
         new AbortMultipartUploadCommand({ Bucket: bucket.bucket, Key: upload.key, UploadId: upload.uploadId }),
         options,
       ),
-    (error) => (statusOf(error) === 404 && codeOf(error) !== 'NoSuchBucket' ? Promise.resolve(undefined as unknown) : undefined),
+    (error) =>
+      statusOf(error) === 404 && codeOf(error) !== 'NoSuchBucket' ? Promise.resolve(undefined as unknown) : undefined,
   );
 }
 
@@ -151,18 +152,26 @@ export async function listParts(bucket: Bucket, upload: OpenUpload, signal?: Abo
 /** Why the parts in the store are not those that the host sent; empty when they are. Pure. */
 export function compareParts(stored: readonly StoredPart[], sent: SentParts): string[] {
   const problems: string[] = [];
-  if (stored.length !== sent.parts.count) problems.push(`${stored.length} parts are stored, ${sent.parts.count} were sent`);
+  if (stored.length !== sent.parts.count)
+    problems.push(`${stored.length} parts are stored, ${sent.parts.count} were sent`);
   const gap = stored.findIndex((part, index) => part.number !== index + 1);
   if (gap >= 0) problems.push(`part ${gap + 1} is missing`);
-  const odd = stored.find((part, index) => (index < stored.length - 1 ? part.bytes !== sent.parts.size : part.bytes > sent.parts.size));
+  const odd = stored.find((part, index) =>
+    index < stored.length - 1 ? part.bytes !== sent.parts.size : part.bytes > sent.parts.size,
+  );
   if (odd) problems.push(`part ${odd.number} has ${odd.bytes} bytes, ${sent.parts.size} were sent`);
   const bytes = stored.reduce((sum, part) => sum + part.bytes, 0);
   if (bytes !== sent.bytes.stored) problems.push(`${bytes} bytes are stored, ${sent.bytes.stored} were sent`);
   if (problems.length > 0) return problems;
   const digest = createHash('sha256');
   for (const part of stored) digest.update(`${part.number} ${part.etag} ${part.bytes}\n`);
-  if (digest.digest('hex') !== sent.parts.digest) problems.push('the ETags of the stored parts are not those that the host was given');
-  if (stored.length > 0 && stored.every((part) => part.sha256 !== undefined) && composite(stored) !== sent.parts.compositeSha256) {
+  if (digest.digest('hex') !== sent.parts.digest)
+    problems.push('the ETags of the stored parts are not those that the host was given');
+  if (
+    stored.length > 0 &&
+    stored.every((part) => part.sha256 !== undefined) &&
+    composite(stored) !== sent.parts.compositeSha256
+  ) {
     problems.push('the checksums of the stored parts are not those that the host computed');
   }
   return problems;
@@ -172,7 +181,7 @@ export function compareParts(stored: readonly StoredPart[], sent: SentParts): st
  * Completes an upload after comparing every stored part with what the host sent, and never over an object that is
  * already there. Idempotent by key and content: when an earlier attempt has completed it, that object is looked at,
  * compared and returned.
- * @throws UploadIncomplete, UploadLost, ObjectExists (something else under the key)
+ * @throws VerificationFailed (other parts than were sent), ObjectStoreRefused (upload gone), ObjectConflict (something else under the key)
  */
 export async function completeUpload(
   bucket: Bucket,
@@ -181,18 +190,18 @@ export async function completeUpload(
   signal?: AbortSignal,
 ): Promise<CompletedObject> {
   if (sent.parts.count === 0 || sent.bytes.stored === 0) {
-    throw storeFailure('UploadIncomplete', place(bucket, 'CompleteMultipartUpload', upload.key), 'nothing was sent');
+    throw storeFailure('incomplete', place(bucket, 'CompleteMultipartUpload', upload.key), 'nothing was sent');
   }
   let stored: StoredPart[];
   try {
     stored = await listParts(bucket, upload, signal);
   } catch (error) {
-    if ((error as { type?: string }).type !== 'UploadLost') throw error;
+    if (problemOf(error) !== 'upload-lost') throw error;
     return alreadyComplete(bucket, upload, sent, error, signal);
   }
   const problems = compareParts(stored, sent);
   if (problems.length > 0) {
-    throw storeFailure('UploadIncomplete', place(bucket, 'CompleteMultipartUpload', upload.key), problems.join('; '));
+    throw storeFailure('incomplete', place(bucket, 'CompleteMultipartUpload', upload.key), problems.join('; '));
   }
   if (!bucket.profile.conditionalWrite && (await headObject(bucket, upload.key, signal))) {
     return alreadyComplete(bucket, upload, sent, undefined, signal);
@@ -216,8 +225,8 @@ export async function completeUpload(
       ),
     );
   } catch (error) {
-    const type = (error as { type?: string }).type;
-    if (type !== 'ObjectExists' && type !== 'UploadLost') throw error;
+    const problem = problemOf(error);
+    if (problem !== 'exists' && problem !== 'upload-lost') throw error;
     return alreadyComplete(bucket, upload, sent, error, signal);
   }
   return alreadyComplete(bucket, upload, sent, undefined, signal);
@@ -234,15 +243,25 @@ async function alreadyComplete(
   const head = await headObject(bucket, upload.key, signal);
   if (!head) {
     if (error) throw error;
-    throw storeFailure('UploadLost', place(bucket, 'HeadObject', upload.key), 'the completed object cannot be found');
+    throw storeFailure('upload-lost', place(bucket, 'HeadObject', upload.key), 'the completed object cannot be found');
   }
   const problems: string[] = [];
   if (head.bytes !== sent.bytes.stored) problems.push(`it has ${head.bytes} bytes, ${sent.bytes.stored} were sent`);
-  if (head.sha256 !== undefined && head.sha256 !== sent.parts.compositeSha256) problems.push('its checksum is another one');
+  if (head.sha256 !== undefined && head.sha256 !== sent.parts.compositeSha256)
+    problems.push('its checksum is another one');
   if (problems.length > 0) {
-    throw storeFailure('ObjectExists', place(bucket, 'HeadObject', upload.key), `an object is there, but ${problems.join(' and ')}`);
+    throw storeFailure(
+      'exists',
+      place(bucket, 'HeadObject', upload.key),
+      `an object is there, but ${problems.join(' and ')}`,
+    );
   }
-  return { key: upload.key, bytes: head.bytes, etag: head.etag, ...(head.versionId ? { versionId: head.versionId } : {}) };
+  return {
+    key: upload.key,
+    bytes: head.bytes,
+    etag: head.etag,
+    ...(head.versionId ? { versionId: head.versionId } : {}),
+  };
 }
 
 function composite(parts: readonly StoredPart[]): string {

@@ -1,27 +1,52 @@
-# Reads one object to stdout and nothing to a disk. A broken connection is taken up again where it broke.
-need_arguments object-url region retry-seconds stored-bytes sha256
+# Reads one object as a stream; nothing touches a disk. A connection that breaks is taken up again where it broke.
+need_arguments object-url region retry-seconds
 need_tools openssl curl
 
-# download: leaves download.failed ("CODE message") when it gives up; the bytes it delivered are in download.bytes.
+# download: writes the object to stdout, the number of bytes into download.bytes, and when it gives up
+# "CODE message" into download.failed.
 download() {
-  local received=0 request=() http status got verdict why deadline=0 delay=1 url=${argument[object-url]}
+  local url=${argument[object-url]} received=0 deadline=0 delay=1 range http got status
   [[ -z ${argument[version-id]:-} ]] || url="$url?versionId=${argument[version-id]}"
   while :; do
-    request=(--header "x-amz-content-sha256: UNSIGNED-PAYLOAD")
-    ((received == 0)) || request+=(--header "Range: bytes=$received-")
-    : >"$scratch/get.body"
-    # --fail keeps an error's XML out of the stream; --fail-with-body would write it there
-    http=$(s3_curl --fail "${request[@]}" --dump-header "$scratch/get.head" --output /dev/fd/8 \
-      --write-out '%{http_code} %{size_download}' "$url" 8>&1 >&7 2>"$scratch/get.err" 7>&1)
+    range=()
+    ((received == 0)) || range=(--header "Range: bytes=$received-")
+    # --fail keeps the XML of an error out of the stream; the numbers go to the error file
+    s3_curl --fail --header 'x-amz-content-sha256: UNSIGNED-PAYLOAD' "${range[@]}" --output - \
+      --write-out '%{stderr}\n%{http_code} %{size_download}' "$url" 2>"$scratch/get.err"
     status=$?
-    read -r http got <<<"$http"
-    received=$((received + ${got:-0}))
-    if ((status == 0)) && [[ $http == 200 || $http == 206 ]]; then break; fi
-    judge_download "$status" "$http"
-    case $verdict in
-      missing) download_failed artifact-missing "$why"; return 1 ;;
-      refused) download_failed store-refused "$why"; return 1 ;;
-      closed) break ;; # the reader has failed, and says why
+    read -r http got < <(tail -n 1 "$scratch/get.err")
+    if ((received > 0 && got > 0)) && [[ $http != 206 ]]; then
+      echo "store-refused the server does not continue a broken download (HTTP $http to a range)" >"$scratch/download.failed"
+      return
+    fi
+    received=$((received + got))
+    echo "$received" >"$scratch/download.bytes"
+    ((status != 0)) || return 0
+    case $status:$http in
+      22:404) echo 'artifact-missing the object is not in the bucket (HTTP 404)' >"$scratch/download.failed"; return ;;
+      22:5?? | 22:429 | 22:408) ;;
+      22:416) return ;; # the connection broke after the last byte
+      22:*) echo "store-refused HTTP $http" >"$scratch/download.failed"; return ;;
+      23:*) return ;; # the reader has gone, and says why
+      1:* | 2:* | 3:* | 60:* | 77:* | 83:* | 91:*)
+        echo "store-refused $(grep '^curl:' "$scratch/get.err" | tail -n 1)" >"$scratch/download.failed"
+        return ;;
     esac
+    if ((got > 0)); then deadline=0 delay=1; fi # it moves: only standing still uses up the budget
+    ((deadline)) || deadline=$((SECONDS + argument[retry-seconds]))
+    if ((SECONDS + delay > deadline)); then
+      echo "store-unavailable tried for ${argument[retry-seconds]} s after $received bytes: $(grep '^curl:' "$scratch/get.err" | tail -n 1)" >"$scratch/download.failed"
+      return
+    fi
+    echo "after $received bytes: $(grep '^curl:' "$scratch/get.err" | tail -n 1); going on in $delay s" >&2
+    pause "$delay"
+    delay=$((delay < 16 ? delay * 2 : 30))
   done
+}
+check_download() {
+  local code message
+  [[ ! -e $scratch/download.failed ]] || {
+    read -r code message <"$scratch/download.failed"
+    fail "$code" "$message"
+  }
 }

@@ -52,7 +52,7 @@ export async function headObject(bucket: Bucket, key: string, signal?: AbortSign
 /** Largest object that is read or written whole in the worker's memory, in bytes. Everything larger streams elsewhere. */
 export const SMALL_OBJECT = 1024 * 1024;
 
-/** Content of a small object, or undefined where there is none. @throws StoreRefused above 1 MiB. */
+/** Content of a small object, or undefined where there is none. @throws ObjectStoreRefused above 1 MiB. */
 export async function getSmallObject(bucket: Bucket, key: string, signal?: AbortSignal): Promise<Buffer | undefined> {
   return request<Buffer | undefined>(
     bucket,
@@ -67,7 +67,7 @@ export async function getSmallObject(bucket: Bucket, key: string, signal?: Abort
         bytes += chunk.length;
         if (bytes > SMALL_OBJECT) {
           throw storeFailure(
-            'StoreRefused',
+            'refused',
             { endpoint: bucket.endpoint, bucket: bucket.bucket, operation: 'GetObject', key },
             `the object is larger than ${SMALL_OBJECT} bytes, which no manifest or proof is`,
           );
@@ -82,7 +82,7 @@ export async function getSmallObject(bucket: Bucket, key: string, signal?: Abort
 
 /**
  * Writes a small object once. Idempotent by key and content: the same bytes already there count as written; other bytes
- * are left as they are. @throws ObjectExists
+ * are left as they are. @throws ObjectConflict
  */
 export async function putOnce(
   bucket: Bucket,
@@ -96,7 +96,7 @@ export async function putOnce(
     const there = await getSmallObject(bucket, key, signal);
     if (there?.equals(bytes)) return { written: false };
     throw storeFailure(
-      'ObjectExists',
+      'exists',
       { endpoint: bucket.endpoint, bucket: bucket.bucket, operation: 'PutObject', key },
       there ? 'another object is already there' : 'an object was there and is gone',
     );

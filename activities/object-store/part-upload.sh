@@ -13,7 +13,6 @@ started=$EPOCHREALTIME
 # put_part NUMBER: runs in the background; leaves put.NUMBER ("NUMBER etag size sha256") or put.failed ("CODE message").
 put_part() {
   local number=$1 file=$scratch/part.$1 sha checksum=() deadline=0 delay=1 http status verdict why
-  trap - EXIT TERM INT HUP
   sha=$(sha256_of "$file") || { put_failed scratch-full "part $number could not be read back"; return; }
   if [[ ${argument[checksum]:-} == sha256 ]]; then
     checksum=(--header "x-amz-checksum-sha256: $(printf '%b' "$(sed 's/../\\x&/g' <<<"$sha")" | base64 -w 0)")
@@ -71,11 +70,11 @@ report_progress() {
 # upload_parts FIFO: reads it to its end. The caller must then judge every process that wrote into it: the end of the
 # stream alone says nothing. Sets stored_bytes, part_count, sha256, composite_sha256, parts_digest.
 upload_parts() {
-  local number=0 size=0 reader hasher ticker running=() pid still
+  local number=0 size=0 reader hasher ticker running=() pid
   mkfifo "$scratch/hash"
   openssl dgst -sha256 -r <"$scratch/hash" >"$scratch/sha256" & hasher=$!
   children+=("$hasher")
-  (trap - EXIT TERM INT HUP; while :; do pause 2; report_progress; done) & ticker=$!
+  (while :; do pause 2; report_progress; done) & ticker=$!
   children+=("$ticker")
   exec {stream_fd}<"$1" {hash_fd}>"$scratch/hash"
   stored_bytes=0
@@ -91,12 +90,11 @@ upload_parts() {
       fail too-many-parts "more than ${argument[max-parts]} parts of $((part_size / 1048576)) MiB"
     cat "$scratch/part.$number" >&"$hash_fd" || fail check-interrupted 'openssl dgst ended early'
     stored_bytes=$((stored_bytes + size))
-    while check_parts; ((${#running[@]} >= 2)); do
-      wait -n "${running[@]}"
-      still=()
-      for pid in "${running[@]}"; do kill -0 "$pid" 2>/dev/null && still+=("$pid"); done
-      running=("${still[@]}")
-    done
+    if ((${#running[@]} == 2)); then
+      wait "${running[0]}"
+      running=("${running[1]}")
+    fi
+    check_parts
     put_part "$number" & running+=("$!")
     children+=("$!")
     ((size == part_size)) || break

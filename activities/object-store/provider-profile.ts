@@ -47,7 +47,8 @@ export const providerProfiles: Readonly<Record<Provider, ProviderProfile>> = {
  * @throws RangeError when not even the largest parts would hold the estimate.
  */
 export function partSizeFor(estimatedBytes: number, profile: ProviderProfile): number {
-  if (!Number.isFinite(estimatedBytes) || estimatedBytes < 0) throw new RangeError(`not a size in bytes: ${estimatedBytes}`);
+  if (!Number.isFinite(estimatedBytes) || estimatedBytes < 0)
+    throw new RangeError(`not a size in bytes: ${estimatedBytes}`);
   const needed = Math.ceil((estimatedBytes * 1.5) / (profile.maxParts * 0.9));
   const size = Math.ceil(Math.max(16 * MiB, profile.minPartSize, needed) / MiB) * MiB;
   if (size <= profile.maxPartSize) return size;

@@ -2,7 +2,6 @@
 #   pg_dump -> head and count -> zstd -> age -> parts
 # Each process is started by itself between named pipes, so every one's own exit status is judged.
 # Result: {"kind":"database", bytes, sha256, parts, "database":{...identity, from the dump's own snapshot}, "contents":{...from the dump's table of contents}, "tools":{...}}
-need_tools setpriv
 
 # 1. A session that exports the snapshot, so that the identity, the position in the WAL and the dump are of one moment.
 mkfifo "$scratch/sql" "$scratch/answers"
@@ -10,7 +9,7 @@ mkfifo "$scratch/sql" "$scratch/answers"
   <"$scratch/sql" >"$scratch/answers" 2>"$scratch/psql.err" & session=$!
 children+=("$session")
 exec {sql_fd}>"$scratch/sql" {answers_fd}<"$scratch/answers"
-cat >&"$sql_fd" <<'SQL' 2>/dev/null
+cat 1>&"$sql_fd" 2>/dev/null <<'SQL'
 set client_encoding = 'UTF8';
 set idle_in_transaction_session_timeout = 0;
 begin transaction isolation level repeatable read, read only;
@@ -51,7 +50,6 @@ list_contents() {
 }
 pass_on() {
   local mebibytes=1 wanted=0 size
-  trap - EXIT TERM INT HUP
   while :; do
     wanted=$((wanted + mebibytes * 1048576))
     dd bs=1M count="$mebibytes" iflag=fullblock status=none >>"$scratch/head" || return 70

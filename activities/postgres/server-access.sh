@@ -16,6 +16,7 @@ done
 case ${argument[access]} in
   peer)
     need_arguments user
+    need_tools setpriv
     [[ -n ${programs:-} ]] || fail tool-missing "pg_dump $major is not in /usr/lib/postgresql/$major/bin: install postgresql-client-$major"
     id -u "${argument[user]}" >/dev/null 2>&1 || fail database-unreachable "there is no operating-system user ${argument[user]}"
     export PGPORT=${argument[port]}

@@ -30,7 +30,8 @@ export async function openFingerprints(keyFile: string): Promise<Fingerprints> {
 }
 
 async function readKey(keyFile: string): Promise<Buffer | undefined> {
-  const refuse = (what: string, remedy: string) => failure('SecretUnavailable', `the key for fingerprints, ${keyFile}, ${what}`, { remedy });
+  const refuse = (what: string, remedy: string) =>
+    failure('SecretUnavailable', `the key for fingerprints, ${keyFile}, ${what}`, { remedy });
   let handle;
   try {
     handle = await open(keyFile, constants.O_RDONLY | constants.O_NONBLOCK);
@@ -41,9 +42,16 @@ async function readKey(keyFile: string): Promise<Buffer | undefined> {
   }
   try {
     const status = await handle.stat();
-    if (status.mode & 0o077) throw refuse(`can be read by others (mode ${(status.mode & 0o777).toString(8).padStart(4, '0')})`, `chmod 600 ${keyFile}`);
+    if (status.mode & 0o077)
+      throw refuse(
+        `can be read by others (mode ${(status.mode & 0o777).toString(8).padStart(4, '0')})`,
+        `chmod 600 ${keyFile}`,
+      );
     if (!status.isFile() || status.size !== KEY_BYTES)
-      throw refuse(`is not a key of ${KEY_BYTES} bytes`, 'Bring the right one back, or remove it: fingerprints made before will then not compare');
+      throw refuse(
+        `is not a key of ${KEY_BYTES} bytes`,
+        'Bring the right one back, or remove it: fingerprints made before will then not compare',
+      );
     return await handle.readFile();
   } finally {
     await handle.close();

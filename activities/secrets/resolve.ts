@@ -34,9 +34,17 @@ export function createSecrets(options: {
     async resolve(reference) {
       // What does not look like a reference may be the secret itself, pasted: it is not repeated.
       if (!SecretReference.safeParse(reference).success)
-        throw failure('SecretUnavailable', 'a secret is referred to by something that is no reference', { remedy: 'Write file:PATH or env:NAME' });
-      const [provider, rest] = [reference.slice(0, reference.indexOf(':')), reference.slice(reference.indexOf(':') + 1)];
-      const value = provider === 'env' ? fromEnvironment(rest, environment) : await fromFile(path.resolve(directory, rest), reference);
+        throw failure('SecretUnavailable', 'a secret is referred to by something that is no reference', {
+          remedy: 'Write file:PATH or env:NAME',
+        });
+      const [provider, rest] = [
+        reference.slice(0, reference.indexOf(':')),
+        reference.slice(reference.indexOf(':') + 1),
+      ];
+      const value =
+        provider === 'env'
+          ? fromEnvironment(rest, environment)
+          : await fromFile(path.resolve(directory, rest), reference);
       const secret = new Secret(reference, value);
       scrubber.remember(secret);
       return secret;
@@ -47,14 +55,19 @@ export function createSecrets(options: {
 function fromEnvironment(name: string, environment: Readonly<Record<string, string | undefined>>): string {
   const value = environment[name];
   if (!value)
-    throw failure('SecretUnavailable', `secret env:${name}: the worker's environment has ${value === '' ? 'an empty' : 'no'} ${name}`, {
-      remedy: `Set ${name} where the worker is started`,
-    });
+    throw failure(
+      'SecretUnavailable',
+      `secret env:${name}: the worker's environment has ${value === '' ? 'an empty' : 'no'} ${name}`,
+      {
+        remedy: `Set ${name} where the worker is started`,
+      },
+    );
   return value;
 }
 
 async function fromFile(file: string, reference: string): Promise<string> {
-  const refuse = (what: string, remedy: string) => failure('SecretUnavailable', `secret ${reference}: ${file} ${what}`, { remedy });
+  const refuse = (what: string, remedy: string) =>
+    failure('SecretUnavailable', `secret ${reference}: ${file} ${what}`, { remedy });
   let bytes: Buffer;
   try {
     // Not blocking: a named pipe would wait for ever.
@@ -63,17 +76,21 @@ async function fromFile(file: string, reference: string): Promise<string> {
       const status = await handle.stat();
       if (!status.isFile()) throw refuse('is not a file', `Put the secret into a file, or correct the reference`);
       const mode = status.mode & 0o777;
-      if (mode & 0o077) throw refuse(`can be read by others (mode ${mode.toString(8).padStart(4, '0')})`, `chmod 600 ${file}`);
-      if (status.size > LARGEST) throw refuse(`has ${status.size} bytes; a secret has at most ${LARGEST}`, 'Correct the reference');
+      if (mode & 0o077)
+        throw refuse(`can be read by others (mode ${mode.toString(8).padStart(4, '0')})`, `chmod 600 ${file}`);
+      if (status.size > LARGEST)
+        throw refuse(`has ${status.size} bytes; a secret has at most ${LARGEST}`, 'Correct the reference');
       bytes = await handle.readFile();
     } finally {
       await handle.close();
     }
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT' || code === 'ENOTDIR') throw refuse('does not exist', `Create it: install -m 600 /dev/stdin ${file}`);
+    if (code === 'ENOENT' || code === 'ENOTDIR')
+      throw refuse('does not exist', `Create it: install -m 600 /dev/stdin ${file}`);
     if (code === 'EACCES') throw refuse('may not be read by the worker', `Give it to the user that the worker runs as`);
-    if (typeof code === 'string' && code.startsWith('E')) throw refuse(`cannot be read (${code})`, 'Look at the file and its disk');
+    if (typeof code === 'string' && code.startsWith('E'))
+      throw refuse(`cannot be read (${code})`, 'Look at the file and its disk');
     throw error;
   }
   let text: string;

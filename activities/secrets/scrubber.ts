@@ -61,7 +61,10 @@ class Needles {
   add(forms: readonly string[], shown: string): void {
     for (const form of forms) if (!this.#shown.has(form)) this.#shown.set(form, shown);
     this.all = [...this.#shown.keys()].sort((a, b) => b.length - a.length);
-    this.#pattern = this.all.length === 0 ? undefined : new RegExp(this.all.map((form) => form.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')).join('|'), 'g');
+    this.#pattern =
+      this.all.length === 0
+        ? undefined
+        : new RegExp(this.all.map((form) => form.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')).join('|'), 'g');
   }
 
   shown(form: string): string {
@@ -86,10 +89,23 @@ class Needles {
 
   /** The longest end of the text, of at least `least` characters, that is the beginning of a form; and the same the other way. */
   beginningAtEndOf(text: string, least: number): { length: number; form: string } | undefined {
-    return longest(this.all, least, text.length, (form, length) => text.endsWith(form.slice(0, length)));
+    return longest(
+      this.all,
+      least,
+      text.length,
+      (form, length) =>
+        text.charCodeAt(text.length - 1) === form.charCodeAt(length - 1) && text.endsWith(form.slice(0, length)),
+    );
   }
   endAtBeginningOf(text: string, least: number): { length: number; form: string } | undefined {
-    return longest(this.all, least, text.length, (form, length) => text.startsWith(form.slice(form.length - length)));
+    return longest(
+      this.all,
+      least,
+      text.length,
+      (form, length) =>
+        text.charCodeAt(0) === form.charCodeAt(form.length - length) &&
+        text.startsWith(form.slice(form.length - length)),
+    );
   }
 }
 
@@ -99,7 +115,12 @@ interface Stretch {
   shown: string;
 }
 
-function longest(forms: readonly string[], least: number, most: number, fits: (form: string, length: number) => boolean) {
+function longest(
+  forms: readonly string[],
+  least: number,
+  most: number,
+  fits: (form: string, length: number) => boolean,
+) {
   let best: { length: number; form: string } | undefined;
   for (const form of forms) {
     for (let length = Math.min(form.length - 1, most); length >= Math.max(least, (best?.length ?? 0) + 1); length--) {
@@ -134,8 +155,10 @@ function scrubStream(needles: Needles): ScrubStream<string> {
     const found = needles.stretches(text, covered > 0 ? { start: 0, end: covered, shown: '' } : undefined);
     const piece = needles.beginningAtEndOf(text, last ? SHORTEST_PIECE : 1);
     let until = text.length;
-    if (last && piece) found.push({ start: text.length - piece.length, end: text.length, shown: needles.shown(piece.form) });
-    else if (piece) until = text.length - piece.length;
+    if (last && piece) {
+      found.push({ start: text.length - piece.length, end: text.length, shown: needles.shown(piece.form) });
+      found.sort((a, b) => a.start - b.start);
+    } else if (piece) until = text.length - piece.length;
     let result = '';
     let at = 0;
     for (const { start, end, shown } of found) {

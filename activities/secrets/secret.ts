@@ -37,6 +37,8 @@ export class Secret {
 
   /** Throws TypeError: text in place of a secret would be stored or sent as if it were one. */
   toJSON(): never {
-    throw new TypeError(`secret ${this.#name} cannot become JSON: hand on its reference, and resolve it where it is used`);
+    throw new TypeError(
+      `secret ${this.#name} cannot become JSON: hand on its reference, and resolve it where it is used`,
+    );
   }
 }

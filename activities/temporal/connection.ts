@@ -172,7 +172,7 @@ export function explainTemporalError(error: unknown, target: TemporalTarget): Te
       `Temporal at ${at} refuses us in namespace ${target.namespace}: ${detail}. Check the API key or client certificate, and that the namespace is written in full`,
     );
   }
-  if (code === NOT_FOUND) {
+  if (code === NOT_FOUND || (error instanceof Error && error.name === 'NamespaceNotFoundError')) {
     return says(
       `Temporal at ${at} has no namespace ${target.namespace}: ${detail}. Create it, or set TEMPORAL_NAMESPACE`,
     );

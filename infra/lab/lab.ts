@@ -17,7 +17,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ensurePackages, ensureTool, ToolboxError } from '../packaging/toolbox.js';
-import { say, shown, withLock } from '../packaging/toolbox-cache.js';
+import { shown, withLock } from '../packaging/toolbox-cache.js';
 import { ensureBaseTree, PACKAGE_SOURCE, type BaseTree } from './base-tree.js';
 import { command } from './command.js';
 import { controlGroup, killControlGroup, populated } from './control-group.js';
@@ -38,7 +38,7 @@ import {
   type HostState,
   type LabState,
 } from './lab-state.js';
-import { boot, leaderOf } from './machine.js';
+import { boot, forgetMachine, leaderOf } from './machine.js';
 import { mountOverlay, unmountBelow } from './mounts.js';
 import { addNetwork, addressOf, applyFaults, bridgeOf, cardOf, isIndexFree, removeNetwork } from './network.js';
 import { end, isRunning, record } from './recorded-process.js';
@@ -249,6 +249,7 @@ export async function removeLab(state: LabState): Promise<void> {
     // Another process may have removed it, and its number may be another lab's by now.
     if (readState(state.name)?.createdAt !== state.createdAt) return;
     await killControlGroup(groupOf(state.index));
+    for (const host of state.hosts) forgetMachine(host.machine, path.join(hostDirectory(state, host), 'root'));
     await unmountBelow(directory);
     await removeNetwork(state.index);
     for (const name of readdirSync(directory))
@@ -356,7 +357,7 @@ function writeKnownHosts(state: LabState): void {
   writeFileSync(path.join(directoryOf(state.name), 'known_hosts'), lines.join(''));
 }
 
-/** Boots the host and waits for its sshd. */
+/** Boots the host and waits until it takes logins and its services run; a host that is cut off is only booted. */
 async function startHost(state: LabState, host: HostState, packages: string): Promise<void> {
   const at = hostDirectory(state, host);
   const group = hostGroupOf(state.index, host);
@@ -376,7 +377,7 @@ async function startHost(state: LabState, host: HostState, packages: string): Pr
     writeHost(state, host);
     await faultsAgain(state, host);
   }
-  if (!host.cut) await takesLogins(state, host);
+  if (!host.cut) await hasBooted(state, host);
 }
 
 /** A new boot has a new network card: it gets the faults of the old one. */
@@ -408,10 +409,12 @@ async function until(
   }
 }
 
-async function takesLogins(state: LabState, host: HostState): Promise<void> {
+async function hasBooted(state: LabState, host: HostState): Promise<void> {
   await until('its sshd', 60_000, () => greets(host.address), state, host);
   // While a host boots, its sshd answers and refuses everyone but root.
   await until('a login', 60_000, async () => (await ssh(state, host, ['true'])).exitCode === 0, state, host);
+  // And it takes logins before its services answer.
+  await captured(...split(execArguments(state, host, ['timeout', '60', 'systemctl', 'is-system-running', '--wait'])));
 }
 
 /** True when an SSH server answers there. */
@@ -514,7 +517,7 @@ async function rebootHost(state: LabState, host: HostState): Promise<void> {
   await captured(...split(execArguments(state, host, ['systemctl', 'reboot', '--no-block'])));
   await until('its next boot', 120_000, () => ![undefined, before].includes(leaderOf(group)), state, host);
   await faultsAgain(state, host);
-  if (!host.cut) await takesLogins(state, host);
+  if (!host.cut) await hasBooted(state, host);
 }
 
 /** What a snapshot holds, below the lab's directory. */

@@ -1,5 +1,5 @@
 import { execa } from 'execa';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { controlGroup, killControlGroup, startDetached } from './control-group.js';
 import type { RecordedProcess } from './recorded-process.js';
@@ -74,7 +74,21 @@ export function boot(options: {
     ...(existsSync('/dev/fuse') ? ['--bind=/dev/fuse'] : []),
     ...options.readOnlyBinds.map((bind) => `--bind-ro=${bind}`),
   ];
-  return startDetached(options.group, argv, options.log, environment);
+  // With --keep-unit systemd-nspawn leaves a reboot to who started it, and says so by exit code 133.
+  return startDetached(
+    options.group,
+    ['/bin/sh', '-c', 'while "$@"; test $? -eq 133; do :; done', 'host', ...argv],
+    options.log,
+    environment,
+  );
+}
+
+/** Removes what a systemd-nspawn that was killed leaves under /run. Call it before the root is unmounted. Idempotent. */
+export function forgetMachine(machine: string, root: string): void {
+  for (const kind of ['propagate', 'unix-export'])
+    rmSync(path.join('/run/systemd/nspawn', kind, machine), { recursive: true, force: true });
+  const { dev, ino } = statSync(root, { throwIfNoEntry: false }) ?? {};
+  if (dev !== undefined) rmSync(`/run/systemd/nspawn/locks/inode-${dev}:${ino}`, { force: true });
 }
 
 /** Process id, on this machine, of the host's systemd; undefined while it has none. */

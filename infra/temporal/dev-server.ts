@@ -66,7 +66,9 @@ export async function startDevServer(options: {
   const lock = take(directory);
   let server: Running | undefined;
   try {
-    await stopLeftovers(directory, log);
+    // The lock is ours: whoever wrote a state is gone.
+    const left = readDevServerState(directory);
+    if (left !== undefined) await stopLeft(directory, left, log);
     const executable = options.executable ?? (await findServerExecutable({ log }));
     // A port that was free a moment ago may be gone when the server binds it.
     for (let attempt = 1; server === undefined; attempt++) {
@@ -121,11 +123,14 @@ function take(directory: string): { release: () => void } {
 
 /**
  * Ends what a supervisor that was killed left running in the directory, worker first. Does nothing while a supervisor lives.
- * Processes are known by number and start time: another one that got the number is left alone.
+ * Processes are known by number and start time: another one that got the number is left alone. Idempotent.
  */
 export async function stopLeftovers(directory: string, log: Log = () => undefined): Promise<void> {
   const state = readDevServerState(directory);
-  if (state === undefined || (state.supervisor.pid !== process.pid && isRunning(state.supervisor))) return;
+  if (state !== undefined && !isRunning(state.supervisor)) await stopLeft(directory, state, log);
+}
+
+async function stopLeft(directory: string, state: DevServerState, log: Log): Promise<void> {
   for (const [what, left] of [
     ['worker', state.worker],
     ['server', state.server],

@@ -107,7 +107,15 @@ export function onPath(env: Environment): Source {
 }
 
 /** The executable that the SDK downloads, kept in the cache directory. Fails fast where the network does not reach it. */
-export function downloadedBySdk({ directory, log = () => undefined }: { directory: string; log?: Log }): Source {
+export function downloadedBySdk({
+  directory,
+  env = process.env,
+  log = () => undefined,
+}: {
+  directory: string;
+  env?: Environment;
+  log?: Log;
+}): Source {
   return {
     name: `download of ${TEMPORAL_CLI_VERSION} by the Temporal SDK`,
     async find() {
@@ -117,7 +125,7 @@ export function downloadedBySdk({ directory, log = () => undefined }: { director
         if (existsSync(failed) && Date.now() - statSync(failed).mtimeMs < DOWNLOAD_AGAIN_HOURS * 3_600_000) {
           return { reason: `failed within the last ${DOWNLOAD_AGAIN_HOURS} h; remove ${failed} to try again` };
         }
-        const reason = await download(directory, file, log);
+        const reason = await download(directory, file, env, log);
         if (reason !== undefined) {
           mkdirSync(directory, { recursive: true });
           writeFileSync(failed, `${reason}\n`);
@@ -136,12 +144,13 @@ export function downloadedBySdk({ directory, log = () => undefined }: { director
  * In a process of its own: the SDK has no way to give up, and starts a server once it has the file. Undefined when the file is there, else
  * the reason.
  */
-async function download(directory: string, file: string, log: Log): Promise<string | undefined> {
+async function download(directory: string, file: string, env: Environment, log: Log): Promise<string | undefined> {
   mkdirSync(directory, { recursive: true });
   const child = spawn(
     process.execPath,
     [compiled('infra/temporal/sdk-download.js'), directory, `v${TEMPORAL_CLI_VERSION}`],
     {
+      env: { ...env },
       stdio: ['ignore', 'ignore', 'pipe'],
     },
   );

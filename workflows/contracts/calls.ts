@@ -14,7 +14,6 @@ export type CallKind =
 /** The activities that a plan may call, and the only ones: a plan with another name is refused when it is made. */
 export const calls = {
   observePostgres: 'observe',
-  observeConfiguration: 'observe',
   observeRecoveryPoints: 'observe',
   observeWorker: 'observe',
   removeOrphans: 'change',

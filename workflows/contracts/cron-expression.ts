@@ -8,11 +8,11 @@ const fields: readonly { name: string; low: number; high: number; names?: readon
   { name: 'day of week', low: 0, high: 6, names: days },
 ];
 
-/** What is wrong with a cron expression of five fields (minute, hour, day of month, month, day of week), or undefined. */
+/** What is wrong with a cron expression, as the rest of a sentence, of five fields (minute, hour, day of month, month, day of week), or undefined. */
 export function cronMistake(expression: string): string | undefined {
   const parts = expression.trim().split(/\s+/);
   if (parts.length !== fields.length)
-    return `has ${parts.length} field${parts.length === 1 ? '' : 's'}, not five: minute, hour, day of month, month, day of week`;
+    return `is no cron expression: it has ${parts.length} field${parts.length === 1 ? '' : 's'}, not five: minute, hour, day of month, month, day of week`;
   for (const [i, field] of fields.entries()) {
     for (const item of (parts[i] ?? '').split(',')) {
       const [range = '', step, ...more] = item.split('/');
@@ -28,7 +28,7 @@ export function cronMistake(expression: string): string | undefined {
         high <= field.high &&
         low <= high;
       if (!valid)
-        return `field "${field.name}" cannot be "${item}": allowed is ${field.low} to ${field.high}, *, ranges (1-5), lists (1,3) and steps (*/6)`;
+        return `is no cron expression: its ${field.name} cannot be "${item}"; allowed: ${field.low} to ${field.high}, *, ranges (1-5), lists (1,3) and steps (*/6)`;
     }
   }
   return undefined;

@@ -1,7 +1,8 @@
 import type { HostTarget } from './host-target.js';
 import type { LockHolder } from './lock.js';
-import type { ObservationCall, Observation } from './calls.js';
+import type { Observation } from './calls.js';
 import type { PlannedRun, PlanningMoment, PreparedRun } from './planning.js';
+import type { RecordEntry } from './run-record.js';
 import type { RunReport } from './run.js';
 import type { System } from './system.js';
 
@@ -35,8 +36,3 @@ export interface FrameActivities {
   /** Writes the run's record into the object store. Idempotent by run and entry. */
   recordRun(argument: { system: System; entry: RecordEntry; report: RunReport }): Promise<{ location: string }>;
 }
-
-/** The entries of a run's record, in their order. */
-export type RecordEntry = 'plan' | 'end';
-
-export type { ObservationCall };

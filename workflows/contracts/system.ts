@@ -156,7 +156,7 @@ export type ConfigurationSet = z.infer<typeof ConfigurationSet>;
 
 export const FileTree = z.strictObject({
   on: HostRef,
-  paths: z.array(AbsolutePath).min(1).describe('Directories, with everything below them'),
+  paths: settable(z.array(AbsolutePath).min(1)).describe('Directories, with everything below them'),
   description: z.string().optional().describe('What lies there'),
 });
 export type FileTree = z.infer<typeof FileTree>;
@@ -256,12 +256,12 @@ export const ScheduledRunbook = z.enum([
 export type ScheduledRunbook = z.infer<typeof ScheduledRunbook>;
 
 export const Schedule = z.strictObject({
-  runbook: ScheduledRunbook,
+  runbook: ScheduledRunbook.describe('Runbook that is started'),
   cron: z
     .string()
     .superRefine((value, context) => {
       const mistake = cronMistake(value);
-      if (mistake) context.addIssue(`a cron expression ${mistake}`);
+      if (mistake) context.addIssue(mistake);
     })
     .describe('Minute, hour, day of month, month, day of week, in the time zone of the system'),
   input: z.record(z.string(), z.json()).default({}).describe('Input of the runbook besides the system'),
@@ -271,7 +271,7 @@ export type Schedule = z.infer<typeof Schedule>;
 
 const Tier = z.int().min(1).max(9).default(1).describe('Tier of the escalation: 1 is told first');
 export const EscalationTier = z.strictObject({
-  tier: z.int().min(1).max(9),
+  tier: z.int().min(1).max(9).describe('Number of the tier'),
   title: z.string().describe('Who this tier is'),
   afterMinutes: z
     .int()
@@ -333,7 +333,7 @@ export const SecretConsumer = z.discriminatedUnion('kind', [
     .strictObject({
       kind: z.literal('env-file'),
       on: HostRef,
-      file: AbsolutePath,
+      file: AbsolutePath.describe('The file'),
       key: z.string().min(1).describe('Variable'),
       form,
       restarts,
@@ -343,8 +343,8 @@ export const SecretConsumer = z.discriminatedUnion('kind', [
     .strictObject({
       kind: z.literal('yaml-file'),
       on: HostRef,
-      file: AbsolutePath,
-      key: z.string().min(1).describe('Dotted path in the file'),
+      file: AbsolutePath.describe('The file'),
+      key: z.string().min(1).describe('Dotted path in the file; a list of KEY=VALUE counts as a mapping'),
       form,
       restarts,
     })
@@ -353,7 +353,7 @@ export const SecretConsumer = z.discriminatedUnion('kind', [
     .strictObject({
       kind: z.literal('postgresql-role'),
       database: Name.describe('Name of a database of this system'),
-      role: z.string().min(1),
+      role: z.string().min(1).describe('Name of the role'),
     })
     .describe('The password of a database role'),
   z
@@ -361,7 +361,7 @@ export const SecretConsumer = z.discriminatedUnion('kind', [
       kind: z.literal('openbao'),
       service: ServiceRef,
       path: z.string().min(1).describe('Mount and path'),
-      field: z.string().min(1),
+      field: z.string().min(1).describe('Field of the entry'),
     })
     .describe('A field in the key-value store of OpenBao'),
 ]);
@@ -411,7 +411,7 @@ export const Flow = z.strictObject({
   ),
   to: HostRef,
   port: Port.describe('Port on the host'),
-  protocol: z.enum(['tcp', 'udp']).default('tcp'),
+  protocol: z.enum(['tcp', 'udp']).default('tcp').describe('Transport protocol'),
   why: z.string().describe('What the connection is for'),
 });
 export type Flow = z.infer<typeof Flow>;
@@ -452,7 +452,7 @@ export const System = z
       .describe('The operations manual that this file replaces; comments cite its lines as L123'),
     timezone: z
       .string()
-      .refine(isTimeZone, 'an IANA time zone such as UTC, Europe/Madrid or America/Mexico_City')
+      .refine(isTimeZone, 'is no time zone; use an IANA name such as UTC, Europe/Madrid or America/Mexico_City')
       .describe('IANA time zone that schedules are read in'),
     objectives: z
       .strictObject({
@@ -480,8 +480,8 @@ export const System = z
       .default({})
       .describe('Secrets of the applications: what they are, never their values'),
     thresholds: z.partialRecord(Metric, Threshold).default({}).describe('When a measured value is a problem'),
-    objectStore: ObjectStore,
-    backup: Backup,
+    objectStore: ObjectStore.describe('Where backups and records are kept'),
+    backup: Backup.describe('What is backed up, and how'),
     schedules: z.record(Name, Schedule).default({}).describe('What runs by itself'),
     escalation: z
       .array(EscalationTier)

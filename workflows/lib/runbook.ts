@@ -13,12 +13,13 @@ import {
 } from '@temporalio/workflow';
 import type { Observation, ObservationCall } from '../contracts/calls.js';
 import { failure } from '../contracts/errors.js';
-import type { FrameActivities, RecordEntry } from '../contracts/frame-activities.js';
+import type { FrameActivities } from '../contracts/frame-activities.js';
 import { hostTarget, workerHost, type HostTarget } from '../contracts/host-target.js';
 import { SYSTEM_LANE, WORKER_HOST } from '../contracts/names.js';
 import type { Plan } from '../contracts/plan.js';
 import type { PlannedRun, PlanningMoment } from '../contracts/planning.js';
 import { statusQuery, type EndState, type RunReport, type RunStatus } from '../contracts/run.js';
+import type { RecordEntry } from '../contracts/run-record.js';
 import type { Runbook } from '../contracts/runbooks.js';
 import {
   GuardiaEnd,

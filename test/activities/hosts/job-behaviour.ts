@@ -21,7 +21,10 @@ export const newId = (): string => `test-${randomUUID()}`;
 export const script = (text: string, ...args: string[]): JobSpec['command'] => ({ script: text, args });
 
 /** A process of its own that starts or attaches to a job, as a worker does; so that it can be killed. */
-export function followerProcess(environment: Record<string, string>, spec: { id: string; script: string; timeoutSeconds: number }) {
+export function followerProcess(
+  environment: Record<string, string>,
+  spec: { id: string; script: string; timeoutSeconds: number },
+) {
   const child = spawn(process.execPath, ['.build/test/activities/hosts/job-follower.js', JSON.stringify(spec)], {
     env: { ...process.env, ...environment },
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -84,7 +87,9 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
 
     test('a command that outlives its time is ended on the host', async () => {
       const mark = randomUUID();
-      await expect(run(['sh', '-c', `: ${mark}; sleep 300; :`], { timeoutSeconds: 1 })).rejects.toMatchObject({ type: 'CommandTimedOut' });
+      await expect(run(['sh', '-c', `: ${mark}; sleep 300; :`], { timeoutSeconds: 1 })).rejects.toMatchObject({
+        type: 'CommandTimedOut',
+      });
       expect(await under().shell(`pgrep -fc ${quote(`[${mark[0]}]${mark.slice(1)}`)} || true`)).toBe('0\n');
     });
 
@@ -95,7 +100,12 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
 
   describe('job', () => {
     test('gives its standard output as result and its standard error as log', async () => {
-      const result = await job({ id: newId(), command: script('cat; echo "$1" >&2', 'a log line'), stdin: Buffer.from('from stdin'), timeoutSeconds: 30 });
+      const result = await job({
+        id: newId(),
+        command: script('cat; echo "$1" >&2', 'a log line'),
+        stdin: Buffer.from('from stdin'),
+        timeoutSeconds: 30,
+      });
       expect(result.stdout).toBe('from stdin');
       expect(result.stderrTail).toBe('a log line\n');
     });
@@ -118,7 +128,11 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
     test('progress is told while it runs', async () => {
       const seen: unknown[] = [];
       await job(
-        { id: newId(), command: script(`for i in 1 2 3; do echo "guardia:progress {\\"bytes\\":$i}" >&2; sleep 0.3; done`), timeoutSeconds: 30 },
+        {
+          id: newId(),
+          command: script(`for i in 1 2 3; do echo "guardia:progress {\\"bytes\\":$i}" >&2; sleep 0.3; done`),
+          timeoutSeconds: 30,
+        },
         { onPosition: (position: { progress?: { bytes: number } }) => seen.push(position.progress?.bytes) },
       );
       expect(seen).toEqual(expect.arrayContaining([1, 2, 3]));
@@ -126,7 +140,11 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
 
     test('worker SIGKILLed in mid-job: the next attempt attaches, the command ran once', async () => {
       const id = newId();
-      const spec = { id, script: `echo once >> /tmp/${id}; echo 'guardia:progress {"bytes":1}' >&2; sleep 4; echo "ran $(wc -l </tmp/${id})"; rm /tmp/${id}`, timeoutSeconds: 60 };
+      const spec = {
+        id,
+        script: `echo once >> /tmp/${id}; echo 'guardia:progress {"bytes":1}' >&2; sleep 4; echo "ran $(wc -l </tmp/${id})"; rm /tmp/${id}`,
+        timeoutSeconds: 60,
+      };
       const first = followerProcess(under().follower, spec);
       await first.until('"bytes":1');
       first.kill();
@@ -139,7 +157,9 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
     test('a job that ends while nobody looks is found ended', async () => {
       const id = newId();
       const { hosts, target } = under();
-      expect(await hosts.startJob(target, { id, command: script('echo done alone'), timeoutSeconds: 30 })).toBe('started');
+      expect(await hosts.startJob(target, { id, command: script('echo done alone'), timeoutSeconds: 30 })).toBe(
+        'started',
+      );
       for (let state = ''; state !== 'finished'; await delay(100)) state = (await hosts.inspectJob(target, id)).state;
       const result = await job({ id, command: script('echo must not run'), timeoutSeconds: 30 });
       expect(result.stdout).toBe('done alone\n');
@@ -155,7 +175,9 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
     });
 
     test('a failing job is JobFailed with its code and the tail of its log', async () => {
-      await expect(job({ id: newId(), command: script('echo the reason >&2; exit 7'), timeoutSeconds: 30 })).rejects.toMatchObject({
+      await expect(
+        job({ id: newId(), command: script('echo the reason >&2; exit 7'), timeoutSeconds: 30 }),
+      ).rejects.toMatchObject({
         type: 'JobFailed',
         message: expect.stringMatching(/code 7: the reason/),
         details: [expect.objectContaining({ exitCode: 7 })],
@@ -164,7 +186,9 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
 
     test('a command that outlives its timeout is stopped with everything it started', async () => {
       const mark = `sleep 98${Date.now() % 100_000}`;
-      await expect(job({ id: newId(), command: script(`setsid ${mark} & ${mark} & wait`), timeoutSeconds: 1 })).rejects.toMatchObject({ type: 'JobTimedOut' });
+      await expect(
+        job({ id: newId(), command: script(`setsid ${mark} & ${mark} & wait`), timeoutSeconds: 1 }),
+      ).rejects.toMatchObject({ type: 'JobTimedOut' });
       await delay(500);
       expect(await under().shell(`pgrep -fx ${quote(mark)} || true`)).toBe('');
     });
@@ -173,31 +197,43 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
       const id = newId();
       const mark = `sleep 97${Date.now() % 100_000}`;
       const { hosts, target } = under();
-      await hosts.startJob(target, { id, command: script(`(setsid ${mark} &); ${mark} & sh -c '${mark}; :'`), timeoutSeconds: 1000 });
+      await hosts.startJob(target, {
+        id,
+        command: script(`(setsid ${mark} &); ${mark} & sh -c '${mark}; :'`),
+        timeoutSeconds: 1000,
+      });
       await delay(500);
       expect((await under().shell(`pgrep -fx ${quote(mark)} | wc -l`)).trim()).toBe('3');
       expect(await hosts.cancelJob(target, id)).toBe('cancelled');
       expect(await under().shell(`pgrep -fx ${quote(mark)} || true`)).toBe('');
-      await expect(job({ id, command: script('echo must not run'), timeoutSeconds: 30 })).rejects.toMatchObject({ type: 'JobCancelled' });
+      await expect(job({ id, command: script('echo must not run'), timeoutSeconds: 30 })).rejects.toMatchObject({
+        type: 'JobCancelled',
+      });
     });
 
     test('a start that comes after its cancel does nothing', async () => {
       const id = newId();
       await under().hosts.cancelJob(under().target, id);
-      await expect(job({ id, command: script(`touch /tmp/${id}`), timeoutSeconds: 30 })).rejects.toMatchObject({ type: 'JobCancelled' });
+      await expect(job({ id, command: script(`touch /tmp/${id}`), timeoutSeconds: 30 })).rejects.toMatchObject({
+        type: 'JobCancelled',
+      });
       expect(await under().shell(`ls /tmp/${id} 2>/dev/null || true`)).toBe('');
     });
 
     test('50 jobs at once on one host', async () => {
       const ids = Array.from({ length: 50 }, newId);
-      const results = await Promise.all(ids.map((id, index) => job({ id, command: script('sleep 1; echo "$1"', String(index)), timeoutSeconds: 120 })));
+      const results = await Promise.all(
+        ids.map((id, index) => job({ id, command: script('sleep 1; echo "$1"', String(index)), timeoutSeconds: 120 })),
+      );
       expect(results.map((result) => Number(result.stdout))).toEqual(ids.map((_, index) => index));
     });
 
     test('binary output and lines of 10 MB', async () => {
       const result = await job({
         id: newId(),
-        command: script(`head -c 10000000 /dev/zero | tr '\\0' 'x' >&2; echo >&2; head -c 3000000 /dev/urandom >&2; printf '\\n\\377\\000\\n' >&2; echo 'guardia:progress {"bytes":9}' >&2; printf '\\377\\000ok'`),
+        command: script(
+          `head -c 10000000 /dev/zero | tr '\\0' 'x' >&2; echo >&2; head -c 3000000 /dev/urandom >&2; printf '\\n\\377\\000\\n' >&2; echo 'guardia:progress {"bytes":9}' >&2; printf '\\377\\000ok'`,
+        ),
         timeoutSeconds: 60,
       });
       expect(result.stderrBytes).toBeGreaterThan(13_000_000);
@@ -235,24 +271,37 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
 
     test('nothing of a job stays in memory on the host when it has ended', async () => {
       const id = newId();
-      await job({ id, command: script('cat >/dev/null; touch "$GUARDIA_JOB_SCRATCH/x"'), stdin: Buffer.from('x'), timeoutSeconds: 30 });
+      await job({
+        id,
+        command: script('cat >/dev/null; touch "$GUARDIA_JOB_SCRATCH/x"'),
+        stdin: Buffer.from('x'),
+        timeoutSeconds: 30,
+      });
       expect(await under().shell(`ls -d /dev/shm/guardia-*/${id} 2>/dev/null || true`)).toBe('');
     });
 
     test('a full disk under the state directory is HostStorageFull, and nothing ran', async () => {
       const { shell, hosts } = under();
       const small = `/mnt/guardia-small-${randomUUID().slice(0, 8)}`;
-      await shell(`mkdir -p ${small} && mount -t tmpfs -o size=1m tmpfs ${small} && head -c 2000000 /dev/zero >${small}/fill 2>/dev/null; true`);
+      await shell(
+        `mkdir -p ${small} && mount -t tmpfs -o size=1m tmpfs ${small} && head -c 2000000 /dev/zero >${small}/fill 2>/dev/null; true`,
+      );
       try {
         const target = { ...under().target, stateDirectory: small };
         const id = newId();
-        await expect(hosts.job(target, { id, command: script(`touch /tmp/${id}`), timeoutSeconds: 30 })).rejects.toMatchObject({ type: 'HostStorageFull' });
+        await expect(
+          hosts.job(target, { id, command: script(`touch /tmp/${id}`), timeoutSeconds: 30 }),
+        ).rejects.toMatchObject({ type: 'HostStorageFull' });
         expect(await shell(`ls /tmp/${id} 2>/dev/null || true`)).toBe('');
         // A disk that fills up while the job runs loses output, never the way it ended.
         await shell(`rm ${small}/fill`);
         const filling = newId();
         await expect(
-          hosts.job(target, { id: filling, command: script(`head -c 3000000 /dev/zero >${small}/fill; echo full; exit 5`), timeoutSeconds: 30 }),
+          hosts.job(target, {
+            id: filling,
+            command: script(`head -c 3000000 /dev/zero >${small}/fill; echo full; exit 5`),
+            timeoutSeconds: 30,
+          }),
         ).rejects.toMatchObject({ type: 'JobFailed', details: [expect.objectContaining({ exitCode: 5 })] });
       } finally {
         await shell(`umount ${small} && rmdir ${small}`);
@@ -265,9 +314,16 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
       await hosts.startJob(target, { id, command: script('sleep 1000'), timeoutSeconds: 2000 });
       const state = target.stateDirectory || under().follower['GUARDIA_TEST_STATE'];
       // The host went down with the job: its processes are gone, and it has another boot id since.
-      await shell(`for p in $(grep -slzxF GUARDIA_JOB=${id} /proc/[0-9]*/environ | cut -d/ -f3); do kill -9 $p; done; echo another-boot > ${state}/jobs/${id}/boot; sleep 0.5`);
-      await expect(job({ id, command: script('echo again'), timeoutSeconds: 30 })).rejects.toMatchObject({ type: 'JobLost', message: expect.stringMatching(/went down/) });
-      expect((await job({ id, command: script('echo again'), timeoutSeconds: 30, runAgainIfLost: true })).stdout).toBe('again\n');
+      await shell(
+        `for p in $(grep -slzxF GUARDIA_JOB=${id} /proc/[0-9]*/environ | cut -d/ -f3); do kill -9 $p; done; echo another-boot > ${state}/jobs/${id}/boot; sleep 0.5`,
+      );
+      await expect(job({ id, command: script('echo again'), timeoutSeconds: 30 })).rejects.toMatchObject({
+        type: 'JobLost',
+        message: expect.stringMatching(/went down/),
+      });
+      expect((await job({ id, command: script('echo again'), timeoutSeconds: 30, runAgainIfLost: true })).stdout).toBe(
+        'again\n',
+      );
     });
   });
 
@@ -278,14 +334,24 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
       const first = await hosts.raiseFence(target, older);
       expect((await hosts.raiseFence(target, older)).number).toBe(first.number);
       const left = `${older}-step-g1`;
-      await hosts.startJob(target, { id: left, command: script('sleep 1000'), timeoutSeconds: 2000 }, { fence: first.number });
+      await hosts.startJob(
+        target,
+        { id: left, command: script('sleep 1000'), timeoutSeconds: 2000 },
+        { fence: first.number },
+      );
       const second = await hosts.raiseFence(target, newer);
       expect(second).toEqual({ number: first.number + 1, left: older, stopped: [left] });
-      await expect(hosts.run(target, { argv: ['true'] }, { fence: first.number })).rejects.toMatchObject({ type: 'Fenced' });
-      await expect(hosts.startJob(target, { id: late, command: script('true'), timeoutSeconds: 5 }, { fence: first.number })).rejects.toMatchObject({ type: 'Fenced' });
+      await expect(hosts.run(target, { argv: ['true'] }, { fence: first.number })).rejects.toMatchObject({
+        type: 'Fenced',
+      });
+      await expect(
+        hosts.startJob(target, { id: late, command: script('true'), timeoutSeconds: 5 }, { fence: first.number }),
+      ).rejects.toMatchObject({ type: 'Fenced' });
       await hosts.run(target, { argv: ['true'] }, { fence: second.number });
       await hosts.closeFence(target, newer);
-      await expect(hosts.run(target, { argv: ['true'] }, { fence: second.number })).rejects.toMatchObject({ type: 'Fenced' });
+      await expect(hosts.run(target, { argv: ['true'] }, { fence: second.number })).rejects.toMatchObject({
+        type: 'Fenced',
+      });
       await expect(hosts.raiseFence(target, newer)).rejects.toMatchObject({ type: 'Fenced' });
     });
   });

@@ -4,10 +4,20 @@ import { createHosts } from '../../../activities/hosts/hosts.js';
 import { createSshPool } from '../../../activities/hosts/ssh-pool.js';
 import type { HostTarget } from '../../../workflows/contracts/host-target.js';
 
-const { id, script, timeoutSeconds } = JSON.parse(process.argv[2] ?? '') as { id: string; script: string; timeoutSeconds: number };
+const { id, script, timeoutSeconds } = JSON.parse(process.argv[2] ?? '') as {
+  id: string;
+  script: string;
+  timeoutSeconds: number;
+};
 const target = JSON.parse(process.env['GUARDIA_TEST_TARGET'] ?? '') as HostTarget;
-const ssh = createSshPool({ readIdentity: (reference) => Promise.resolve(readFileSync(reference.replace('file:', ''), 'utf8')) });
-const hosts = createHosts({ ssh, workerStateDirectory: process.env['GUARDIA_TEST_STATE'] ?? '', scrub: (text) => text });
+const ssh = createSshPool({
+  readIdentity: (reference) => Promise.resolve(readFileSync(reference.replace('file:', ''), 'utf8')),
+});
+const hosts = createHosts({
+  ssh,
+  workerStateDirectory: process.env['GUARDIA_TEST_STATE'] ?? '',
+  scrub: (text) => text,
+});
 
 await hosts.run(target, { argv: ['true'] });
 const before = process.memoryUsage.rss();

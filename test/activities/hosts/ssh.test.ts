@@ -14,11 +14,18 @@ describe('a host over SSH, with systemd', () => {
   let hosts: Hosts;
   let target: SshHost;
   const shell = async (line: string): Promise<string> => (await lab.exec('app', ['/bin/sh', '-c', line])).stdout;
-  const under = (): HostUnderTest => ({ hosts, target, shell, follower: { GUARDIA_TEST_TARGET: JSON.stringify(target) } });
+  const under = (): HostUnderTest => ({
+    hosts,
+    target,
+    shell,
+    follower: { GUARDIA_TEST_TARGET: JSON.stringify(target) },
+  });
 
   beforeAll(async () => {
     lab = await startLab({ hosts: [{ name: 'app' }, { name: 'bastion' }], systems: [], owner: true });
-    pool = createSshPool({ readIdentity: (reference) => Promise.resolve(readFileSync(reference.replace('file:', ''), 'utf8')) });
+    pool = createSshPool({
+      readIdentity: (reference) => Promise.resolve(readFileSync(reference.replace('file:', ''), 'utf8')),
+    });
     hosts = createHosts({ ssh: pool, workerStateDirectory: '/nonexistent', scrub: (text) => text });
     target = targetOf('app');
   });
@@ -35,7 +42,13 @@ describe('a host over SSH, with systemd', () => {
       site: 'main',
       become: 'sudo',
       stateDirectory: '/var/lib/guardia',
-      connection: { address: host.address, port: host.port, user: host.user, identity: `file:${host.identityFile}`, hostKeys: host.hostKeys },
+      connection: {
+        address: host.address,
+        port: host.port,
+        user: host.user,
+        identity: `file:${host.identityFile}`,
+        hostKeys: host.hostKeys,
+      },
     };
   }
 
@@ -61,7 +74,9 @@ describe('a host over SSH, with systemd', () => {
   test('sshd restarted in mid-run: the follower comes back, the command ran once', async () => {
     const follower = followerProcess(under().follower, once(newId(), 6));
     await follower.until('"bytes":1');
-    await shell(`systemctl restart ssh; for p in $(pgrep -x sshd); do [ "$p" = "$(systemctl show -p MainPID --value ssh)" ] || kill "$p"; done`);
+    await shell(
+      `systemctl restart ssh; for p in $(pgrep -x sshd); do [ "$p" = "$(systemctl show -p MainPID --value ssh)" ] || kill "$p"; done`,
+    );
     await follower.until('result ran 1', 60);
     expect(await follower.ended).toBe(0);
   });
@@ -77,7 +92,11 @@ describe('a host over SSH, with systemd', () => {
   test('what leaves its session and clears its environment is stopped too', async () => {
     const id = newId();
     const mark = `sleep 96${Date.now() % 100_000}`;
-    await hosts.startJob(target, { id, command: script(`env -i setsid ${mark} & disown; sleep 0.5; sleep 1000`), timeoutSeconds: 2000 });
+    await hosts.startJob(target, {
+      id,
+      command: script(`env -i setsid ${mark} & disown; sleep 0.5; sleep 1000`),
+      timeoutSeconds: 2000,
+    });
     await delay(1000);
     expect((await shell(`pgrep -fx '${mark}' | wc -l`)).trim()).toBe('1');
     await hosts.cancelJob(target, id);
@@ -94,7 +113,9 @@ describe('a host over SSH, with systemd', () => {
   });
 
   test('missing sudo rights are a clear error', async () => {
-    await shell(`useradd -m -s /bin/sh plain; mkdir -p ~plain/.ssh; cp ~guardia/.ssh/authorized_keys ~plain/.ssh/; chown -R plain ~plain/.ssh`);
+    await shell(
+      `useradd -m -s /bin/sh plain; mkdir -p ~plain/.ssh; cp ~guardia/.ssh/authorized_keys ~plain/.ssh/; chown -R plain ~plain/.ssh`,
+    );
     const plain = { ...target, connection: { ...target.connection, user: 'plain' } };
     await expect(hosts.run(plain, { argv: ['id'] })).rejects.toMatchObject({
       type: 'SudoMissing',
@@ -104,15 +125,25 @@ describe('a host over SSH, with systemd', () => {
 
   test('a login that is refused and a host that does not answer are told apart', async () => {
     const nobody = { ...target, connection: { ...target.connection, user: 'nobody-here' } };
-    await expect(hosts.run(nobody, { argv: ['id'] })).rejects.toMatchObject({ type: 'HostLoginRefused', nonRetryable: true });
+    await expect(hosts.run(nobody, { argv: ['id'] })).rejects.toMatchObject({
+      type: 'HostLoginRefused',
+      nonRetryable: true,
+    });
     const closed = { ...target, connection: { ...target.connection, port: 9 } };
-    await expect(hosts.run(closed, { argv: ['id'] })).rejects.toMatchObject({ type: 'HostUnreachable', nonRetryable: false });
+    await expect(hosts.run(closed, { argv: ['id'] })).rejects.toMatchObject({
+      type: 'HostUnreachable',
+      nonRetryable: false,
+    });
   });
 
   test('through a jump host', async () => {
     const through = { ...target, connection: { ...target.connection, jump: targetOf('bastion').connection } };
     expect((await hosts.run(through, { argv: ['hostname'] })).stdout.trim()).toBe((await shell('hostname')).trim());
-    const result = await hosts.job(through, { id: newId(), command: script('echo "$SSH_CONNECTION"; hostname'), timeoutSeconds: 30 });
+    const result = await hosts.job(through, {
+      id: newId(),
+      command: script('echo "$SSH_CONNECTION"; hostname'),
+      timeoutSeconds: 30,
+    });
     expect(result.stdout).toContain((await shell('hostname')).trim());
   });
 
@@ -121,7 +152,12 @@ describe('a host over SSH, with systemd', () => {
     await hosts.startJob(target, { id, command: script('sleep 1000'), timeoutSeconds: 2000 });
     await lab.poweroff('app');
     await lab.poweron('app');
-    await expect(hosts.job(target, { id, command: script('echo again'), timeoutSeconds: 30 })).rejects.toMatchObject({ type: 'JobLost', message: expect.stringMatching(/went down/) });
-    expect((await hosts.job(target, { id, command: script('echo again'), timeoutSeconds: 30, runAgainIfLost: true })).stdout).toBe('again\n');
+    await expect(hosts.job(target, { id, command: script('echo again'), timeoutSeconds: 30 })).rejects.toMatchObject({
+      type: 'JobLost',
+      message: expect.stringMatching(/went down/),
+    });
+    expect(
+      (await hosts.job(target, { id, command: script('echo again'), timeoutSeconds: 30, runAgainIfLost: true })).stdout,
+    ).toBe('again\n');
   });
 });

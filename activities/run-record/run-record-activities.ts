@@ -1,0 +1,41 @@
+import { createHash } from 'node:crypto';
+import { cancellationSignal } from '@temporalio/activity';
+import type { FrameActivities } from '../../workflows/contracts/frame-activities.js';
+import { recordKeys, type RunRecord } from '../../workflows/contracts/run-record.js';
+import { reportMarkdown } from '../../workflows/contracts/run-report.js';
+import { storeReference } from '../../workflows/contracts/store-reference.js';
+import { withBucket } from '../object-store/open-store.js';
+import { getSmallObject, putOnce } from '../object-store/objects.js';
+import type { Secrets } from '../secrets/resolve.js';
+
+/** Writes what a run did into the object store, where it outlives Temporal's history. */
+export function createRunRecordActivities({ secrets }: { secrets: Secrets }): Pick<FrameActivities, 'recordRun'> {
+  return {
+    /** Idempotent by (run, entry): the first one that was written stays. */
+    async recordRun({ system, entry, report }) {
+      const store = storeReference(system);
+      const keys = recordKeys(store.prefix, store.system, report);
+      const signal = cancellationSignal();
+      return withBucket(secrets, store, async (bucket) => {
+        const before = entry === 'plan' ? undefined : await getSmallObject(bucket, keys.entry('plan'), signal);
+        const record: RunRecord = {
+          schemaVersion: 1,
+          entry,
+          previous: before ? createHash('sha256').update(before).digest('hex') : null,
+          report,
+        };
+        if ((await getSmallObject(bucket, keys.entry(entry), signal)) === undefined)
+          await putOnce(
+            bucket,
+            keys.entry(entry),
+            `${JSON.stringify(record, undefined, 2)}\n`,
+            'application/json',
+            signal,
+          );
+        if (entry === 'end' && (await getSmallObject(bucket, keys.report, signal)) === undefined)
+          await putOnce(bucket, keys.report, reportMarkdown(report), 'text/markdown; charset=utf-8', signal);
+        return { location: `s3://${store.bucket}/${keys.base}` };
+      });
+    },
+  };
+}

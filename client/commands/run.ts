@@ -1,0 +1,181 @@
+import { hostname, userInfo } from 'node:os';
+import { z } from 'zod';
+import { listSystems, loadSystem } from '../../activities/inventory/load.js';
+import { inventoryLocations } from '../../activities/inventory/locations.js';
+import { closestName } from '../../activities/inventory/closest-name.js';
+import { RunReport } from '../../workflows/contracts/run.js';
+import { runbooks, type Runbook } from '../../workflows/contracts/runbooks.js';
+import { runWorkflowId } from '../../workflows/contracts/workflow-ids.js';
+import { CommandFailure } from '../command-failure.js';
+import { command } from '../command.js';
+import { planText } from '../plan-text.js';
+import { followRun, whereToLook } from '../run-following.js';
+import { composeInput, parseSettings, readInput, type InputPart } from '../run-input.js';
+import { watchRun } from '../run-observer.js';
+import { changeTeller } from '../run-text.js';
+import { newRunSuffix, startRun, type StartedRun } from '../runs.js';
+import { runPage, withTemporal, type TemporalAccess } from '../temporal-access.js';
+import type { Terminal } from '../terminal.js';
+import { withoutWorker, workersSeen } from '../workers-seen.js';
+import { commandExitCodes } from '../../workflows/contracts/run.js';
+
+const options = z.object({
+  runbook: z.string().optional(),
+  system: z.string().optional(),
+  plan: z.boolean().default(false),
+  input: z.string().optional(),
+  set: z.array(z.string()).default([]),
+  reason: z.string().optional(),
+  requester: z.string().optional(),
+  id: z.string().optional(),
+  follow: z.boolean().default(true),
+});
+
+/** `guardia run RUNBOOK SYSTEM`. */
+export const run = command({
+  options,
+  async execute(given, terminal) {
+    const file = given.input === undefined ? undefined : await readInput(given.input, terminal.streams.stdin);
+    const fromFile = file?.values['system'];
+    const runbook = await chooseRunbook(given.runbook, terminal);
+    const system = given.system ?? (typeof fromFile === 'string' ? fromFile : await chooseSystem(terminal));
+    const said: InputPart = {
+      values: {
+        system,
+        requester: given.requester ?? requesterHere(),
+        reason: given.reason,
+        ...(given.plan ? { plan: true } : {}),
+      },
+      place: (field) => (field === 'system' ? 'SYSTEM' : `--${field}`),
+    };
+    const input = composeInput(runbook, [...(file ? [file] : []), parseSettings(given.set, runbook), said]);
+    if (given.system !== undefined && fromFile !== undefined && fromFile !== given.system)
+      throw new CommandFailure('usage', {
+        message: `${file?.place('system')}: the input names system ${JSON.stringify(fromFile)}, the command line ${given.system}; nothing was started`,
+      });
+    const suffix = given.id ?? newRunSuffix();
+    checkId(runbook, input.system, suffix);
+    const sites = sitesOf(input.system, terminal);
+
+    return withTemporal(terminal.env, async (access) => {
+      const nobody = withoutWorker(await workersSeen(access, sites));
+      const planning = input['plan'] === true;
+      if (nobody !== undefined && planning)
+        throw new CommandFailure('unreachable', {
+          message: nobody.split(': ')[0] ?? nobody,
+          remedy: nobody.split(': ')[1],
+        });
+      const started = await startRun(access, { runbook, input, suffix });
+      if (!started.started)
+        terminal.say(`${started.workflowId} was started before with this input; nothing new was started.`);
+      if (nobody !== undefined) terminal.warn(`${nobody}. The run is safe in Temporal and begins when one is there.`);
+      if (planning) return showPlan(access, started, terminal);
+      if (!given.follow) {
+        terminal.document({ ...started, webUi: runPage(access, started) });
+        terminal.print(`${started.started ? 'started' : 'already there'}: ${started.workflowId}`);
+        for (const line of whereToLook(access, started)) terminal.print(line);
+        return 0;
+      }
+      terminal.say([started.workflowId, ...whereToLook(access, started)].join('\n') + '\n');
+      return followRun(access, started, terminal);
+    });
+  },
+});
+
+async function chooseRunbook(name: string | undefined, terminal: Terminal): Promise<Runbook> {
+  const all: Record<string, Runbook> = runbooks;
+  const chosen =
+    name ??
+    (await ask(
+      terminal,
+      'RUNBOOK',
+      'What is to be done?',
+      Object.values(all).map(({ name: value, title }) => ({ value, name: `${value}: ${title}` })),
+    ));
+  const found = Object.hasOwn(all, chosen) ? all[chosen] : undefined;
+  if (found !== undefined) return found;
+  const meant = closestName(chosen, Object.keys(all));
+  throw new CommandFailure('usage', {
+    message: `there is no runbook ${JSON.stringify(chosen)}${meant === undefined ? '' : `; did you mean "${meant}"?`}`,
+    remedy: `Runbooks: ${Object.keys(all).join(', ')}`,
+  });
+}
+
+async function chooseSystem(terminal: Terminal): Promise<string> {
+  return ask(
+    terminal,
+    'SYSTEM',
+    'On which system?',
+    listSystems(inventoryLocations(terminal.env)).map((value) => ({ value, name: value })),
+  );
+}
+
+async function ask(
+  terminal: Terminal,
+  what: string,
+  message: string,
+  choices: { value: string; name: string }[],
+): Promise<string> {
+  if (!terminal.interactive)
+    throw new CommandFailure('usage', {
+      message: `${what} is missing`,
+      remedy: `guardia run RUNBOOK SYSTEM. Choices: ${choices.map(({ value }) => value).join(', ')}`,
+    });
+  const { select } = await import('@inquirer/prompts');
+  return select({ message, choices });
+}
+
+function requesterHere(): string {
+  try {
+    return `${userInfo().username}@${hostname()}`;
+  } catch {
+    return `uid ${process.getuid?.()}@${hostname()}`;
+  }
+}
+
+function checkId(runbook: Runbook, system: string, suffix: string): void {
+  try {
+    runWorkflowId(runbook.name, system, suffix);
+  } catch (error) {
+    throw new CommandFailure(
+      'usage',
+      { message: `--id ${suffix}: ${(error as Error).message}`, remedy: 'Letters, digits and _.:+- only, at most 120' },
+      { cause: error },
+    );
+  }
+}
+
+/** Where the hosts of the system are reached from. The worker's inventory counts, not this machine's: a system that only it knows is fine. */
+function sitesOf(name: string, terminal: Terminal): string[] {
+  try {
+    const { system } = loadSystem(name, inventoryLocations(terminal.env));
+    return ['main', ...Object.values(system.hosts).map(({ site }) => site)];
+  } catch (error) {
+    terminal.warn(
+      `this machine's inventory cannot be used: ${(error as Error).message.split('\n')[0]}. The worker's own counts.`,
+    );
+    return ['main'];
+  }
+}
+
+async function showPlan(access: TemporalAccess, started: StartedRun, terminal: Terminal): Promise<number> {
+  const tell = changeTeller();
+  for await (const view of watchRun(access, started, { signal: terminal.interruption() })) {
+    if (view.open) {
+      if (view.trouble !== undefined) for (const line of tell(view, Date.now())) terminal.say(line);
+      continue;
+    }
+    const report = RunReport.safeParse(view.report).data;
+    if (view.end !== 'planned' || report?.plan === undefined) {
+      terminal.document(view.report ?? view);
+      terminal.say(`guardia: ${view.message ?? view.end}`);
+    } else {
+      terminal.document(report);
+      terminal.print(planText(report.plan, { digest: report.planDigest, colors: terminal.colors }));
+      terminal.print(`\nNothing was started. To do it: guardia run ${report.runbook} ${report.system}`);
+    }
+    return view.exitCode ?? 0;
+  }
+  terminal.say(`\nThe plan is still being made: guardia watch ${started.workflowId}`);
+  return commandExitCodes['still running'].exitCode;
+}

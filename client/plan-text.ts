@@ -1,0 +1,58 @@
+import type pico from 'picocolors';
+import type { Plan, Step } from '../workflows/contracts/plan.js';
+import { durationText } from './text-units.js';
+
+type Colors = ReturnType<typeof pico.createColors>;
+
+/** A plan for people: every stage, host and step with why and undo, the point of no return, downtime, notes, digest. Pure. */
+export function planText(plan: Plan, options: { digest?: string | undefined; colors: Colors }): string {
+  const { colors } = options;
+  const lines: string[] = [colors.bold(`Plan of ${plan.runbook} for ${plan.system}`)];
+  if (plan.stages.length === 0) lines.push('', 'There is nothing to do.');
+  let number = 0;
+  for (const [i, stage] of plan.stages.entries()) {
+    const width =
+      stage.lanes.length === 1
+        ? ''
+        : `, ${stage.lanes.length} lanes, ${Math.min(stage.atOnce, stage.lanes.length)} at once`;
+    const budget = stage.errorBudget > 0 ? `, goes on past ${stage.errorBudget} failed` : '';
+    lines.push('', colors.bold(`Stage ${i + 1}: ${stage.title}`) + colors.dim(`${width}${budget}`));
+    for (const lane of stage.lanes) {
+      lines.push(`  ${colors.cyan(laneName(lane.on))}`);
+      for (const step of lane.steps) {
+        number += 1;
+        lines.push(...stepLines(step, number, colors));
+        if (plan.pointOfNoReturn === step.id)
+          lines.push(colors.yellow('    ---- point of no return: nothing above is undone after this step ----'));
+      }
+    }
+  }
+  lines.push('');
+  if (plan.stages.length > 0 && plan.pointOfNoReturn === undefined)
+    lines.push('point of no return: none, every step can be undone to the end');
+  lines.push(
+    `downtime: ${plan.downtime.length === 0 ? 'none' : plan.downtime.map(({ service, seconds }) => `${service} ${durationText(seconds * 1000)}`).join(', ')}`,
+  );
+  for (const note of plan.notes) lines.push(`note: ${note}`);
+  if (options.digest !== undefined) lines.push(`digest: ${options.digest}`);
+  return lines.join('\n');
+}
+
+function laneName(on: string): string {
+  if (on === 'system') return 'no host';
+  return on === 'worker' ? "worker's machine" : `host ${on}`;
+}
+
+function stepLines(step: Step, number: number, colors: Colors): string[] {
+  const details = [
+    `why: ${step.why}`,
+    'none' in step.undo ? `undo: none needed: ${step.undo.none}` : `undo: ${step.undo.activity}`,
+    ...(step.verify === undefined ? [] : [`proved by: ${step.verify.activity}`]),
+    ...(step.attempts !== undefined && step.attempts > 1 ? [`tried up to ${step.attempts} times`] : []),
+    ...(step.runAgainIfLost === true ? ['started again if the host goes down meanwhile'] : []),
+  ];
+  const about =
+    step.expectedSeconds === undefined ? '' : colors.dim(`  about ${durationText(step.expectedSeconds * 1000)}`);
+  const head = `    ${String(number).padStart(2)}. ${step.title}${about} ${colors.dim(`[${step.id}]`)}`;
+  return [head, ...details.map((line) => colors.dim(`        ${line}`))];
+}

@@ -1,0 +1,318 @@
+import { readFileSync } from 'node:fs';
+import { type Argument, Command as Commander, CommanderError, InvalidArgumentError, Option } from 'commander';
+import type { Command } from './command.js';
+import { createTerminal, type Terminal } from './terminal.js';
+
+/** A command in words. What it does is loaded only when it is called: help and mistakes in typing answer at once. */
+export interface CommandWords {
+  /** One word, or two for a command below another one. */
+  name: string;
+  group: string;
+  summary: string;
+  /** What the summary leaves out; paragraphs. */
+  about?: string;
+  arguments?: readonly [syntax: string, description: string][];
+  options?: readonly [flags: string, description: string][];
+  examples: readonly [line: string, does: string][];
+  /** Passes everything behind the name on as it is. */
+  passThrough?: boolean;
+  load: () => Promise<Command>;
+}
+
+const RUNS = 'Start and follow runs:';
+const LOOK = 'Look at systems and backups:';
+const SETUP = 'Set up and repair:';
+
+/** Every command, in the order of the help. */
+export const commands: readonly CommandWords[] = [
+  {
+    name: 'run',
+    group: RUNS,
+    summary: 'start a runbook on a system and follow it to its end',
+    about: `Without RUNBOOK and SYSTEM it asks. The input is checked before anything is started.
+The run belongs to Temporal and not to this command: Ctrl-C leaves it running, and guardia watch comes back to it.
+With --id, starting twice is starting once: a second start with the same input follows the first run.`,
+    arguments: [
+      ['[runbook]', 'what to do: see guardia runbooks'],
+      ['[system]', 'what to do it to: see guardia systems'],
+    ],
+    options: [
+      ['--plan', 'make the plan and show it; start nothing (dry run)'],
+      ['--input <file>', 'further fields of the input, JSON or YAML; - for standard input'],
+      ['--set <field=value...>', 'one field of the input; wins over --input'],
+      ['--reason <text>', 'why; kept in the record of the run'],
+      ['--requester <name>', 'who asks (default: user@host)'],
+      ['--id <suffix>', 'end of the workflow id RUNBOOK/SYSTEM/SUFFIX (default: the time)'],
+      ['--follow', 'follow the run to its end (the default)'],
+      ['--no-follow', 'return as soon as it is started'],
+    ],
+    examples: [
+      ['guardia run backup proofpass --plan', 'what a backup would do, step by step'],
+      ['guardia run backup proofpass --reason "before the update"', 'do it, and watch'],
+      ['guardia run backup proofpass --id nightly-2026-01-31 --no-follow', 'from a script that may be started twice'],
+      ['guardia run backup proofpass --set acceptAnomaly=true', 'with a field of its input'],
+    ],
+    load: async () => (await import('./commands/run.js')).run as Command,
+  },
+  {
+    name: 'watch',
+    group: RUNS,
+    summary: 'follow a run live, or show how it ended',
+    about: `ID is a workflow id, the beginning of one, "latest", or a runbook followed by a system for the newest run of these.
+Ctrl-C leaves the run running (exit code 10). A run that has ended is shown as long as Temporal or the object store knows it.
+--json prints one line for each change; the last one has "open": false.`,
+    arguments: [
+      ['<id>', 'workflow id, its beginning, "latest", or a runbook'],
+      ['[system]', 'with a runbook: the newest run on this system'],
+    ],
+    options: [['--once', 'show it as it is now and return']],
+    examples: [
+      ['guardia watch latest', 'the run that was started last'],
+      ['guardia watch backup proofpass', 'the last backup of proofpass'],
+      ['guardia watch backup/proofpass/nightly-2026-01-31', 'one run'],
+    ],
+    load: async () => (await import('./commands/watch.js')).watch as Command,
+  },
+  {
+    name: 'cancel',
+    group: RUNS,
+    summary: 'stop a run, undo what it did, and follow that to its end',
+    about: 'The run keeps its lock until its last undo. Exit code 0: it is cancelled, or had ended before.',
+    arguments: [
+      ['<id>', 'as for guardia watch'],
+      ['[system]', 'with a runbook: the newest run on this system'],
+    ],
+    options: [
+      ['--reason <text>', 'why; kept in the history'],
+      ['--no-follow', 'return as soon as the run has been asked'],
+    ],
+    examples: [['guardia cancel latest --reason "wrong system"', 'cancel the run that was started last']],
+    load: async () => (await import('./commands/cancel.js')).cancel as Command,
+  },
+  {
+    name: 'status',
+    group: RUNS,
+    summary: 'open runs, last runs, locks, and whether a worker is there',
+    arguments: [['[system]', 'only this system']],
+    examples: [['guardia status', 'everything at a glance']],
+    load: async () => (await import('./commands/status.js')).status as Command,
+  },
+  {
+    name: 'runbooks',
+    group: LOOK,
+    summary: 'what can be run, with its input and the form in the Web UI',
+    arguments: [['[runbook]', 'only this one, with every field of its input']],
+    examples: [['guardia runbooks backup', 'fields, an example to paste, and the link to the Web UI']],
+    load: async () => (await import('./commands/runbooks.js')).listRunbooks as Command,
+  },
+  {
+    name: 'systems',
+    group: LOOK,
+    summary: 'the systems of the inventory; systems check, systems show NAME',
+    examples: [['guardia systems', 'list them']],
+    load: async () => (await import('./commands/systems.js')).listSystemsCommand as Command,
+  },
+  {
+    name: 'systems check',
+    group: LOOK,
+    summary: 'every mistake in the inventory, by file and line',
+    about: 'Values that are not filled in yet are listed apart: they are no mistake until a run needs them.',
+    arguments: [['[system]', 'only this system']],
+    examples: [
+      ['guardia systems check', 'the whole inventory'],
+      ['guardia systems check proofpass', 'one system'],
+    ],
+    load: async () => (await import('./commands/systems.js')).checkSystemsCommand as Command,
+  },
+  {
+    name: 'systems show',
+    group: LOOK,
+    summary: 'one system with its overlay and all defaults',
+    arguments: [['<system>', 'its name']],
+    examples: [['guardia systems show proofpass --json', 'as a run sees it']],
+    load: async () => (await import('./commands/systems.js')).showSystemCommand as Command,
+  },
+  {
+    name: 'dev',
+    group: SETUP,
+    summary: 'a Temporal development server and a worker on this machine, until Ctrl-C',
+    about: 'Takes --port, --ui-port and --no-worker; guardia dev --help describes them.',
+    passThrough: true,
+    examples: [['guardia dev', 'then, in another terminal: guardia run backup proofpass']],
+    load: async () => (await import('./commands/dev.js')).dev as Command,
+  },
+];
+
+const HELP_END = `
+Two to start with:
+  guardia dev                            Temporal and a worker on this machine
+  guardia run backup proofpass --plan    what a backup would do, step by step
+
+Further help:
+  guardia help COMMAND       one command, with examples
+  guardia help exit-codes    what scripts can rely on
+  guardia help environment   the variables that guardia reads
+
+Every command takes --json: results on stdout as JSON, messages on stderr.`;
+
+/** Runs the command line. Returns the exit code; never throws. */
+export async function main(argv: readonly string[], makeTerminal = createTerminal): Promise<number> {
+  const json = argv.includes('--json');
+  const terminal = makeTerminal({ json });
+  // A reader that went away (`| head`) is no error of ours.
+  terminal.streams.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
+  let exitCode = 0;
+  const program = buildProgram(
+    async (words, raw) => {
+      exitCode = await call(words.load, raw, terminal);
+    },
+    (text) => void terminal.streams.stdout.write(text),
+  );
+  try {
+    if (argv.length === 0) {
+      terminal.streams.stdout.write(program.helpInformation());
+      return 0;
+    }
+    await program.parseAsync([...argv], { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return 0; // help, version
+    const { showError } = await import('./command.js');
+    if (!(error instanceof CommanderError)) return showError(error, terminal);
+    const { CommandFailure } = await import('./command-failure.js');
+    const message = error.message.replace(/^error: /, '').replace(/\n\((.*)\)$/s, '. $1');
+    return showError(new CommandFailure('usage', { message, remedy: remedyFor(program, argv) }), terminal);
+  }
+}
+
+async function call(load: () => Promise<Command>, raw: Record<string, unknown>, terminal: Terminal): Promise<number> {
+  const { runCommand } = await import('./command.js');
+  return runCommand(load, raw, terminal);
+}
+
+/** The help of the command that a wrong command line begins with. */
+function remedyFor(program: Commander, argv: readonly string[]): string {
+  const [first, second] = argv.filter((argument) => !argument.startsWith('-'));
+  const command = program.commands.find((candidate) => candidate.name() === first);
+  if (command === undefined) return 'guardia help';
+  const below = command.commands.find((candidate) => candidate.name() === second);
+  if (below !== undefined) return `guardia help ${command.name()} ${below.name()}`;
+  const others = command.commands.map((candidate) => `${command.name()} ${candidate.name()}`);
+  return `guardia help ${command.name()}${others.length === 0 ? '' : `. Commands below it: ${others.join(', ')}`}`;
+}
+
+function shown(argument: Argument): string {
+  const name = `${argument.name()}${argument.variadic ? '...' : ''}`;
+  return argument.required ? `<${name}>` : `[${name}]`;
+}
+
+type Call = (words: CommandWords, raw: Record<string, unknown>) => Promise<void>;
+
+/** The command line as commander knows it. */
+export function buildProgram(act: Call, write: (text: string) => void = () => undefined): Commander {
+  const program = new Commander('guardia')
+    // Errors are shown by showError, in one form for all of them.
+    .configureOutput({ writeOut: write, writeErr: () => undefined, outputError: () => undefined })
+    .configureHelp({
+      subcommandTerm: (command) => [command.name(), ...command.registeredArguments.map(shown)].join(' '),
+    })
+    .description('Durable runbooks for small production systems: back up and look after them, with undo, on Temporal.')
+    .usage('COMMAND [options]')
+    .version(version(), '--version', 'print the version')
+    .helpOption('-h, --help', 'this help')
+    .helpCommand(false)
+    .exitOverride()
+    .enablePositionalOptions()
+    .showSuggestionAfterError(true)
+    .addHelpText('after', HELP_END);
+  for (const words of commands) {
+    const [first = '', second] = words.name.split(' ');
+    const parent = second === undefined ? program : program.commands.find((command) => command.name() === first);
+    const command = (parent ?? program).command(second ?? first);
+    command
+      .summary(words.summary)
+      .description([sentence(words.summary), ...(words.about ? ['', words.about] : [])].join('\n'));
+    if (second === undefined) command.helpGroup(words.group);
+    if (words.passThrough === true) {
+      command
+        .helpOption(false)
+        .allowUnknownOption()
+        .allowExcessArguments()
+        .passThroughOptions()
+        .argument('[arguments...]');
+    } else {
+      for (const [syntax, description] of words.arguments ?? []) command.argument(syntax, description);
+      for (const [flags, description] of words.options ?? []) command.addOption(option(flags, description));
+      command.option('--json', 'print JSON').helpOption('-h, --help', 'this help').helpCommand(false);
+    }
+    const width = Math.max(...words.examples.map(([line]) => line.length));
+    command.addHelpText(
+      'after',
+      `\nExamples:\n${words.examples.map(([line, does]) => `  ${line.padEnd(width)}  ${does}`).join('\n')}`,
+    );
+    command.action(async () => act(words, argumentsOf(command)));
+  }
+  const help = program
+    .command('help [topic...]')
+    .summary('this help, or that of a command; exit-codes; environment')
+    .helpGroup(SETUP)
+    .option('--json', 'print JSON')
+    .action(async () => {
+      const { topic = [] } = argumentsOf(help) as { topic?: string[] };
+      const command = topic.reduce<Commander | undefined>(
+        (at, name) => at?.commands.find((candidate) => candidate.name() === name),
+        program,
+      );
+      if (command !== undefined) command.outputHelp();
+      else await act(helpTopics, { topic: topic.join(' ') });
+    });
+  return program;
+}
+
+const helpTopics: CommandWords = {
+  name: 'help',
+  group: SETUP,
+  summary: '',
+  examples: [],
+  load: async () => (await import('./commands/help.js')).help as Command,
+};
+
+/** A variadic option is given again and again, one value each time: `--set a=1 --set b=2`. */
+function option(flags: string, description: string): Option {
+  const made = new Option(flags.replace('...>', '>'), description);
+  if (flags.includes('...>'))
+    made.argParser((value: string, before: string[] | undefined) => [...(before ?? []), value]);
+  else if (made.required)
+    made.argParser((value: string, before: string | undefined) => {
+      if (before !== undefined) throw new InvalidArgumentError('It was given twice.');
+      return value;
+    });
+  return made;
+}
+
+function argumentsOf(command: Commander): Record<string, unknown> {
+  const named = command.registeredArguments.map((argument, i) => [
+    argument.name(),
+    command.processedArgs[i] as unknown,
+  ]);
+  const given = Object.fromEntries(named) as Record<string, unknown>;
+  return { ...command.opts(), ...given };
+}
+
+function sentence(text: string): string {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+}
+
+function version(): string {
+  for (const place of ['../package.json', '../../package.json']) {
+    try {
+      return (JSON.parse(readFileSync(new URL(place, import.meta.url), 'utf8')) as { version: string }).version;
+    } catch {
+      // Compiled code lies one level deeper.
+    }
+  }
+  return 'unknown';
+}

@@ -1,0 +1,77 @@
+import { commandExitCodes } from '../workflows/contracts/run.js';
+import { watchRun, type RunReference } from './run-observer.js';
+import { changeTeller, runTree } from './run-text.js';
+import type { RunView } from './run-view.js';
+import { runPage, type TemporalAccess } from './temporal-access.js';
+import type { Terminal } from './terminal.js';
+
+/**
+ * Follows a run on the terminal until it has ended, a person interrupts, or (where nobody can be asked) the run waits for a
+ * person. Live where a tree can be drawn, one line per change elsewhere, JSON lines under --json. Returns the exit code.
+ */
+export async function followRun(access: TemporalAccess, run: RunReference, terminal: Terminal): Promise<number> {
+  const signal = terminal.interruption();
+  const tell = changeTeller();
+  const screen = terminal.live ? await liveScreen(terminal) : undefined;
+  let last: RunView | undefined;
+  try {
+    // The clock goes on where nothing changes.
+    const tick = screen === undefined ? undefined : setInterval(() => last && screen.draw(last), 1000);
+    try {
+      for await (const view of watchRun(access, run, { signal })) {
+        last = view;
+        terminal.line(view);
+        if (screen !== undefined) screen.draw(view);
+        else
+          for (const line of tell(view, Date.now()))
+            terminal.print(`${new Date().toISOString().slice(11, 19)} ${line}`);
+        if (view.open && view.report?.phase === 'waiting for approval' && !terminal.interactive) {
+          terminal.say(
+            `The run waits for a person: ${view.report.waitingFor ?? 'a decision'}. It goes on once somebody decides.`,
+          );
+          return commandExitCodes['needs a person'].exitCode;
+        }
+      }
+    } finally {
+      clearInterval(tick);
+    }
+  } finally {
+    screen?.end(last);
+  }
+  if (last === undefined || last.open) {
+    const id = last?.workflowId ?? run.workflowId;
+    terminal.say(
+      `\nThe run goes on without this command.\n  come back:  guardia watch ${id}\n  stop it:    guardia cancel ${id}`,
+    );
+    return commandExitCodes['still running'].exitCode;
+  }
+  return last.exitCode ?? 0;
+}
+
+async function liveScreen(
+  terminal: Terminal,
+): Promise<{ draw(view: RunView): void; end(view: RunView | undefined): void }> {
+  const { createLogUpdate } = await import('log-update');
+  const update = createLogUpdate(terminal.streams.stdout as NodeJS.WritableStream);
+  const text = (view: RunView): string =>
+    runTree(view, { now: Date.now(), columns: terminal.columns, colors: terminal.colors });
+  return {
+    draw: (view) => update(text(view)),
+    // The last picture stays, whole, also where it is higher than the window.
+    end: (view) => {
+      update.clear();
+      update.done();
+      if (view !== undefined) terminal.print(text(view));
+    },
+  };
+}
+
+/** Where else the run can be seen, and how to leave and stop it: said once, at its start. */
+export function whereToLook(access: TemporalAccess, run: { workflowId: string; runId: string }): string[] {
+  const page = runPage(access, run);
+  return [
+    ...(page === undefined ? [] : [`  Web UI:  ${page}`]),
+    `  watch:   guardia watch ${run.workflowId}`,
+    `  cancel:  guardia cancel ${run.workflowId}`,
+  ];
+}

@@ -1,0 +1,263 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { WorkflowFailedError, WorkflowNotFoundError, type WorkflowExecutionDescription } from '@temporalio/client';
+import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
+import { decodeArrayFromPayloads } from '@temporalio/common/lib/internal-non-workflow/index.js';
+import { EndState, RunReport, RunStatus, statusQuery } from '../workflows/contracts/run.js';
+import { GuardiaEnd, GuardiaRunbook, GuardiaSystem } from '../workflows/contracts/search-attributes.js';
+import { parseRunWorkflowId } from '../workflows/contracts/workflow-ids.js';
+import { CommandFailure } from './command-failure.js';
+import { millisecondsOf } from './protobuf-time.js';
+import { endSentence, exitCodeOfEnd, stepOfJob, type RunActivity, type RunEnd, type RunView } from './run-view.js';
+import { isNoAnswer, type TemporalAccess } from './temporal-access.js';
+import { withoutWorker, workersSeen } from './workers-seen.js';
+
+export interface RunReference {
+  workflowId: string;
+  /** Absent: the newest run of this id. */
+  runId?: string | undefined;
+}
+
+const POLL_MS = 500;
+/** How long a run may take to answer; after this there is no worker, or a stuck one. */
+const QUERY_MS = 5_000;
+/** A task that nobody has taken for this long is looked into. */
+const STUCK_MS = 3_000;
+/** So often a task has failed that waiting does not help: a mistake in guardia, or a worker that does not fit. */
+const PARKED_ATTEMPTS = 3;
+/** Speeds are taken over this time: heartbeats come every five seconds. */
+const SPEED_WINDOW_MS = 20_000;
+
+/**
+ * A run as it is now, then again whenever it has changed, until it has ended: the last view has `open: false`. Changes are
+ * seen within half a second. The open run answers itself; what it left is read from its result afterwards.
+ * Throws `not found` for a run that Temporal does not have, and what Temporal's errors are otherwise. Aborting `signal` ends it.
+ */
+export async function* watchRun(
+  access: TemporalAccess,
+  run: RunReference,
+  options: { signal?: AbortSignal | undefined } = {},
+): AsyncGenerator<RunView> {
+  const observer = createRunObserver(access, run);
+  let before = '';
+  for (;;) {
+    const view = await observer.look();
+    const text = JSON.stringify(view);
+    if (text !== before) yield view;
+    before = text;
+    if (!view.open || options.signal?.aborted) return;
+    await delay(POLL_MS, undefined, options.signal ? { signal: options.signal } : {}).catch(() => undefined);
+    if (options.signal?.aborted) return;
+  }
+}
+
+/** One look at a run, open or closed. Throws as watchRun does. */
+export async function lookAtRun(access: TemporalAccess, run: RunReference): Promise<RunView> {
+  return createRunObserver(access, run).look();
+}
+
+function createRunObserver(access: TemporalAccess, run: RunReference): { look(): Promise<RunView> } {
+  const { client } = access;
+  const speeds = new Map<string, { at: number; bytes: number }[]>();
+  let runId = run.runId;
+  let status: RunStatus | undefined;
+  /** Length of the history when the run answered: it says nothing new until there is a new event. */
+  let answeredAt = -1;
+
+  const describe = async (): Promise<WorkflowExecutionDescription> => {
+    try {
+      return await client.workflow.getHandle(run.workflowId, runId).describe();
+    } catch (error) {
+      if (error instanceof WorkflowNotFoundError)
+        throw new CommandFailure('not found', { message: `Temporal has no run ${run.workflowId}` }, { cause: error });
+      throw error;
+    }
+  };
+
+  const ask = async (): Promise<RunStatus | undefined> => {
+    const handle = client.workflow.getHandle(run.workflowId, runId);
+    const answer = await client.withDeadline(Date.now() + QUERY_MS, () => handle.query(statusQuery));
+    return RunStatus.safeParse(answer).data;
+  };
+
+  return {
+    async look() {
+      const description = await describe();
+      runId = description.runId;
+      const view = plainView(description);
+      if (description.status.name !== 'RUNNING') return ended(access, description, view, ask);
+
+      const { pendingWorkflowTask: task } = description.raw;
+      let answered = true;
+      if (description.historyLength !== answeredAt) {
+        try {
+          status = (await ask()) ?? status;
+          answeredAt = description.historyLength;
+        } catch (error) {
+          // Not ours, not started yet, or nobody there to ask: what is known stays.
+          answered = !isNoAnswer(error);
+        }
+      }
+      view.report = status;
+      if (status?.system !== undefined) view.system = status.system;
+      view.source = status === undefined ? 'temporal' : 'run';
+      view.activities = await pendingActivities(access, description, status, speeds);
+
+      const waits = (since: number | undefined): boolean => since !== undefined && Date.now() - since > STUCK_MS;
+      const taskWaits =
+        task !== null && task !== undefined && task.state === SCHEDULED && waits(millisecondsOf(task.scheduledTime));
+      const activityWaits = (description.raw.pendingActivities ?? []).some(
+        (activity) =>
+          activity.state === SCHEDULED && (activity.attempt ?? 1) <= 1 && waits(millisecondsOf(activity.scheduledTime)),
+      );
+      if ((task?.attempt ?? 0) >= PARKED_ATTEMPTS)
+        view.trouble = {
+          kind: 'parked',
+          message: `the worker fails whenever it takes this run up (${task?.attempt} times so far): the run waits as it is for a worker that can go on. The worker's log says why`,
+        };
+      else if (taskWaits || activityWaits || !answered) {
+        const nobody = withoutWorker(await workersSeen(access));
+        if (nobody !== undefined)
+          view.trouble = { kind: 'no worker', message: `${nobody}. The run waits and loses nothing` };
+      }
+      return view;
+    },
+  };
+}
+
+/** PendingActivityState and PendingWorkflowTaskState of Temporal's API: not taken by any worker yet. */
+const SCHEDULED = 1;
+
+function plainView(description: WorkflowExecutionDescription): RunView {
+  const { workflowId, runId, type, startTime, closeTime, typedSearchAttributes } = description;
+  const system = typedSearchAttributes.get(GuardiaSystem) ?? parseRunWorkflowId(workflowId)?.system;
+  return {
+    workflowId,
+    runId,
+    runbook: typedSearchAttributes.get(GuardiaRunbook) ?? type,
+    ...(system === undefined ? {} : { system }),
+    open: closeTime === undefined,
+    startedAt: startTime.toISOString(),
+    ...(closeTime === undefined ? {} : { endedAt: closeTime.toISOString() }),
+    source: 'temporal',
+    activities: [],
+  };
+}
+
+async function ended(
+  access: TemporalAccess,
+  description: WorkflowExecutionDescription,
+  view: RunView,
+  ask: () => Promise<RunStatus | undefined>,
+): Promise<RunView> {
+  const { workflowId, runId } = description;
+  view.open = false;
+  let end = endOf(description);
+  let words: string | undefined;
+  let report: RunReport | RunStatus | undefined;
+  try {
+    const result = await access.client.workflow.result(workflowId, runId, { followRuns: false });
+    report = RunReport.safeParse(result).data;
+  } catch (error) {
+    if (!(error instanceof WorkflowFailedError)) throw error;
+    const { cause } = error;
+    if (cause instanceof ApplicationFailure || cause instanceof CancelledFailure) {
+      report = RunReport.safeParse(cause.details?.[0]).data;
+      words = cause instanceof ApplicationFailure ? cause.message : undefined;
+      // Bad input is refused before there is any report.
+      if (
+        cause instanceof ApplicationFailure &&
+        report === undefined &&
+        end === 'failed' &&
+        cause.type === 'InvalidInput'
+      )
+        end = 'refused';
+    } else if (end === 'terminated' && error.message !== '') words = `terminated: ${error.message}`;
+  }
+  view.source = report === undefined ? 'temporal' : 'result';
+  if (report === undefined) {
+    // A run that was cancelled or terminated left no result, but a worker can still take it up and tell.
+    report = await ask().catch(() => undefined);
+    if (report !== undefined) view.source = 'run';
+  }
+  view.report = report;
+  view.end = report?.end ?? end;
+  view.message = report?.message ?? words ?? endSentence(view, view.end);
+  view.exitCode = exitCodeOfEnd(view.end);
+  if (report !== undefined) view.system = report.system;
+  return view;
+}
+
+function endOf(description: WorkflowExecutionDescription): RunEnd {
+  const said = EndState.safeParse(description.typedSearchAttributes.get(GuardiaEnd));
+  switch (description.status.name) {
+    case 'TERMINATED':
+      return 'terminated';
+    case 'TIMED_OUT':
+      return 'timed out';
+    case 'CANCELLED':
+      return 'cancelled';
+    case 'COMPLETED':
+      return said.data ?? 'succeeded';
+    default:
+      return said.data ?? 'failed';
+  }
+}
+
+async function pendingActivities(
+  access: TemporalAccess,
+  description: WorkflowExecutionDescription,
+  status: RunStatus | undefined,
+  speeds: Map<string, { at: number; bytes: number }[]>,
+): Promise<RunActivity[]> {
+  const found: RunActivity[] = [];
+  for (const pending of description.raw.pendingActivities ?? []) {
+    const [beat] = await decodeArrayFromPayloads(
+      access.client.options.loadedDataConverter,
+      pending.heartbeatDetails?.payloads,
+    ).catch(() => []);
+    const { job, position } = (beat ?? {}) as {
+      job?: unknown;
+      position?: { progress?: unknown; unreachable?: unknown };
+    };
+    const progress = isFields(position?.progress) ? position.progress : undefined;
+    const speed =
+      typeof job === 'string' && progress !== undefined && pending.state !== SCHEDULED
+        ? speedOf(speeds, job, progress, millisecondsOf(pending.lastHeartbeatTime))
+        : undefined;
+    let reason = pending.lastFailure ?? undefined;
+    while (reason?.cause) reason = reason.cause;
+    found.push({
+      activity: pending.activityType?.name ?? '',
+      attempt: pending.attempt ?? 1,
+      ...(typeof job === 'string' && status !== undefined
+        ? { step: stepOfJob(job, description.runId, status.steps) }
+        : {}),
+      ...(reason?.message ? { lastFailure: reason.message } : {}),
+      ...(typeof position?.unreachable === 'string' ? { unreachable: position.unreachable } : {}),
+      ...(progress === undefined ? {} : { progress }),
+      ...(speed === undefined ? {} : { bytesPerSecond: speed }),
+    });
+  }
+  return found;
+}
+
+function speedOf(
+  speeds: Map<string, { at: number; bytes: number }[]>,
+  job: string,
+  progress: Record<string, unknown>,
+  at: number | undefined,
+): number | undefined {
+  const { bytes } = progress;
+  if (typeof bytes !== 'number' || at === undefined) return undefined;
+  const samples = speeds.get(job) ?? [];
+  speeds.set(job, samples);
+  if (samples.at(-1)?.at !== at) samples.push({ at, bytes });
+  while (samples.length > 2 && at - (samples[0]?.at ?? at) > SPEED_WINDOW_MS) samples.shift();
+  const [first] = samples;
+  if (first === undefined || first.at === at || bytes < first.bytes) return undefined;
+  return Math.round(((bytes - first.bytes) * 1000) / (at - first.at));
+}
+
+function isFields(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,92 @@
+import {
+  endStates,
+  type EndState,
+  type RunReport,
+  type RunStatus,
+  type StepStatus,
+} from '../workflows/contracts/run.js';
+import { durationText } from './text-units.js';
+
+/** How a run ended: one of guardia's ends, or one that Temporal made without asking the run. */
+export type RunEnd = EndState | 'terminated' | 'timed out';
+
+/** An activity that is under way, as Temporal tells it. */
+export interface RunActivity {
+  activity: string;
+  /** The step that it works on, where its heartbeat names one. */
+  step?: string | undefined;
+  attempt: number;
+  /** What the last attempt failed with. */
+  lastFailure?: string | undefined;
+  /** The host does not answer at the moment. */
+  unreachable?: string | undefined;
+  /** What its job last told: `bytes` read, `stored` bytes and whatever else. */
+  progress?: Record<string, unknown> | undefined;
+  bytesPerSecond?: number | undefined;
+}
+
+/** Why an open run does not move. */
+export interface RunTrouble {
+  kind: 'no worker' | 'parked';
+  message: string;
+}
+
+/** Everything that the command knows about a run at one moment: what `watch --json` prints, line by line. */
+export interface RunView {
+  workflowId: string;
+  runId: string;
+  runbook: string;
+  system?: string | undefined;
+  open: boolean;
+  startedAt: string;
+  endedAt?: string | undefined;
+  end?: RunEnd | undefined;
+  /** How it ended, in one sentence. */
+  message?: string | undefined;
+  /** The exit code of `guardia watch` for this end; absent while it is open. */
+  exitCode?: number | undefined;
+  /** Where the report is from: the open run, its result, its record in the object store, or only Temporal's own list. */
+  source: 'run' | 'result' | 'record' | 'temporal';
+  report?: RunStatus | RunReport | undefined;
+  activities: RunActivity[];
+  trouble?: RunTrouble | undefined;
+}
+
+/** Ends that Temporal makes leave things as they stand, like an undo that did not come to its end. */
+export function exitCodeOfEnd(end: RunEnd): number {
+  return end === 'terminated' || end === 'timed out'
+    ? endStates['rollback incomplete'].exitCode
+    : endStates[end].exitCode;
+}
+
+/** The step of a job id (activities/activity-context.ts): `RUN-STEP-gN` or `RUN-STEP-PART-gN`. */
+export function stepOfJob(job: string, runId: string, steps: readonly Pick<StepStatus, 'id'>[]): string | undefined {
+  if (!job.startsWith(`${runId}-`)) return undefined;
+  const name = job.slice(runId.length + 1).replace(/-g\d+$/, '');
+  const fitting = steps.filter(({ id }) => name === id || name.startsWith(`${id}-`));
+  return fitting.sort((a, b) => b.id.length - a.id.length)[0]?.id;
+}
+
+/** How long a step has taken or takes until now; undefined before it started. Milliseconds. */
+export function stepMilliseconds(step: StepStatus, now: number): number | undefined {
+  if (step.startedAt === undefined) return undefined;
+  return (step.endedAt === undefined ? now : Date.parse(step.endedAt)) - Date.parse(step.startedAt);
+}
+
+export function runMilliseconds(view: Pick<RunView, 'startedAt' | 'endedAt'>, now: number): number {
+  return (view.endedAt === undefined ? now : Date.parse(view.endedAt)) - Date.parse(view.startedAt);
+}
+
+/** What a run is called in a sentence. */
+export function runTitle(view: Pick<RunView, 'runbook' | 'system'>): string {
+  return view.system === undefined ? view.runbook : `${view.runbook} of ${view.system}`;
+}
+
+/** One sentence for the end of a run whose own words are not known. */
+export function endSentence(view: Pick<RunView, 'runbook' | 'system' | 'startedAt' | 'endedAt'>, end: RunEnd): string {
+  const after = view.endedAt === undefined ? '' : ` after ${durationText(runMilliseconds(view, 0))}`;
+  const left = 'what it had done was not undone; the next run on its hosts says what it left';
+  if (end === 'terminated') return `${runTitle(view)} was terminated from outside${after}: ${left}`;
+  if (end === 'timed out') return `${runTitle(view)} ran out of time${after}: ${left}`;
+  return `${runTitle(view)}: ${end}${after}`;
+}

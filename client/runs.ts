@@ -1,0 +1,302 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
+import {
+  WorkflowExecutionAlreadyStartedError,
+  WorkflowNotFoundError,
+  type WorkflowExecutionInfo,
+} from '@temporalio/client';
+import { decodeArrayFromPayloads } from '@temporalio/common/lib/internal-non-workflow/index.js';
+import { Name } from '../workflows/contracts/names.js';
+import { runbooks, type Runbook } from '../workflows/contracts/runbooks.js';
+import {
+  GuardiaEnd,
+  GuardiaPhase,
+  GuardiaRequester,
+  GuardiaRunbook,
+  GuardiaSystem,
+  GuardiaWaitingFor,
+} from '../workflows/contracts/search-attributes.js';
+import { WORKFLOW_TASK_QUEUE } from '../workflows/contracts/task-queues.js';
+import { parseLockWorkflowId, parseRunWorkflowId, runWorkflowId } from '../workflows/contracts/workflow-ids.js';
+import { CommandFailure } from './command-failure.js';
+import type { RunReference } from './run-observer.js';
+import type { RunEnd } from './run-view.js';
+import type { TemporalAccess } from './temporal-access.js';
+
+/** The end of a workflow id for a run started now: `20251122T082305-4fz`. Sorts by time; two starts in one second differ. */
+export function newRunSuffix(now: Date = new Date()): string {
+  const time = now.toISOString().slice(0, 19).replace(/[-:]/g, '');
+  return `${time}-${(randomBytes(2).readUInt16BE() + 36 ** 3).toString(36).slice(-3)}`;
+}
+
+export interface StartedRun {
+  workflowId: string;
+  runId: string;
+  /** False: a run of this id was there already, with the same input, and nothing new was started. */
+  started: boolean;
+}
+
+/**
+ * Starts a run. Idempotent by `RUNBOOK/SYSTEM/SUFFIX`: a second start with the same input finds the first run, open or ended.
+ * `input` must have passed the runbook's schema. Throws `refused` when the id belongs to a run with another input.
+ */
+export async function startRun(
+  access: TemporalAccess,
+  start: { runbook: Runbook; input: Record<string, unknown> & { system: string }; suffix: string },
+): Promise<StartedRun> {
+  const { runbook, input, suffix } = start;
+  const workflowId = runWorkflowId(runbook.name, input.system, suffix);
+  const requester = typeof input['requester'] === 'string' ? input['requester'] : 'unknown';
+  try {
+    const handle = await access.client.workflow.start(runbook.name, {
+      workflowId,
+      taskQueue: WORKFLOW_TASK_QUEUE,
+      args: [input],
+      // A closed run keeps its id too: a script that starts twice must not back up twice.
+      workflowIdReusePolicy: 'REJECT_DUPLICATE',
+      workflowIdConflictPolicy: 'FAIL',
+      staticSummary:
+        `${input['plan'] === true ? 'plan of ' : ''}${runbook.name} of ${input.system} for ${requester}`.slice(0, 180),
+      staticDetails: [
+        `**${runbook.title}** (system \`${input.system}\`), requested by ${requester} with the \`guardia\` command.`,
+        ...(typeof input['reason'] === 'string' ? [`Reason: ${input['reason']}`] : []),
+        `\`guardia watch ${workflowId}\` shows it in a terminal, \`guardia cancel ${workflowId}\` cancels it.`,
+      ].join('\n\n'),
+    });
+    return { workflowId, runId: handle.firstExecutionRunId, started: true };
+  } catch (error) {
+    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+    const first = await inputOf(access, { workflowId });
+    const other = differences(first.input, input);
+    if (other.length > 0)
+      throw new CommandFailure(
+        'refused',
+        {
+          message: `there is a run ${workflowId} already, started with another input (${other.join(', ')} differ); nothing was started`,
+          remedy: `Look at it: guardia watch ${workflowId}. Or choose another --id`,
+        },
+        { cause: error },
+      );
+    return { workflowId, runId: first.runId, started: false };
+  }
+}
+
+/** Who asks and why does not make it another run. */
+function differences(a: Record<string, unknown>, b: Record<string, unknown>): string[] {
+  const names = new Set([...Object.keys(a), ...Object.keys(b)]);
+  names.delete('requester');
+  names.delete('reason');
+  return [...names].filter((name) => !isDeepStrictEqual(a[name] ?? false, b[name] ?? false));
+}
+
+/** The input that a run was started with. Throws `not found`. */
+export async function inputOf(
+  access: TemporalAccess,
+  run: RunReference,
+): Promise<{ runId: string; input: Record<string, unknown> }> {
+  const { client, target } = access;
+  const { runId } = await client.workflow.getHandle(run.workflowId, run.runId).describe();
+  const { history } = await client.workflowService.getWorkflowExecutionHistory({
+    namespace: target.namespace,
+    execution: { workflowId: run.workflowId, runId },
+    maximumPageSize: 1,
+  });
+  const [input] = await decodeArrayFromPayloads(
+    client.options.loadedDataConverter,
+    history?.events?.[0]?.workflowExecutionStartedEventAttributes?.input?.payloads,
+  );
+  return { runId, input: typeof input === 'object' && input !== null ? (input as Record<string, unknown>) : {} };
+}
+
+/** One line about a run, from Temporal's list: cheap, and it needs no worker. */
+export interface RunSummary {
+  workflowId: string;
+  runId: string;
+  runbook: string;
+  system?: string | undefined;
+  requester?: string | undefined;
+  open: boolean;
+  phase?: string | undefined;
+  waitingFor?: string | undefined;
+  end?: RunEnd | undefined;
+  startedAt: string;
+  endedAt?: string | undefined;
+}
+
+const ofRunbooks = `WorkflowType IN (${Object.keys(runbooks)
+  .map((name) => `'${name}'`)
+  .join(', ')})`;
+
+/**
+ * Runs of the runbooks, the newest first. `open` keeps those that run (or that have ended); `limit` cuts the list.
+ * The list follows a run's changes with a delay of up to a second or so.
+ */
+export async function listRuns(
+  access: TemporalAccess,
+  filter: {
+    system?: string | undefined;
+    runbook?: string | undefined;
+    open?: boolean;
+    idPrefix?: string;
+    limit?: number;
+  } = {},
+): Promise<RunSummary[]> {
+  const { system, runbook, open, idPrefix, limit = 100 } = filter;
+  const conditions = [ofRunbooks];
+  if (runbook !== undefined) conditions.push(`WorkflowType = '${nameIn(runbook, 'runbook')}'`);
+  // A run that no worker has taken up yet has no search attributes: its id says as much.
+  if (system !== undefined) {
+    const ids = (runbook === undefined ? Object.keys(runbooks) : [runbook]).map(
+      (name) => `WorkflowId STARTS_WITH '${name}/${system}/'`,
+    );
+    conditions.push(`(GuardiaSystem = '${nameIn(system, 'system')}' OR ${ids.join(' OR ')})`);
+  }
+  if (open !== undefined) conditions.push(open ? "ExecutionStatus = 'Running'" : "ExecutionStatus != 'Running'");
+  if (idPrefix !== undefined) conditions.push(`WorkflowId STARTS_WITH '${idPrefix}'`);
+  const found: RunSummary[] = [];
+  // Open runs come first, then closed ones from the last end on.
+  for await (const info of access.client.workflow.list({
+    query: conditions.join(' AND '),
+    pageSize: Math.min(limit, 200),
+  })) {
+    found.push(summaryOf(info));
+    if (found.length >= limit) break;
+  }
+  return found.sort((a, b) => (a.startedAt < b.startedAt ? 1 : a.startedAt > b.startedAt ? -1 : 0));
+}
+
+function nameIn(value: string, what: string): string {
+  if (Name.safeParse(value).success) return value;
+  throw new CommandFailure('usage', { message: `${JSON.stringify(value)} is not the name of a ${what}` });
+}
+
+function summaryOf(info: WorkflowExecutionInfo): RunSummary {
+  const attributes = info.typedSearchAttributes;
+  const open = info.status.name === 'RUNNING';
+  return {
+    workflowId: info.workflowId,
+    runId: info.runId,
+    runbook: info.type,
+    system: attributes.get(GuardiaSystem) ?? parseRunWorkflowId(info.workflowId)?.system,
+    requester: attributes.get(GuardiaRequester),
+    open,
+    ...(open
+      ? { phase: attributes.get(GuardiaPhase), waitingFor: attributes.get(GuardiaWaitingFor) }
+      : { end: endOf(info) }),
+    startedAt: info.startTime.toISOString(),
+    endedAt: info.closeTime?.toISOString(),
+  };
+}
+
+function endOf(info: WorkflowExecutionInfo): RunEnd {
+  switch (info.status.name) {
+    case 'TERMINATED':
+      return 'terminated';
+    case 'TIMED_OUT':
+      return 'timed out';
+    case 'CANCELLED':
+      return 'cancelled';
+    default:
+      return (
+        (info.typedSearchAttributes.get(GuardiaEnd) as RunEnd | undefined) ??
+        (info.status.name === 'COMPLETED' ? 'succeeded' : 'failed')
+      );
+  }
+}
+
+/**
+ * The run that a person means: a workflow id, the beginning of one that fits a single run, a run id, `latest`, or a runbook
+ * and a system for the newest run of these.
+ * Throws `not found`, and `usage` with the candidates when several fit.
+ */
+export async function findRun(access: TemporalAccess, reference: string, system?: string): Promise<RunSummary> {
+  const notFound = (what: string): CommandFailure =>
+    new CommandFailure('not found', {
+      message: `there is no run ${what}`,
+      remedy: '`guardia status` lists the last runs',
+    });
+  if (system !== undefined || reference === 'latest') {
+    const [newest] = await listRuns(access, system === undefined ? {} : { runbook: reference, system });
+    if (newest === undefined) throw notFound(system === undefined ? 'yet' : `of ${reference} on ${system}`);
+    return newest;
+  }
+  try {
+    const description = await access.client.workflow.getHandle(reference).describe();
+    if (parseLockWorkflowId(reference) === undefined) return summaryOf({ ...description, raw: {} });
+    const holder = description.parentExecution?.workflowId;
+    throw new CommandFailure('not found', {
+      message: `${reference} is a lock and no run${holder ? `; ${holder} holds it` : ''}`,
+      ...(holder ? { remedy: `guardia watch ${holder}` } : {}),
+    });
+  } catch (error) {
+    if (!(error instanceof WorkflowNotFoundError)) throw error;
+  }
+  if (/['"\\]/.test(reference)) throw notFound(reference);
+  const fitting = await listRuns(access, { idPrefix: reference, limit: 200 });
+  const [only, ...more] = fitting;
+  if (only === undefined) throw notFound(reference);
+  if (more.length === 0) return only;
+  const shown = fitting
+    .slice(0, 10)
+    .map((run) => `${run.workflowId} (${run.open ? (run.phase ?? 'open') : run.end}, started ${run.startedAt})`);
+  const parts = reference.replace(/\/$/, '').split('/');
+  throw new CommandFailure('usage', {
+    message: `${fitting.length} runs begin with ${reference}:\n${shown.join('\n')}${fitting.length > 10 ? '\n...' : ''}`,
+    remedy: parts.length === 2 ? `For the newest of them: guardia watch ${parts.join(' ')}` : 'Say which one',
+  });
+}
+
+/**
+ * Asks a run to stop, undo what it did, and end. Returns at once; the run may take its time. Idempotent: asking again changes
+ * nothing, and neither does asking a run that has ended (`false`).
+ */
+export async function cancelRun(
+  access: TemporalAccess,
+  run: RunReference,
+  why: { reason?: string | undefined; requester: string },
+): Promise<boolean> {
+  const { client, target } = access;
+  const { status, runId } = await client.workflow.getHandle(run.workflowId, run.runId).describe();
+  if (status.name !== 'RUNNING') return false;
+  try {
+    await client.workflowService.requestCancelWorkflowExecution({
+      namespace: target.namespace,
+      workflowExecution: { workflowId: run.workflowId, runId },
+      requestId: randomUUID(),
+      identity: why.requester,
+      reason: why.reason ?? `by ${why.requester}`,
+    });
+  } catch (error) {
+    // It ended meanwhile.
+    if ((error as { code?: unknown }).code === 5) return false;
+    throw error;
+  }
+  return true;
+}
+
+export interface HeldLock {
+  system: string;
+  /** The run that holds it. */
+  workflowId: string | undefined;
+  runId: string | undefined;
+  since: string;
+}
+
+/** The systems that are held now, and by which run. */
+export async function listLocks(access: TemporalAccess): Promise<HeldLock[]> {
+  const locks: HeldLock[] = [];
+  for await (const info of access.client.workflow.list({
+    query: "WorkflowType = 'lock' AND ExecutionStatus = 'Running'",
+  })) {
+    const lock = parseLockWorkflowId(info.workflowId);
+    if (lock === undefined) continue;
+    const { workflowId, runId } = info.parentExecution ?? {};
+    locks.push({
+      system: lock.system,
+      workflowId: workflowId ?? undefined,
+      runId: runId ?? undefined,
+      since: info.startTime.toISOString(),
+    });
+  }
+  return locks.sort((a, b) => (a.system < b.system ? -1 : 1));
+}

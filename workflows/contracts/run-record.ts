@@ -1,0 +1,38 @@
+import { z } from 'zod';
+import { RunReport } from './run.js';
+
+/*
+ * The record of a run, in the system's bucket, so that it outlives Temporal's history:
+ *
+ *   PREFIX SYSTEM/runs/WORKFLOW-ID/RUN-ID/plan.json    before the first step: the plan that is run
+ *                                         end.json     how it ended; `previous` is the SHA-256 of plan.json
+ *                                         report.md    the same for people
+ */
+export const RecordEntry = z.enum(['plan', 'end']);
+export type RecordEntry = z.infer<typeof RecordEntry>;
+
+export const RunRecord = z.object({
+  schemaVersion: z.literal(1),
+  entry: RecordEntry,
+  previous: z
+    .string()
+    .nullable()
+    .describe('SHA-256 of the entry before, in hex: a chain that shows what was changed afterwards'),
+  report: RunReport,
+});
+export type RunRecord = z.infer<typeof RunRecord>;
+
+/** Where the records of a system are. */
+export function recordsPrefix(prefix: string, system: string): string {
+  return `${prefix}${system}/runs/`;
+}
+
+/** Where the records of all runs of one workflow id are. */
+export function recordsOfWorkflow(prefix: string, system: string, workflowId: string): string {
+  return `${recordsPrefix(prefix, system)}${workflowId.replaceAll(/[^A-Za-z0-9.-]/g, '_')}/`;
+}
+
+export function recordKeys(prefix: string, system: string, run: { workflowId: string; runId: string }) {
+  const base = `${recordsOfWorkflow(prefix, system, run.workflowId)}${run.runId}/`;
+  return { base, entry: (entry: RecordEntry) => `${base}${entry}.json`, report: `${base}report.md` };
+}
