@@ -98,6 +98,21 @@ Ctrl-C leaves the run running (exit code 10). A run that has ended is shown as l
     load: async () => (await import('./commands/status.js')).status as Command,
   },
   {
+    name: 'backups',
+    group: LOOK,
+    summary: 'recovery points of a system: age, size, and how far each has been proved',
+    about: `Reads the bucket with the worker's key (GUARDIA_SECRETS); works without Temporal and without a worker.
+complete: everything is in the bucket. verified: read back to the last byte. restored: a restore from it was seen to work.
+damaged: does not read back. Warns when the newest verified one is older than a day.`,
+    arguments: [['<system>', 'its name']],
+    options: [['--newest <count>', 'how many (default: 20)']],
+    examples: [
+      ['guardia backups proofpass', 'the last twenty'],
+      ["guardia backups proofpass --json | jq -r '.points[0].state'", 'how far the newest is proved'],
+    ],
+    load: async () => (await import('./commands/backups.js')).backups as Command,
+  },
+  {
     name: 'runbooks',
     group: LOOK,
     summary: 'what can be run, with its input and the form in the Web UI',

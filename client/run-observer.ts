@@ -18,6 +18,10 @@ export interface RunReference {
 }
 
 const POLL_MS = 500;
+/** How long Temporal may stay silent before the watcher gives up. */
+const SILENCE_MS = 5 * 60_000;
+/** How long Temporal may take to answer. */
+const ANSWER_MS = 10_000;
 /** How long a run may take to answer; after this there is no worker, or a stuck one. */
 const QUERY_MS = 5_000;
 /** A task that nobody has taken for this long is looked into. */
@@ -39,8 +43,19 @@ export async function* watchRun(
 ): AsyncGenerator<RunView> {
   const observer = createRunObserver(access, run);
   let before = '';
+  let last: RunView | undefined;
+  let heard = Date.now();
   for (;;) {
-    const view = await observer.look();
+    let view: RunView;
+    try {
+      view = await observer.look();
+      heard = Date.now();
+    } catch (error) {
+      if (last === undefined || !isNoAnswer(error) || Date.now() - heard > SILENCE_MS) throw error;
+      const message = `Temporal at ${access.target.address} does not answer; the run does not need this command. Still trying`;
+      view = { ...last, trouble: { kind: 'no answer', message } };
+    }
+    last = view;
     const text = JSON.stringify(view);
     if (text !== before) yield view;
     before = text;
@@ -65,7 +80,8 @@ function createRunObserver(access: TemporalAccess, run: RunReference): { look():
 
   const describe = async (): Promise<WorkflowExecutionDescription> => {
     try {
-      return await client.workflow.getHandle(run.workflowId, runId).describe();
+      const handle = client.workflow.getHandle(run.workflowId, runId);
+      return await client.withDeadline(Date.now() + ANSWER_MS, () => handle.describe());
     } catch (error) {
       if (error instanceof WorkflowNotFoundError)
         throw new CommandFailure('not found', { message: `Temporal has no run ${run.workflowId}` }, { cause: error });

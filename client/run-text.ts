@@ -123,7 +123,7 @@ function stepLine(
   const took = stepMilliseconds(step, now);
   const words = [
     ...(options.named ? [`on ${step.on}`] : []),
-    ...(['waiting', 'running', 'done'].includes(step.state) ? [] : [step.state]),
+    ...(['waiting', 'running', 'done', 'kept'].includes(step.state) ? [] : [step.state]),
     ...(took === undefined ? [] : [durationText(took)]),
     ...(step.state === 'running' && step.expectedSeconds !== undefined
       ? [`of about ${durationText(step.expectedSeconds * 1000)}`]
@@ -181,7 +181,8 @@ export function changeTeller(): (view: RunView, now: number) => string[] {
         const took = step.state === 'done' || step.state === 'failed' ? stepMilliseconds(step, now) : undefined;
         const after = took === undefined ? '' : ` after ${durationText(took)}`;
         const note = step.note === undefined || step.state === 'waiting' ? '' : `: ${step.note}`;
-        if (step.state !== 'waiting') lines.push(`${step.state}: ${name}${after}${note}`);
+        // `kept` is `done` after the point of no return.
+        if (step.state !== 'waiting' && step.state !== 'kept') lines.push(`${step.state}: ${name}${after}${note}`);
         spoken.set(step.id, now);
       } else if (step.state === 'running' && activity !== undefined) {
         const text = progressText(activity);

@@ -27,7 +27,7 @@ export interface RunActivity {
 
 /** Why an open run does not move. */
 export interface RunTrouble {
-  kind: 'no worker' | 'parked';
+  kind: 'no worker' | 'parked' | 'no answer';
   message: string;
 }
 

@@ -139,9 +139,11 @@ export async function listRuns(
     open?: boolean;
     idPrefix?: string;
     limit?: number;
+    /** False leaves out runs that only made a plan. */
+    dryRuns?: boolean;
   } = {},
 ): Promise<RunSummary[]> {
-  const { system, runbook, open, idPrefix, limit = 100 } = filter;
+  const { system, runbook, open, idPrefix, limit = 100, dryRuns = true } = filter;
   const conditions = [ofRunbooks];
   if (runbook !== undefined) conditions.push(`WorkflowType = '${nameIn(runbook, 'runbook')}'`);
   // A run that no worker has taken up yet has no search attributes: its id says as much.
@@ -152,6 +154,7 @@ export async function listRuns(
     conditions.push(`(GuardiaSystem = '${nameIn(system, 'system')}' OR ${ids.join(' OR ')})`);
   }
   if (open !== undefined) conditions.push(open ? "ExecutionStatus = 'Running'" : "ExecutionStatus != 'Running'");
+  if (!dryRuns) conditions.push("(GuardiaEnd IS NULL OR GuardiaEnd != 'planned')");
   if (idPrefix !== undefined) conditions.push(`WorkflowId STARTS_WITH '${idPrefix}'`);
   const found: RunSummary[] = [];
   // Open runs come first, then closed ones from the last end on.

@@ -56,7 +56,8 @@ export function createTerminal(
     json: options.json,
     interactive: streams.stdin.isTTY === true && streams.stdout.isTTY === true && !options.json,
     live: streams.stdout.isTTY === true && env['TERM'] !== 'dumb' && !options.json,
-    columns: streams.stdout.columns ?? 100,
+    // Some pseudo-terminals have no size.
+    columns: streams.stdout.columns || 100,
     colors,
     print: (text) => {
       if (!options.json) streams.stdout.write(`${text}\n`);

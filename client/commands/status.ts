@@ -23,7 +23,9 @@ export const status = command({
         workersSeen(access, ['main', ...known.sites]),
       ]);
       const pairs = known.names.flatMap((name) => Object.keys(runbooks).map((runbook) => ({ system: name, runbook })));
-      const ended = await Promise.all(pairs.map((pair) => listRuns(access, { ...pair, open: false, limit: 1 })));
+      const ended = await Promise.all(
+        pairs.map((pair) => listRuns(access, { ...pair, open: false, dryRuns: false, limit: 1 })),
+      );
       const last = ended.flat();
       const held = locks.filter((lock) => system === undefined || lock.system === system);
       const nobody = withoutWorker(queues);

@@ -178,6 +178,10 @@ async function dev(options: Options, log: (line: string) => void): Promise<numbe
     env['TEMPORAL_NAMESPACE'] = server.namespace;
   }
   let failed = false;
+  if (server === undefined && !options.worker) {
+    log('no worker was asked for: there is nothing to keep running');
+    return 0;
+  }
   if (!interrupted) {
     if (options.worker) worker = keepWorker(env, log, (identity) => server?.setWorker(identity));
     log('Ctrl-C stops');

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, describe, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { Connection } from '@temporalio/client';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -12,7 +12,7 @@ import {
   type DevServerState,
 } from '../../../activities/temporal/dev-server-state.js';
 import { isRunning, type ProcessIdentity } from '../../../activities/temporal/process-identity.js';
-import { startDevServer } from '../../../infra/temporal/dev-server.js';
+import { startDevServer, type DevServer } from '../../../infra/temporal/dev-server.js';
 import { parseOptions } from '../../../infra/temporal/dev.js';
 import { compiled } from '../../../infra/temporal/server-executable.js';
 import { searchAttributes } from '../../../workflows/contracts/search-attributes.js';
@@ -55,7 +55,11 @@ function dev(argv: string[], change: NodeJS.ProcessEnv = {}): Running {
   let output = '';
   for (const stream of [child.stdout, child.stderr])
     stream.setEncoding('utf8').on('data', (text: string) => (output += text));
-  const exit = once(child, 'close').then(([code, signal]) => (code ?? signal) as number | string);
+  // Not `close`: a worker that outlives it keeps the output open.
+  const exit = once(child, 'exit').then(async ([code, signal]) => {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    return (code ?? signal) as number | string;
+  });
   return {
     child,
     env,
@@ -198,26 +202,35 @@ describe('guardia dev', () => {
   }, 60_000);
 
   describe('with a Temporal that is configured', () => {
+    let server: DevServer;
+    beforeAll(async () => {
+      server = await startDevServer({ directory: mkdtempSync(path.join(home, 'server-')), port: 0, uiPort: 0 });
+    }, 60_000);
+    afterAll(() => server.stop());
+
     test('uses it, registers what is missing there and says so; its end leaves it running', async () => {
-      const server = await startDevServer({ directory: mkdtempSync(path.join(home, 'server-')), port: 0, uiPort: 0 });
       const connection = await Connection.connect({ address: server.address });
       const [first] = searchAttributes;
       await connection.operatorService.removeSearchAttributes({ namespace: 'default', searchAttributes: [first.name] });
 
-      const running = dev(['--no-worker'], { TEMPORAL_ADDRESS: server.address });
-      await running.says(/Ctrl-C stops/);
+      const running = dev([], { TEMPORAL_ADDRESS: server.address });
+      await running.says(/serving/);
       expect(running.output()).toContain(
         `using Temporal at ${server.address}, namespace default (from TEMPORAL_ADDRESS)`,
       );
       expect(running.output()).toContain(`search attributes registered there: ${first.name}\n`);
       running.child.kill('SIGINT');
       expect(await running.exit).toBe(0);
-      expect(
-        (await connection.operatorService.listSearchAttributes({ namespace: 'default' })).customAttributes,
-      ).toHaveProperty(first.name);
+      const { customAttributes } = await connection.operatorService.listSearchAttributes({ namespace: 'default' });
+      expect(customAttributes).toHaveProperty(first.name);
       await connection.close();
-      await server.stop();
     }, 60_000);
+
+    test('without a worker it prepares the namespace and ends', async () => {
+      const running = dev(['--no-worker'], { TEMPORAL_ADDRESS: server.address });
+      expect(await running.exit).toBe(0);
+      expect(running.output()).toMatch(/nothing to keep running/);
+    }, 20_000);
 
     test('that does not answer: one line, and no server of our own', async () => {
       const running = dev(free, { TEMPORAL_ADDRESS: '127.0.0.1:1' });

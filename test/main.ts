@@ -1,0 +1,73 @@
+// `npm test [-- JEST-ARGUMENT ...]`: sets everything up, checks the code, runs the tests, leaves nothing running.
+// With arguments only those tests run, without the checks: npm test -- test/workflows
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ensureBaseTree } from '../infra/lab/base-tree.js';
+import { ensureFixtureLayer } from '../infra/lab/fixture-layers.js';
+import { allLabs, isStale, removeStaleLabs } from '../infra/lab/lab.js';
+import { say } from '../infra/packaging/toolbox-cache.js';
+import { ensurePackages, ensureTool, ToolboxError } from '../infra/packaging/toolbox.js';
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
+const chosen = process.argv.slice(2);
+
+/** Runs a command of the project; resolves with its exit code. */
+function run(argv: string[], env: NodeJS.ProcessEnv = process.env): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, argv, { cwd: root, env, stdio: 'inherit' });
+    child.on('error', reject);
+    child.on('exit', (code, signal) => resolve(code ?? (signal === null ? 1 : 130)));
+  });
+}
+
+/** Everything that takes long the first time, before any test's own time runs. */
+async function setUp(): Promise<{ path: string }> {
+  if (process.platform !== 'linux' || process.getuid?.() !== 0)
+    throw new ToolboxError('the tests start machines of their own: they need Linux and root. Run: sudo npm test');
+  for (const list of ['lab', 'worker', 'ui'] as const) await ensurePackages(list);
+  const temporal = await ensureTool('temporal');
+  const versitygw = await ensureTool('versitygw');
+  const base = await ensureBaseTree();
+  await ensureFixtureLayer(base, { name: 'proofpass', megabytes: 50 });
+  return { path: [path.dirname(temporal), path.dirname(versitygw), process.env['PATH']].join(':') };
+}
+
+async function main(): Promise<number> {
+  const started = Date.now();
+  const machine = await setUp();
+  say(`set up in ${seconds(started)}`);
+  const checks = chosen.length === 0 ? await run(['infra/packaging/check.mjs']) : 0;
+
+  const results = path.join(mkdtempSync(path.join(tmpdir(), 'guardia-test-')), 'results.json');
+  const jest = ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning', 'node_modules/jest/bin/jest.js'];
+  const tested = await run([...jest, '--json', '--outputFile', results, ...chosen], {
+    ...process.env,
+    PATH: machine.path,
+    AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
+  });
+  const { numPassedTests: passed, numFailedTests: failed, numFailedTestSuites: suites, numPendingTests: skipped } = JSON.parse(readFileSync(results, 'utf8')) as Record<string, number>;
+  rmSync(path.dirname(results), { recursive: true });
+
+  await removeStaleLabs();
+  const left = allLabs().filter((lab) => lab.owner !== undefined && isStale(lab));
+  if (left.length > 0) say(`left behind: ${left.map((lab) => lab.name).join(', ')}`);
+  if (checks !== 0) say('the checks failed: see above, or run npm run check');
+  // A suite that could not even start has no failed test of its own.
+  const broken = (failed ?? 0) + (checks === 0 ? 0 : 1) + left.length + (tested !== 0 && failed === 0 ? Math.max(suites ?? 0, 1) : 0);
+  say(`all of it took ${seconds(started)}`);
+  console.log(`${(passed ?? 0) + (chosen.length === 0 && checks === 0 ? 1 : 0)} passed, ${broken} failed${skipped ? `, ${skipped} skipped` : ''}`);
+  return broken === 0 ? 0 : 1;
+}
+
+const seconds = (since: number): string => `${Math.round((Date.now() - since) / 1000)} s`;
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  if (!(error instanceof ToolboxError)) throw error;
+  say(`npm test: ${error.message}`);
+  process.exitCode = 1;
+}
