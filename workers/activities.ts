@@ -22,6 +22,6 @@ export function createActivities({ hosts, secrets, client }: Dependencies) {
     ...createPostgresActivities({ hosts, secrets }),
     ...createConfigurationActivities({ hosts, secrets }),
     ...createRecoveryPointActivities({ hosts, secrets }),
-    ...createRunRecordActivities({ secrets }),
+    ...createRunRecordActivities({ hosts, secrets }),
   };
 }

@@ -180,6 +180,16 @@ inspect) # ID TAIL-BYTES
   job=$state/jobs/$1
   print_state "$(state_of "$job")" "$job" "$2"
   ;;
+log) # ID BYTES: the last bytes of what the job printed, both streams one after the other
+  job=$state/jobs/$1
+  [ -d "$job" ] || refuse 93 "no job $1"
+  for stream in stdout stderr; do
+    [ -s "$job/$stream" ] || continue
+    printf '== %s, %s bytes ==\n' "$stream" "$(stat -c %s "$job/$stream")"
+    tail -c "$2" "$job/$stream"
+    printf '\n'
+  done
+  ;;
 cancel) # ID: stops the job; a start of it that is still under way comes too late
   prepare
   with_lock

@@ -396,6 +396,21 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
       return (await ask(target, ['cancel', id], options)).trim() as JobStateName;
     },
 
+    /** What an ended job printed, at most `bytes` of each stream, without known secrets. Undefined when the host has no such job. */
+    async readJobLog(
+      target: HostTarget,
+      id: string,
+      bytes: number,
+      options: { signal?: AbortSignal } = {},
+    ): Promise<string | undefined> {
+      const log = new Tail(2 * bytes + 1000);
+      const { exit } = await call(target, ['log', id, String(bytes)], {
+        ...options,
+        onStdout: (chunk) => log.push(chunk),
+      });
+      return exit.code === 0 ? scrub(log.text()) : undefined;
+    },
+
     /** Every job that the host knows. */
     async listJobs(target: HostTarget): Promise<{ id: string; state: JobStateName; fence?: number }[]> {
       const lines = (await ask(target, ['list'])).split('\n').filter((line) => line !== '');

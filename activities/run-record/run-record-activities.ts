@@ -6,10 +6,21 @@ import { reportMarkdown } from '../../workflows/contracts/run-report.js';
 import { storeReference } from '../../workflows/contracts/store-reference.js';
 import { withBucket } from '../object-store/open-store.js';
 import { getSmallObject, putOnce } from '../object-store/objects.js';
+import { jobId } from '../activity-context.js';
+import type { Hosts } from '../hosts/hosts.js';
 import type { Secrets } from '../secrets/resolve.js';
 
+/** How much of each stream of a failed job is kept. Bytes. */
+const LOG_BYTES = 8 * 1024 * 1024;
+
 /** Writes what a run did into the object store, where it outlives Temporal's history. */
-export function createRunRecordActivities({ secrets }: { secrets: Secrets }): Pick<FrameActivities, 'recordRun'> {
+export function createRunRecordActivities({
+  hosts,
+  secrets,
+}: {
+  hosts: Hosts;
+  secrets: Secrets;
+}): Pick<FrameActivities, 'recordRun' | 'recordLog'> {
   return {
     /** Idempotent by (run, entry): the first one that was written stays. */
     async recordRun({ system, entry, report }) {
@@ -35,6 +46,18 @@ export function createRunRecordActivities({ secrets }: { secrets: Secrets }): Pi
         if (entry === 'end' && (await getSmallObject(bucket, keys.report, signal)) === undefined)
           await putOnce(bucket, keys.report, reportMarkdown(report), 'text/markdown; charset=utf-8', signal);
         return { location: `s3://${store.bucket}/${keys.base}` };
+      });
+    },
+
+    async recordLog({ system, target, step, generation, ...run }) {
+      const store = storeReference(system);
+      const signal = cancellationSignal();
+      const log = await hosts.readJobLog(target, jobId({ runId: run.runId, step }, generation), LOG_BYTES, { signal });
+      if (log === undefined || log === '') return undefined;
+      const key = recordKeys(store.prefix, store.system, run).log(step, generation);
+      return withBucket(secrets, store, async (bucket) => {
+        await putOnce(bucket, key, log, 'text/plain; charset=utf-8', signal);
+        return { location: `s3://${store.bucket}/${key}` };
       });
     },
   };

@@ -33,6 +33,15 @@ export interface FrameActivities {
   describeLock(argument: { workflowId: string }): Promise<LockHolder | undefined>;
   /** Returns when the lock is free, or after the time. */
   awaitLock(argument: { workflowId: string; seconds: number }): Promise<void>;
+  /** Keeps the whole log of a failed job in the run's record; undefined when there is none. Idempotent by (run, step, generation). */
+  recordLog(argument: {
+    system: System;
+    target: HostTarget;
+    workflowId: string;
+    runId: string;
+    step: string;
+    generation: number;
+  }): Promise<{ location: string } | undefined>;
   /** Writes the run's record into the object store. Idempotent by run and entry. */
   recordRun(argument: { system: System; entry: RecordEntry; report: RunReport }): Promise<{ location: string }>;
 }

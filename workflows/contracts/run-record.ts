@@ -7,6 +7,7 @@ import { RunReport } from './run.js';
  *   PREFIX SYSTEM/runs/WORKFLOW-ID/RUN-ID/plan.json    before the first step: the plan that is run
  *                                         end.json     how it ended; `previous` is the SHA-256 of plan.json
  *                                         report.md    the same for people
+ *                                         logs/        STEP-gN.log: everything that a failed job printed
  */
 export const RecordEntry = z.enum(['plan', 'end']);
 export type RecordEntry = z.infer<typeof RecordEntry>;
@@ -34,5 +35,10 @@ export function recordsOfWorkflow(prefix: string, system: string, workflowId: st
 
 export function recordKeys(prefix: string, system: string, run: { workflowId: string; runId: string }) {
   const base = `${recordsOfWorkflow(prefix, system, run.workflowId)}${run.runId}/`;
-  return { base, entry: (entry: RecordEntry) => `${base}${entry}.json`, report: `${base}report.md` };
+  return {
+    base,
+    entry: (entry: RecordEntry) => `${base}${entry}.json`,
+    report: `${base}report.md`,
+    log: (step: string, generation: number) => `${base}logs/${step}-g${generation}.log`,
+  };
 }

@@ -48,12 +48,13 @@ export function systemMistakes(system: unknown): SystemMistake[] {
       machines.set(machine, name);
     }
     if (!isFields(connection) || connection.jump === undefined) continue;
+    const { jump } = connection;
     const at = ['hosts', name, 'connection', 'jump'];
-    if (!host(at, connection.jump)) continue;
+    if (!host(at, jump) || typeof jump !== 'string') continue;
     const circle = circleFrom(name, hosts);
     if (circle) mistakes.push({ path: at, message: `goes in a circle: ${circle.join(' -> ')}` });
-    else if (fields(hosts[connection.jump as string]).connection === 'local')
-      mistakes.push({ path: at, message: `host "${String(connection.jump)}" is local; leave the jump out` });
+    else if (fields(hosts[jump]).connection === 'local')
+      mistakes.push({ path: at, message: `host "${jump}" is local; leave the jump out` });
   }
 
   for (const [name, value] of Object.entries(services)) host(['services', name, 'on'], fields(value).on);
@@ -148,7 +149,7 @@ export function machineOf(connection: unknown, hosts: Fields, depth = 0): string
   if (connection === 'local') return 'local';
   const { address, port, jump } = fields(connection);
   if (typeof address !== 'string' || isUnset(address) || depth > 9) return undefined;
-  const own = `${address.toLowerCase()} port ${String(port ?? 22)}`;
+  const own = `${address.toLowerCase()} port ${typeof port === 'number' ? port : 22}`;
   if (typeof jump !== 'string') return own;
   const through = machineOf(fields(hosts[jump]).connection, hosts, depth + 1);
   return through === undefined ? undefined : `${own} through ${through}`;

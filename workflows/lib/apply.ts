@@ -1,6 +1,7 @@
 import { ActivityFailure, TemporalFailure } from '@temporalio/common';
 import { isCancellation } from '@temporalio/workflow';
-import type { CallContext } from '../contracts/calls.js';
+import { calls, isCallName, type CallContext } from '../contracts/calls.js';
+import type { HostTarget } from '../contracts/host-target.js';
 import type { Call, Lane, Plan, Stage, Step } from '../contracts/plan.js';
 import type { System } from '../contracts/system.js';
 import { laneTarget, resolveReferences, runCall } from './calls.js';
@@ -18,6 +19,8 @@ export interface Applying {
   fences: ReadonlyMap<string, number>;
   /** Results of the steps so far, by step. */
   results: Map<string, unknown>;
+  /** Keeps the whole log of a step's failed job; never throws for a failure of its own. */
+  keepLog: (target: HostTarget, step: string, generation: number) => Promise<void>;
 }
 
 /** Failures of a command itself, after which a step may run anew where it says so. */
@@ -98,6 +101,8 @@ async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
       break;
     } catch (error) {
       const type = error instanceof ActivityFailure ? applicationFailureIn(error)?.type : undefined;
+      if (target && type && isCallName(step.do.activity) && calls[step.do.activity] === 'job')
+        await run.keepLog(target, step.id, generation);
       if (generation < (step.attempts ?? 1) && type && worthAnotherRun.has(type)) {
         progress.step(step.id, { note: `run ${generation} failed: ${reasonOf(error)}` });
         generation += 1;

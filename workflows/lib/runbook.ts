@@ -239,11 +239,35 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
           runId: info.runId,
           fences,
           results,
+          keepLog,
         });
       },
       resultOf: (step) => results.get(step) as Record<string, unknown> | undefined,
       result: (result) =>
         void (progress.status.result = { ...progress.status.result, ...result } as RunStatus['result']),
+    };
+
+    const keepLog = async (target: HostTarget, step: string, generation: number): Promise<void> => {
+      if (!prepared) return;
+      try {
+        const kept = await proxyActivities<Pick<FrameActivities, 'recordLog'>>({
+          taskQueue: taskQueueFor(target),
+          startToCloseTimeout: '2 minutes',
+          retry: { maximumAttempts: 3 },
+          summary: `keep the log of ${step}`,
+        }).recordLog({
+          system: prepared.system,
+          target,
+          workflowId: info.workflowId,
+          runId: info.runId,
+          step,
+          generation,
+        });
+        if (kept) progress.note(`Log of ${step}: ${kept.location}`);
+      } catch (error) {
+        if (isCancellation(error) || !(error instanceof TemporalFailure)) throw error;
+        progress.note(`The log of ${step} could not be kept: ${reasonOf(error)}`);
+      }
     };
 
     const record = async (entry: RecordEntry): Promise<void> => {
@@ -256,7 +280,7 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
           summary: `record: ${entry}`,
         }).recordRun({ system: prepared.system, entry, report: report(progress, plan) });
       } catch (error) {
-        if (isCancellation(error)) throw error;
+        if (isCancellation(error) || !(error instanceof TemporalFailure)) throw error;
         // A run is not lost for want of its record; it says so instead.
         progress.note(`The record of this run could not be written: ${reasonOf(error)}`);
       }
