@@ -257,7 +257,7 @@ function kindOf(value: unknown): string {
   if (Array.isArray(value)) return 'a list';
   if (typeof value === 'object') return 'a mapping';
   if (typeof value === 'string') return 'text';
-  return `the ${typeof value} ${String(value)}`;
+  return typeof value === 'number' ? `the number ${value}` : String(value as boolean);
 }
 
 export function valueAt(root: unknown, path: Path): unknown {

@@ -74,7 +74,7 @@ upload_parts() {
   mkfifo "$scratch/hash"
   openssl dgst -sha256 -r <"$scratch/hash" >"$scratch/sha256" & hasher=$!
   children+=("$hasher")
-  (while :; do pause 2; report_progress; done) & ticker=$!
+  (while pause 2; kill -0 $$ 2>/dev/null; do report_progress; done) & ticker=$!
   children+=("$ticker")
   exec {stream_fd}<"$1" {hash_fd}>"$scratch/hash"
   stored_bytes=0

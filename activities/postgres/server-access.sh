@@ -67,7 +67,9 @@ esac
 # psql and pg_dump say the same things in the same words; this sorts them.
 fail_for_database() { # DEFAULT_CODE WHAT ERROR_FILE
   local text code=$1
-  text=$(grep -v '^$' "$3" | tail -n 3 | tr '\n' ' ')
+  # From the first error on: warnings may come before it
+  text=$(sed -n '/error:\|ERROR:\|FATAL:/,$p' "$3" | head -n 5 | tr -s '\n\t ' ' ')
+  [[ -n $text ]] || text=$(tail -n 3 "$3" | tr -s '\n\t ' ' ')
   case $text in
     *'server version mismatch'*) code=version-mismatch ;;
     *'lock timeout'* | *'statement timeout'* | *'too many clients'* | *'remaining connection slots'* | *'starting up'* | *'shutting down'*) code=database-busy ;;

@@ -68,8 +68,7 @@ counted() {
   line=$(tail -c 200 "$scratch/read.log" 2>/dev/null | tr '\r' '\n' | sed -n 's/^\([0-9]*\) bytes.*/\1/p' | tail -n 1)
   echo $((${line:-0} + $(cat "$scratch/read.before" 2>/dev/null || echo 0)))
 }
-(while :; do
-  pause 2
+(while pause 2; kill -0 $$ 2>/dev/null; do
   printf 'guardia:progress {"bytes":%s}\n' "$(counted)" >&2
 done) & children+=("$!")
 

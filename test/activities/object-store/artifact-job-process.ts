@@ -76,6 +76,15 @@ export function descendants(pid: number): { pid: number; command: string }[] {
   return found;
 }
 
+/** Whether a process is there and no zombie. */
+export function isRunning(pid: number): boolean {
+  try {
+    return !readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ');
+  } catch {
+    return false;
+  }
+}
+
 /** The one descendant whose command line matches. */
 export async function descendant(pid: number, command: RegExp): Promise<number> {
   for (let tries = 0; tries < 100; tries++) {

@@ -211,6 +211,16 @@ describe('streams', () => {
     expect(out).toBe(`${shown}b`);
   });
 
+  test('a secret that repeats itself is shown once, wherever it is cut', () => {
+    for (const pieces of [
+      ['     ', ''],
+      ['', '     '],
+      ['  ', '   '],
+      ['    ', ' '],
+    ])
+      expect(through(knowing('     '), pieces)).toBe(shown);
+  });
+
   test('know a secret that is resolved while they run', () => {
     const scrubber = createScrubber();
     const stream = scrubber.textStream();

@@ -12,7 +12,7 @@ import {
   type DevServerState,
 } from '../../../activities/temporal/dev-server-state.js';
 import { isRunning, type ProcessIdentity } from '../../../activities/temporal/process-identity.js';
-import { startDevServer, type DevServer } from '../../../infra/temporal/dev-server.js';
+import { startDevServer, stopLeftovers, type DevServer } from '../../../infra/temporal/dev-server.js';
 import { parseOptions } from '../../../infra/temporal/dev.js';
 import { compiled } from '../../../infra/temporal/server-executable.js';
 import { searchAttributes } from '../../../workflows/contracts/search-attributes.js';
@@ -20,12 +20,14 @@ import { WORKFLOW_TASK_QUEUE } from '../../../workflows/contracts/task-queues.js
 
 const home = mkdtempSync(path.join(tmpdir(), 'guardia-dev-'));
 const children: ChildProcess[] = [];
+const environments: NodeJS.ProcessEnv[] = [];
 afterEach(async () => {
   for (const child of children.splice(0)) {
     if (child.exitCode !== null || child.signalCode !== null) continue;
     child.kill('SIGTERM');
     await once(child, 'exit');
   }
+  for (const env of environments.splice(0)) await stopLeftovers(devServerDirectory(env));
 });
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 
@@ -52,6 +54,7 @@ function dev(argv: string[], change: NodeJS.ProcessEnv = {}): Running {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   children.push(child);
+  environments.push(env);
   let output = '';
   for (const stream of [child.stdout, child.stderr])
     stream.setEncoding('utf8').on('data', (text: string) => (output += text));
