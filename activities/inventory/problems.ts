@@ -257,7 +257,7 @@ function kindOf(value: unknown): string {
   if (Array.isArray(value)) return 'a list';
   if (typeof value === 'object') return 'a mapping';
   if (typeof value === 'string') return 'text';
-  return typeof value === 'number' ? `the number ${value}` : String(value as boolean);
+  return typeof value === 'number' ? `the number ${value}` : String(value === true);
 }
 
 export function valueAt(root: unknown, path: Path): unknown {

@@ -129,7 +129,10 @@ describe('a backup of proofpass', () => {
     const keys = recordKeys('', 'proofpass', first);
     const plan = await here.object(keys.entry('plan'));
     const end = RunRecord.parse(JSON.parse((await here.object(keys.entry('end'))).toString()));
-    expect(RunRecord.parse(JSON.parse(plan.toString()))).toMatchObject({ previous: null, report: { phase: 'applying' } });
+    expect(RunRecord.parse(JSON.parse(plan.toString()))).toMatchObject({
+      previous: null,
+      report: { phase: 'applying' },
+    });
     expect(end.previous).toBe(createHash('sha256').update(plan).digest('hex'));
     expect(end.report).toMatchObject({ end: 'succeeded', planDigest: first.report?.planDigest });
     const report = (await here.object(keys.report)).toString();
@@ -142,15 +145,16 @@ describe('a backup of proofpass', () => {
       versions: await here.versions(),
       uploads: await here.uploads(),
       host: await here.shell(
-        'find /var/lib/guardia /dev/shm /opt /etc -printf "%p %s %T@ %C@\\n" | sort | sha256sum; systemctl list-units --all --no-legend | wc -l',
+        `find /var/lib/guardia /opt /etc /home /root -type f -printf '%p %s %m %u %T@ %C@\\n' | sort
+         find /dev/shm /tmp -name '*guardia*' | sort; systemctl list-units --all --plain --no-legend | awk '{ print $1 }'`,
       ),
     });
     const before = await seen();
     const planned = await here.run({ plan: true });
     expect(planned.end).toBe('planned');
-    expect(planned.report && 'plan' in planned.report ? planned.report.plan?.stages.map(({ title }) => title) : []).toEqual(
-      ['save', 'complete', 'read back', 'prove'],
-    );
+    expect(
+      planned.report && 'plan' in planned.report ? planned.report.plan?.stages.map(({ title }) => title) : [],
+    ).toEqual(['save', 'complete', 'read back', 'prove']);
     expect(await seen()).toEqual(before);
   });
 

@@ -30,7 +30,10 @@ import { fileURLToPath } from 'node:url';
 import { openBucket } from '../../activities/object-store/object-store.js';
 import { readRecoveryPoints, type StoredRecoveryPoint } from '../../activities/object-store/recovery-point-store.js';
 import { connectClient } from '../../activities/temporal/connection.js';
+import { readState, writeState } from '../../infra/lab/lab-state.js';
 import { rootClient, startLab, type Lab } from '../../infra/lab/lab.js';
+import { end } from '../../infra/lab/recorded-process.js';
+import { s3Server } from '../../infra/lab/s3-server.js';
 import { startDevServer, type DevServer } from '../../infra/temporal/dev-server.js';
 import { compiled } from '../../infra/temporal/server-executable.js';
 import { RunReport, RunStatus, statusQuery, type EndState, type StepState } from '../../workflows/contracts/run.js';
@@ -63,7 +66,7 @@ export type BackupLab = Awaited<ReturnType<typeof startBackupLab>>;
 
 /**
  * Starts all of it. `megabytes`: size of ProofPass's own data, which compresses well. `bulkMegabytes`: further data that does
- * not compress, in the table public.bulk, so that a dump has several parts. `server: false` leaves Temporal and the worker out.
+ * not compress, in the table public.bulk, so that a dump has several parts.
  */
 export async function startBackupLab(options: { megabytes?: number; bulkMegabytes?: number } = {}) {
   const state = mkdtempSync(path.join(tmpdir(), 'guardia-backup-test-'));
@@ -119,6 +122,11 @@ async function backupLab(lab: Lab, server: DevServer, state: string, systems: st
   const inventory = path.join(systems, 'proofpass.yaml');
   const shipped = readFileSync(inventory, 'utf8');
   let worker: WorkerProcess | undefined;
+  const labState = () => {
+    const labNow = readState(lab.name);
+    if (!labNow) throw new Error(`the lab ${lab.name} is gone`);
+    return labNow;
+  };
 
   const here = {
     lab,
@@ -238,11 +246,30 @@ async function backupLab(lab: Lab, server: DevServer, state: string, systems: st
         checkpoint;`);
     },
 
+    /** The S3 server's process: stopped and started with its data, or frozen, so that it takes connections and answers nothing. */
+    store: {
+      async stop(): Promise<void> {
+        const recorded = labState().services['s3'];
+        if (recorded) await end(recorded);
+      },
+      async start(): Promise<void> {
+        const labNow = labState();
+        labNow.services['s3'] = await s3Server.start(labNow);
+        writeState(labNow);
+        await s3Server.ready(labNow);
+      },
+      freeze: () => process.kill(labState().services['s3']?.pid ?? 0, 'SIGSTOP'),
+      thaw: () => process.kill(labState().services['s3']?.pid ?? 0, 'SIGCONT'),
+    },
+
     /** Replaces text of the inventory file that the worker reads; it must be there. */
     changeInventory(from: string, to: string): void {
       const text = readFileSync(inventory, 'utf8');
       if (!text.includes(from)) throw new Error(`the inventory does not hold ${from}`);
-      writeFileSync(inventory, text.replace(from, () => to));
+      writeFileSync(
+        inventory,
+        text.replace(from, () => to),
+      );
     },
     restoreInventory: (): void => writeFileSync(inventory, shipped),
 

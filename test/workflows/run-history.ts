@@ -1,6 +1,6 @@
 import { defaultPayloadConverter } from '@temporalio/common';
 import type proto from '@temporalio/proto';
-import { Runtime, Worker } from '@temporalio/worker';
+import { Worker } from '@temporalio/worker';
 import { WORKFLOW_BUNDLE } from '../../workers/worker-options.js';
 
 export type History = proto.temporal.api.history.v1.IHistory;
@@ -51,15 +51,9 @@ export function scheduled(history: History): string[] {
 
 /** Replays histories with a bundle, by default today's. Returns what does not fit, in words. */
 export async function replay(runs: readonly RecordedRun[], bundle = WORKFLOW_BUNDLE): Promise<string[]> {
-  // A history must be given a workflow id of its own: two runs may have had the same.
-  const histories = runs.map(({ history, workflowId }, index) => ({ history, workflowId: `${index} ${workflowId}` }));
   const problems: string[] = [];
-  const results = Worker.runReplayHistories({ workflowBundle: { codePath: bundle } }, histories);
+  const results = Worker.runReplayHistories({ workflowBundle: { codePath: bundle } }, runs);
   for await (const { workflowId, error } of results)
-    if (error) problems.push(`${workflowId.replace(/^\d+ /, '')} does not replay: ${error.message}`);
+    if (error) problems.push(`${workflowId} does not replay: ${error.message}`);
   return problems;
-}
-
-export function runtimeIsInstalled(): boolean {
-  return Runtime._instance !== undefined;
 }

@@ -102,7 +102,7 @@ export const Database = z.strictObject({
     "Major version of the server; the dump uses the server's own pg_dump",
   ),
   port: Port.default(5432).describe('TCP port of the server; picks the socket for `peer`'),
-  owner: z.string().min(1).max(63).optional().describe('Role that owns the database, which a restore creates first'),
+  owner: z.string().min(1).max(63).optional().describe('Role that owns the tables; a restore creates it first'),
   access: z
     .discriminatedUnion('kind', [
       z

@@ -157,6 +157,10 @@ export interface FaultyRelay {
   flow(): void;
   /** Cuts the next connections: each after this many bytes of the server's answer. */
   cutAnswersAfter(...bytes: number[]): void;
+  /** Holds back the server's answers after this many more bytes, until `releaseAnswers`. */
+  holdAnswersAfter(bytes: number): void;
+  answersHeld(): Promise<void>;
+  releaseAnswers(): void;
   /** Bytes of the server's answers that have passed. */
   answered(): number;
   close(): Promise<void>;
@@ -171,6 +175,9 @@ export async function startRelay(address: BucketAddress): Promise<FaultyRelay> {
   let answered = 0;
   let held: (() => void)[] = [];
   let onStall: (() => void)[] = [];
+  let answerAllowance = Infinity;
+  let heldAnswers: (() => void)[] = [];
+  let onHeld: (() => void)[] = [];
   const server: Server = createServer((client) => {
     const upstream = connect(target, '127.0.0.1');
     sockets.add(client).add(upstream);
@@ -206,6 +213,16 @@ export async function startRelay(address: BucketAddress): Promise<FaultyRelay> {
         client.write(chunk.subarray(0, chunk.length + room), end);
         return;
       }
+      answerAllowance -= chunk.length;
+      if (answerAllowance < 0) {
+        upstream.pause();
+        heldAnswers.push(() => {
+          client.write(chunk);
+          upstream.resume();
+        });
+        for (const tell of onHeld.splice(0)) tell();
+        return;
+      }
       if (!client.write(chunk)) {
         upstream.pause();
         client.once('drain', () => upstream.resume());
@@ -227,10 +244,20 @@ export async function startRelay(address: BucketAddress): Promise<FaultyRelay> {
     cutAnswersAfter(...bytes) {
       cuts.push(...bytes);
     },
+    holdAnswersAfter(bytes) {
+      answerAllowance = bytes;
+    },
+    answersHeld: () => (heldAnswers.length > 0 ? Promise.resolve() : new Promise((resolve) => onHeld.push(resolve))),
+    releaseAnswers() {
+      answerAllowance = Infinity;
+      for (const go of heldAnswers.splice(0)) go();
+    },
     answered: () => answered,
     async close() {
       held = [];
       onStall = [];
+      heldAnswers = [];
+      onHeld = [];
       for (const socket of sockets) socket.destroy();
       await new Promise((resolve) => server.close(resolve));
     },

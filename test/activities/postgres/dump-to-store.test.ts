@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { dumpJob, globalsJob } from '../../../activities/postgres/dump-job.js';
@@ -250,23 +250,29 @@ describe('a dump fails, with its reason, when', () => {
     const scratch = mkdtempSync('/tmp/guardia-small-');
     try {
       execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${17 * MiB}`, 'tmpfs', scratch]);
-      const { upload, job } = await stalledDump({ scratch });
-      writeFileSync(`${scratch}/of-somebody-else`, Buffer.alloc(6 * MiB));
-      expect(await job.ended).toMatchObject({
-        exitCode: 70,
-        failure: { code: 'scratch-full' },
-        stdout: '',
-        leftBehind: [],
-      });
-      relay.flow();
-      await abortUpload(gateway.bucket, upload);
+      const full = await newTarget(gateway, 'database', recipients);
+      const job = startJob(dumpJob(peerSource(cluster, 'proofpass'), full.target, hostKey, { run: 'x' }), { scratch });
+      const somebodyElse = setInterval(() => {
+        if (!existsSync(`${scratch}/part.1`) && !existsSync(`${scratch}/other`)) return;
+        try {
+          appendFileSync(`${scratch}/other`, Buffer.alloc(MiB));
+        } catch {
+          // full, for now
+        }
+      }, 10);
+      const ended = await job.ended;
+      clearInterval(somebodyElse);
+      expect(ended).toMatchObject({ exitCode: 70, failure: { code: 'scratch-full' }, stdout: '' });
+      await expectNothingStored(full.target.key);
+      await abortUpload(gateway.bucket, full.upload);
 
+      rmSync(`${scratch}/other`, { force: true });
       execFileSync('mount', ['-o', `remount,size=${10 * MiB}`, scratch]);
       const small = await newTarget(gateway, 'database', recipients);
-      const ended = await startJob(dumpJob(peerSource(cluster, 'proofpass'), small.target, hostKey, { run: 'x' }), {
+      const refused = await startJob(dumpJob(peerSource(cluster, 'proofpass'), small.target, hostKey, { run: 'x' }), {
         scratch,
       }).ended;
-      expect(ended).toMatchObject({ exitCode: 70, failure: { code: 'scratch-full' }, leftBehind: [] });
+      expect(refused).toMatchObject({ exitCode: 70, failure: { code: 'scratch-full' }, leftBehind: [] });
       await abortUpload(gateway.bucket, small.upload);
     } finally {
       execFileSync('umount', ['-l', scratch]);

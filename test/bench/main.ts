@@ -1,0 +1,62 @@
+// `npm run bench -- NAME`: benchmarks. README.md tells how to read them.
+import { Command, InvalidArgumentError } from 'commander';
+import { say } from '../../infra/packaging/toolbox-cache.js';
+import { ToolboxError } from '../../infra/packaging/toolbox.js';
+import { benchmarkBackup } from './backup.js';
+
+// The SDK's warning about Node 20 is for who chooses the Node.
+process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
+
+const whole = (least: number, most: number) => (text: string) => {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < least || value > most)
+    throw new InvalidArgumentError(`It is a whole number from ${least} to ${most}.`);
+  return value;
+};
+
+const program = new Command('bench').description('Measures guardia on this machine.').showHelpAfterError();
+
+program
+  .command('backup')
+  .description(
+    "the backup of one database by guardia, by the manual's own script and by restic, against what pg_dump alone takes",
+  )
+  .option('--megabytes <number>', 'size of the database, 200 to 10240', whole(200, 10240), 2048)
+  .option('--runs <number>', 'rounds: every one of the four runs once in each', whole(1, 50), 5)
+  .option('--kills <number>', 'further backups whose worker is killed at half way', whole(0, 20), 1)
+  .option('--rss-only', 'only guardia, and only the memory of its worker; one round unless --runs says more')
+  .option('--output <file>', 'write the tables there; the judged size goes to test/bench/backup.md by itself')
+  .option('--json', 'print everything that was measured as JSON')
+  .action(
+    async (
+      options: {
+        megabytes: number;
+        runs: number;
+        kills: number;
+        rssOnly?: true;
+        output?: string;
+        json?: true;
+      },
+      command: Command,
+    ) => {
+      const rssOnly = options.rssOnly === true;
+      const passed = await benchmarkBackup({
+        megabytes: options.megabytes,
+        rounds: rssOnly && command.getOptionValueSource('runs') === 'default' ? 1 : options.runs,
+        kills: rssOnly ? 0 : options.kills,
+        rssOnly,
+        output: options.output,
+        json: options.json === true,
+      });
+      if (!passed) process.exitCode = 1;
+    },
+  );
+
+try {
+  if (process.argv.length <= 2) program.outputHelp();
+  else await program.parseAsync();
+} catch (error) {
+  if (!(error instanceof Error)) throw error;
+  say(`bench: ${error instanceof ToolboxError ? error.message : (error.stack ?? error.message)}`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,356 @@
+import { activityInfo } from '@temporalio/activity';
+import type { Client, Connection, WorkflowHandle } from '@temporalio/client';
+import { WorkflowFailedError } from '@temporalio/client';
+import { ApplicationFailure, CancelledFailure, TerminatedFailure } from '@temporalio/common';
+import { DefaultLogger, NativeConnection, Runtime, Worker, type LogEntry, type WorkerOptions } from '@temporalio/worker';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { InventoryLocations } from '../../activities/inventory/locations.js';
+import { connectClient } from '../../activities/temporal/connection.js';
+import { createLockActivities } from '../../activities/temporal/lock-activities.js';
+import { startDevServer } from '../../infra/temporal/dev-server.js';
+import { activityInterceptor } from '../../workers/activity-interceptor.js';
+import { createPlanningActivities } from '../../workers/planning-activities.js';
+import { activityWorkerOptions, workflowWorkerOptions } from '../../workers/worker-options.js';
+import { calls, type CallInput, type ObservationCall } from '../../workflows/contracts/calls.js';
+import type { FrameActivities } from '../../workflows/contracts/frame-activities.js';
+import { SYSTEM_LANE } from '../../workflows/contracts/names.js';
+import type { Lane, Plan, Stage } from '../../workflows/contracts/plan.js';
+import type { Planner, PlanningMoment } from '../../workflows/contracts/planning.js';
+import { RunReport, statusQuery, type RunStatus } from '../../workflows/contracts/run.js';
+import { DEFAULT_SITE, taskQueueOfSite, WORKFLOW_TASK_QUEUE } from '../../workflows/contracts/task-queues.js';
+import { lockWorkflowId } from '../../workflows/contracts/workflow-ids.js';
+import type { Act } from './acts.js';
+import { attributesOf, replay, unnamed, type History, type RecordedRun } from './run-history.js';
+import { smallSystem } from './small-system.js';
+import { toyPlan } from './toy-plan.js';
+
+/*
+ * The real `backup` workflow on a real Temporal server, with planner and activities that do what a test has written down for
+ * the run. The lock's own activities are the real ones.
+ */
+
+export interface Script {
+  /** What the planner makes; a function is asked at each planning. Default: one step `a`. */
+  plan?: (Stage | Lane)[] | Plan | ((system: string, seen: unknown, moment: PlanningMoment) => Plan);
+  /** What the activities do, by their names in the log. Without a word here an activity succeeds at once. */
+  acts?: Record<string, Act>;
+  /** Dotted paths of the inventory that the planner needs. */
+  needs?: string[];
+  /** What the planner asks for, instead of one look at the system. */
+  observe?: ObservationCall[];
+}
+
+/** One activity that ran, or one attempt of it. */
+export interface Happened {
+  /** `look`, `fence HOST`, `record ENTRY`, `do STEP`, `verify STEP`, `undo STEP`, `leave HOST`. */
+  name: string;
+  input: Record<string, unknown>;
+  attempt: number;
+  from: number;
+  to?: number;
+  outcome?: 'ok' | 'failed' | 'cancelled';
+}
+
+export interface ScriptedRun {
+  system: string;
+  workflowId: string;
+  handle: WorkflowHandle;
+  /** Every attempt of every activity, in the order in which they began. */
+  log: Happened[];
+  /** Their names, without the waiting for locks. */
+  names(): string[];
+  happened(name: string): Happened[];
+  status(): Promise<RunStatus>;
+  /** The current details, as the Web UI shows them. */
+  details(): Promise<string>;
+  history(): Promise<History>;
+  /** The report of a run that ends well. */
+  report(): Promise<RunReport>;
+  /** How a run failed. Throws when it did not. */
+  failure(): Promise<{ type: string; message: string; report?: RunReport }>;
+}
+
+export interface StartOptions {
+  /** An existing system; by default a new one is made. */
+  system?: string;
+  input?: unknown;
+  workflowId?: string;
+}
+
+export interface ScriptedRuns {
+  client: Client;
+  connection: Connection;
+  locations: InventoryLocations;
+  /** Writes a system into the inventory; a new name by default. */
+  system(text?: (name: string) => string, name?: string): string;
+  start(script?: Script, options?: StartOptions): Promise<ScriptedRun>;
+  /** Stops the worker of the workflows and starts another one; `stop` leaves none. */
+  worker: {
+    stop(): Promise<void>;
+    start(options?: { bundle?: string; planner?: Planner<unknown>; cached?: number }): Promise<void>;
+  };
+  lockIsHeld(system: string): Promise<boolean>;
+  /** This run may be open when the test ends. */
+  mayStayOpen(run: ScriptedRun): void;
+  /** This run's workflow tasks may fail. */
+  mayPark(run: ScriptedRun): void;
+  /** After each test: every run that was started has ended, replays, is named throughout, and its report fits the schema. */
+  settle(): Promise<RecordedRun[]>;
+  /** What the workers complained about. */
+  complaints: LogEntry[];
+  close(): Promise<void>;
+}
+
+const QUICK_STOP = { shutdownGraceTime: '100ms', shutdownForceTime: '20s' } as const;
+
+export async function openScriptedRuns(options: { identity?: string } = {}): Promise<ScriptedRuns> {
+  const directory = mkdtempSync(path.join(tmpdir(), 'guardia-runs-'));
+  const systemsDirectory = path.join(directory, 'systems');
+  mkdirSync(systemsDirectory);
+  const locations = { systemsDirectory };
+  const complaints: LogEntry[] = [];
+  Runtime.install({
+    logger: new DefaultLogger('WARN', (entry) => void complaints.push(entry)),
+    telemetryOptions: { logging: { filter: { core: 'ERROR', other: 'ERROR' }, forward: {} } },
+    shutdownSignals: [],
+  });
+  const server = await startDevServer({ directory: path.join(directory, 'server'), port: 0, uiPort: 0 });
+  const { client, connection } = await connectClient({
+    target: { ...server, source: 'test', connection: { address: server.address } },
+    ...(options.identity ? { client: { identity: options.identity } } : {}),
+  });
+  const native = await NativeConnection.connect({ address: server.address });
+
+  const scripts = new Map<string, { script: Script; log: Happened[] }>();
+  const ofThisRun = () => {
+    const id = activityInfo().workflowExecution?.workflowId ?? '';
+    const found = scripts.get(id);
+    if (!found) throw new Error(`no script for ${id}`);
+    return found;
+  };
+
+  const perform = async (name: string, input: object, otherwise: unknown): Promise<never> => {
+    const { script, log } = ofThisRun();
+    const { attempt } = activityInfo();
+    const entry: Happened = { name, input: input as Record<string, unknown>, attempt, from: Date.now() };
+    log.push(entry);
+    try {
+      const { context } = input as { context?: CallInput['context'] };
+      const act = script.acts?.[name];
+      const result = act
+        ? await act({ name, input: entry.input, attempt, ...(context ? { context } : {}) })
+        : otherwise;
+      entry.outcome = 'ok';
+      return result as never;
+    } catch (error) {
+      entry.outcome = error instanceof CancelledFailure ? 'cancelled' : 'failed';
+      throw error;
+    } finally {
+      entry.to = Date.now();
+    }
+  };
+
+  const frame: Omit<FrameActivities, 'prepareRun' | 'planRun' | 'describeLock' | 'awaitLock'> = {
+    raiseFence: (input) => perform(`fence ${input.target.name}`, input, { number: 7, stopped: [] }),
+    closeFence: (input) => perform(`leave ${input.target.name}`, input, undefined),
+    recordRun: (input) => perform(`record ${input.entry}`, input, { location: 'somewhere' }),
+  };
+  const call = (input: CallInput) =>
+    perform(
+      input.context.step === 'observe' ? 'look' : `${String(input.with['part'])} ${input.context.step}`,
+      input,
+      {},
+    );
+  const activities = {
+    ...frame,
+    ...createLockActivities(client),
+    ...Object.fromEntries(Object.keys(calls).map((name) => [name, call])),
+  };
+
+  const planner: Planner<unknown> = {
+    needs: (_, system) => scriptOf(system.system).needs ?? [],
+    observe: (_, __, moment) =>
+      scripts.get(moment.workflowId)?.script.observe ?? [
+        { as: 'system', on: SYSTEM_LANE, call: { activity: 'observeWorker', with: {} } },
+      ],
+    plan: (_, system, seen, moment) => {
+      const { plan = [{ on: 'app', steps: [] }] } = scripts.get(moment.workflowId)?.script ?? {};
+      if (typeof plan === 'function') return plan(system.system, seen, moment);
+      return Array.isArray(plan) ? toyPlan(system.system, plan) : plan;
+    },
+    facets: (seen) => seen,
+  };
+  /** `needs` is not told the run: the last one of the system. */
+  const scriptOf = (system: string): Script =>
+    [...scripts].filter(([id]) => systems.get(id) === system).at(-1)?.[1].script ?? {};
+  const systems = new Map<string, string>();
+
+  const shared = { connection: native, namespace: server.namespace };
+  const interceptors = { activity: [activityInterceptor((text) => text)] };
+  const identity = options.identity === undefined ? {} : { identity: options.identity };
+  const running = async (workerOptions: WorkerOptions): Promise<() => Promise<void>> => {
+    const worker = await Worker.create({ ...workerOptions, interceptors, ...QUICK_STOP, ...identity });
+    const done = worker.run();
+    return async () => {
+      worker.shutdown();
+      await done;
+    };
+  };
+  let stopWorkflows: (() => Promise<void>) | undefined;
+  const worker: ScriptedRuns['worker'] = {
+    async stop() {
+      await stopWorkflows?.();
+      stopWorkflows = undefined;
+    },
+    async start({ bundle, planner: other = planner, cached } = {}) {
+      await worker.stop();
+      stopWorkflows = await running({
+        ...workflowWorkerOptions({
+          ...shared,
+          taskQueue: WORKFLOW_TASK_QUEUE,
+          activities: createPlanningActivities({ backup: other }, locations),
+          ...(bundle === undefined ? {} : { bundle }),
+        }),
+        ...(cached === undefined ? {} : { maxCachedWorkflows: cached }),
+      });
+    },
+  };
+  await worker.start();
+  const stopActivities = await running(
+    activityWorkerOptions({ ...shared, taskQueue: taskQueueOfSite(DEFAULT_SITE), activities }),
+  );
+
+  let started: ScriptedRun[] = [];
+  let written: string[] = [];
+  const mayBeOpen = new Set<ScriptedRun>();
+  const mayParkRuns = new Set<ScriptedRun>();
+  let counter = 0;
+
+  const scripted: ScriptedRuns = {
+    client,
+    connection,
+    locations,
+    complaints,
+    worker,
+    system(text = smallSystem, name = `system-${++counter}`) {
+      writeFileSync(path.join(systemsDirectory, `${name}.yaml`), text(name));
+      written.push(name);
+      return name;
+    },
+    async start(script = {}, { system: given, input, workflowId = `run-${++counter}` } = {}) {
+      const system = given ?? scripted.system();
+      const log: Happened[] = [];
+      scripts.set(workflowId, { script, log });
+      systems.set(workflowId, system);
+      const handle = await client.workflow.start('backup', {
+        taskQueue: WORKFLOW_TASK_QUEUE,
+        workflowId,
+        args: [input === undefined ? { system, requester: 'ana' } : input],
+      });
+      const run = scriptedRun(client, { system, workflowId, handle, log });
+      started.push(run);
+      return run;
+    },
+    async lockIsHeld(system) {
+      try {
+        return (await client.workflow.getHandle(lockWorkflowId(system)).describe()).status.name === 'RUNNING';
+      } catch {
+        return false;
+      }
+    },
+    mayStayOpen: (run) => void mayBeOpen.add(run),
+    mayPark: (run) => void mayParkRuns.add(run),
+    async settle() {
+      const problems: string[] = [];
+      const recorded: RecordedRun[] = [];
+      for (const run of started) {
+        const { status } = await run.handle.describe();
+        if (status.name === 'RUNNING') {
+          if (!mayBeOpen.has(run)) problems.push(`${run.workflowId} has not ended`);
+          await run.handle.terminate('the test is over');
+        }
+        const history = await run.history();
+        recorded.push({ workflowId: run.workflowId, history }, ...(await locksOf(client, history)));
+        if (!mayParkRuns.has(run))
+          for (const { attributes } of attributesOf(history, 'workflowTaskFailedEventAttributes'))
+            problems.push(`${run.workflowId} failed a workflow task: ${attributes.failure?.message ?? ''}`);
+      }
+      for (const { workflowId, history } of recorded)
+        problems.push(...unnamed(history).map((event) => `${workflowId} has no summary for ${event}`));
+      problems.push(...(await replay(recorded)));
+      for (const name of written) rmSync(path.join(systemsDirectory, `${name}.yaml`), { force: true });
+      started = [];
+      written = [];
+      if (problems.length > 0) throw new Error(problems.join('\n'));
+      return recorded;
+    },
+    async close() {
+      await worker.stop();
+      await stopActivities();
+      await native.close();
+      await connection.close();
+      await server.stop({ force: true });
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+  return scripted;
+}
+
+function scriptedRun(
+  client: Client,
+  { system, workflowId, handle, log }: Pick<ScriptedRun, 'system' | 'workflowId' | 'handle' | 'log'>,
+): ScriptedRun {
+  return {
+    system,
+    workflowId,
+    handle,
+    log,
+    names: () => log.map(({ name }) => name),
+    happened: (name) => log.filter((entry) => entry.name === name),
+    status: () => handle.query(statusQuery),
+    async details() {
+      const { currentDetails } = await handle.query<{ currentDetails?: string }>('__temporal_workflow_metadata');
+      return currentDetails ?? '';
+    },
+    history: () => handle.fetchHistory(),
+    report: async () => RunReport.parse(await handle.result()),
+    async failure() {
+      try {
+        await handle.result();
+      } catch (error) {
+        if (!(error instanceof WorkflowFailedError)) throw error;
+        const { cause } = error;
+        if (cause instanceof CancelledFailure) return { type: 'CANCELED', message: cause.message };
+        if (cause instanceof TerminatedFailure) return { type: 'TERMINATED', message: cause.message };
+        if (!(cause instanceof ApplicationFailure)) throw error;
+        const [detail] = cause.details ?? [];
+        const parsed = RunReport.safeParse(detail);
+        return { type: cause.type ?? '', message: cause.message, ...(parsed.success ? { report: parsed.data } : {}) };
+      }
+      throw new Error(`${workflowId} did not fail`);
+    },
+  };
+}
+
+/** The locks that a run held, each by its own history. */
+async function locksOf(client: Client, history: History): Promise<RecordedRun[]> {
+  return Promise.all(
+    attributesOf(history, 'childWorkflowExecutionStartedEventAttributes').map(async ({ attributes }) => {
+      const { workflowId, runId } = attributes.workflowExecution ?? {};
+      return {
+        workflowId: workflowId ?? '',
+        history: await client.workflow.getHandle(workflowId ?? '', runId ?? '').fetchHistory(),
+      };
+    }),
+  );
+}
+
+/** Waits until something holds. */
+export async function until(holds: () => boolean | Promise<boolean>, what: string, seconds = 20): Promise<void> {
+  for (const deadline = Date.now() + seconds * 1000; !(await holds());) {
+    if (Date.now() > deadline) throw new Error(`in ${seconds} s it did not come to this: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
