@@ -24,10 +24,10 @@ export async function runCommand(
   terminal: Terminal,
 ): Promise<number> {
   try {
-    const { options, execute } = await load();
-    const parsed = options.safeParse(raw);
+    const loaded = await load();
+    const parsed = loaded.options.safeParse(raw);
     if (!parsed.success) throw new CommandFailure('usage', { message: wrongOptions(parsed.error) });
-    return (await execute(parsed.data, terminal)) ?? 0;
+    return (await loaded.execute(parsed.data, terminal)) ?? 0;
   } catch (error) {
     return showError(error, terminal);
   }

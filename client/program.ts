@@ -52,7 +52,7 @@ With --id, starting twice is starting once: a second start with the same input f
       ['guardia run backup proofpass --id nightly-2026-01-31 --no-follow', 'from a script that may be started twice'],
       ['guardia run backup proofpass --set acceptAnomaly=true', 'with a field of its input'],
     ],
-    load: async () => (await import('./commands/run.js')).run as Command,
+    load: async () => (await import('./commands/run.js')).run,
   },
   {
     name: 'watch',
@@ -71,7 +71,7 @@ Ctrl-C leaves the run running (exit code 10). A run that has ended is shown as l
       ['guardia watch backup proofpass', 'the last backup of proofpass'],
       ['guardia watch backup/proofpass/nightly-2026-01-31', 'one run'],
     ],
-    load: async () => (await import('./commands/watch.js')).watch as Command,
+    load: async () => (await import('./commands/watch.js')).watch,
   },
   {
     name: 'cancel',
@@ -87,7 +87,7 @@ Ctrl-C leaves the run running (exit code 10). A run that has ended is shown as l
       ['--no-follow', 'return as soon as the run has been asked'],
     ],
     examples: [['guardia cancel latest --reason "wrong system"', 'cancel the run that was started last']],
-    load: async () => (await import('./commands/cancel.js')).cancel as Command,
+    load: async () => (await import('./commands/cancel.js')).cancel,
   },
   {
     name: 'status',
@@ -95,7 +95,7 @@ Ctrl-C leaves the run running (exit code 10). A run that has ended is shown as l
     summary: 'open runs, last runs, locks, and whether a worker is there',
     arguments: [['[system]', 'only this system']],
     examples: [['guardia status', 'everything at a glance']],
-    load: async () => (await import('./commands/status.js')).status as Command,
+    load: async () => (await import('./commands/status.js')).status,
   },
   {
     name: 'backups',
@@ -110,7 +110,7 @@ damaged: does not read back. Warns when the newest verified one is older than a 
       ['guardia backups proofpass', 'the last twenty'],
       ["guardia backups proofpass --json | jq -r '.points[0].state'", 'how far the newest is proved'],
     ],
-    load: async () => (await import('./commands/backups.js')).backups as Command,
+    load: async () => (await import('./commands/backups.js')).backups,
   },
   {
     name: 'runbooks',
@@ -118,14 +118,14 @@ damaged: does not read back. Warns when the newest verified one is older than a 
     summary: 'what can be run, with its input and the form in the Web UI',
     arguments: [['[runbook]', 'only this one, with every field of its input']],
     examples: [['guardia runbooks backup', 'fields, an example to paste, and the link to the Web UI']],
-    load: async () => (await import('./commands/runbooks.js')).listRunbooks as Command,
+    load: async () => (await import('./commands/runbooks.js')).listRunbooks,
   },
   {
     name: 'systems',
     group: LOOK,
     summary: 'the systems of the inventory; systems check, systems show NAME',
     examples: [['guardia systems', 'list them']],
-    load: async () => (await import('./commands/systems.js')).listSystemsCommand as Command,
+    load: async () => (await import('./commands/systems.js')).listSystemsCommand,
   },
   {
     name: 'systems check',
@@ -137,7 +137,7 @@ damaged: does not read back. Warns when the newest verified one is older than a 
       ['guardia systems check', 'the whole inventory'],
       ['guardia systems check proofpass', 'one system'],
     ],
-    load: async () => (await import('./commands/systems.js')).checkSystemsCommand as Command,
+    load: async () => (await import('./commands/systems.js')).checkSystemsCommand,
   },
   {
     name: 'systems show',
@@ -145,7 +145,20 @@ damaged: does not read back. Warns when the newest verified one is older than a 
     summary: 'one system with its overlay and all defaults',
     arguments: [['<system>', 'its name']],
     examples: [['guardia systems show proofpass --json', 'as a run sees it']],
-    load: async () => (await import('./commands/systems.js')).showSystemCommand as Command,
+    load: async () => (await import('./commands/systems.js')).showSystemCommand,
+  },
+  {
+    name: 'doctor',
+    group: SETUP,
+    summary: 'what is missing on this machine, in Temporal and on each host, and what helps',
+    about: `Changes nothing. Looks at each host with one SSH call. Run it where the worker runs: its secrets and tools are what counts.
+Without SYSTEM, systems that are not filled in yet are passed over. Exit code 1: something required is missing.`,
+    arguments: [['[system]', 'only this system, with everything that is not filled in']],
+    examples: [
+      ['guardia doctor', 'before the first run'],
+      ['guardia doctor proofpass --json', 'for a monitoring script'],
+    ],
+    load: async () => (await import('./commands/doctor.js')).doctor,
   },
   {
     name: 'dev',
@@ -154,7 +167,7 @@ damaged: does not read back. Warns when the newest verified one is older than a 
     about: 'Takes --port, --ui-port and --no-worker; guardia dev --help describes them.',
     passThrough: true,
     examples: [['guardia dev', 'then, in another terminal: guardia run backup proofpass']],
-    load: async () => (await import('./commands/dev.js')).dev as Command,
+    load: async () => (await import('./commands/dev.js')).dev,
   },
 ];
 
@@ -292,7 +305,7 @@ const helpTopics: CommandWords = {
   group: SETUP,
   summary: '',
   examples: [],
-  load: async () => (await import('./commands/help.js')).help as Command,
+  load: async () => (await import('./commands/help.js')).help,
 };
 
 /** A variadic option is given again and again, one value each time: `--set a=1 --set b=2`. */

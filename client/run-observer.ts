@@ -120,10 +120,10 @@ function createRunObserver(access: TemporalAccess, run: RunReference): { look():
 
       const waits = (since: number | undefined): boolean => since !== undefined && Date.now() - since > STUCK_MS;
       const taskWaits =
-        task !== null && task !== undefined && task.state === SCHEDULED && waits(millisecondsOf(task.scheduledTime));
+        task !== null && task !== undefined && isScheduled(task.state) && waits(millisecondsOf(task.scheduledTime));
       const activityWaits = (description.raw.pendingActivities ?? []).some(
         (activity) =>
-          activity.state === SCHEDULED && (activity.attempt ?? 1) <= 1 && waits(millisecondsOf(activity.scheduledTime)),
+          isScheduled(activity.state) && (activity.attempt ?? 1) <= 1 && waits(millisecondsOf(activity.scheduledTime)),
       );
       if ((task?.attempt ?? 0) >= PARKED_ATTEMPTS)
         view.trouble = {
@@ -141,7 +141,7 @@ function createRunObserver(access: TemporalAccess, run: RunReference): { look():
 }
 
 /** PendingActivityState and PendingWorkflowTaskState of Temporal's API: not taken by any worker yet. */
-const SCHEDULED = 1;
+const isScheduled = (state: number | null | undefined): boolean => state === 1;
 
 function plainView(description: WorkflowExecutionDescription): RunView {
   const { workflowId, runId, type, startTime, closeTime, typedSearchAttributes } = description;
@@ -171,7 +171,7 @@ async function ended(
   let words: string | undefined;
   let report: RunReport | RunStatus | undefined;
   try {
-    const result = await access.client.workflow.result(workflowId, runId, { followRuns: false });
+    const result: unknown = await access.client.workflow.result(workflowId, runId, { followRuns: false });
     report = RunReport.safeParse(result).data;
   } catch (error) {
     if (!(error instanceof WorkflowFailedError)) throw error;
@@ -227,17 +227,17 @@ async function pendingActivities(
 ): Promise<RunActivity[]> {
   const found: RunActivity[] = [];
   for (const pending of description.raw.pendingActivities ?? []) {
-    const [beat] = await decodeArrayFromPayloads(
+    const [beat]: unknown[] = await decodeArrayFromPayloads(
       access.client.options.loadedDataConverter,
       pending.heartbeatDetails?.payloads,
-    ).catch(() => []);
+    ).catch((): unknown[] => []);
     const { job, position } = (beat ?? {}) as {
       job?: unknown;
       position?: { progress?: unknown; unreachable?: unknown };
     };
     const progress = isFields(position?.progress) ? position.progress : undefined;
     const speed =
-      typeof job === 'string' && progress !== undefined && pending.state !== SCHEDULED
+      typeof job === 'string' && progress !== undefined && !isScheduled(pending.state)
         ? speedOf(speeds, job, progress, millisecondsOf(pending.lastHeartbeatTime))
         : undefined;
     let reason = pending.lastFailure ?? undefined;
@@ -254,6 +254,12 @@ async function pendingActivities(
       ...(speed === undefined ? {} : { bytesPerSecond: speed }),
     });
   }
+  // A short activity sends no heartbeat: where one step and one activity are left, they belong together.
+  const busy = (status?.steps ?? []).filter(
+    ({ id, state }) => (state === 'running' || state === 'undoing') && !found.some(({ step }) => step === id),
+  );
+  const unnamed = found.filter(({ step }) => step === undefined);
+  if (busy.length === 1 && unnamed.length === 1 && unnamed[0] !== undefined) unnamed[0].step = busy[0]?.id;
   return found;
 }
 

@@ -149,7 +149,10 @@ function resultLines(view: RunView): string[] {
   const result = view.report?.result ?? {};
   return Object.entries(result)
     .filter(([, value]) => value !== undefined && value !== null)
-    .map(([key, value]) => `  ${key}: ${typeof value === 'string' ? value : JSON.stringify(value)}`);
+    .map(([key, value]) => {
+      const text = typeof value === 'string' ? value : JSON.stringify(value);
+      return `  ${key}: ${key === 'bytes' && typeof value === 'number' ? bytesText(value) : text}`;
+    });
 }
 
 /** So often a step that runs is spoken of where there is no live view. Milliseconds. */
@@ -177,24 +180,31 @@ export function changeTeller(): (view: RunView, now: number) => string[] {
     for (const step of report?.steps ?? []) {
       const name = `${step.title} (${step.on})`;
       const activity = view.activities.find((candidate) => candidate.step === step.id);
-      if (changed(`step ${step.id}`, `${step.state} ${step.generation}`)) {
-        const took = step.state === 'done' || step.state === 'failed' ? stepMilliseconds(step, now) : undefined;
+      // `kept` is `done` after the point of no return.
+      const state = step.state === 'kept' ? 'done' : step.state;
+      if (changed(`step ${step.id}`, `${state} ${step.generation}`)) {
+        const took = state === 'done' || state === 'failed' ? stepMilliseconds(step, now) : undefined;
         const after = took === undefined ? '' : ` after ${durationText(took)}`;
-        const note = step.note === undefined || step.state === 'waiting' ? '' : `: ${step.note}`;
-        // `kept` is `done` after the point of no return.
-        if (step.state !== 'waiting' && step.state !== 'kept') lines.push(`${step.state}: ${name}${after}${note}`);
+        const note =
+          step.note === undefined || !['done', 'failed', 'undo failed'].includes(state) ? '' : `: ${step.note}`;
+        if (state !== 'waiting') lines.push(`${state}: ${name}${after}${note}`);
         spoken.set(step.id, now);
-      } else if (step.state === 'running' && activity !== undefined) {
+      } else if ((state === 'running' || state === 'undoing') && activity !== undefined) {
         const text = progressText(activity);
         const trouble = activity.unreachable !== undefined || activity.attempt > 1;
         const news =
           changed(`trouble ${step.id}`, trouble ? (activity.unreachable ?? `${activity.attempt}`) : '') && trouble;
         if (text !== '' && (news || now - (spoken.get(step.id) ?? now) >= SPEAK_EVERY_MS)) {
-          lines.push(`running: ${name}: ${text}`);
+          lines.push(`${state}: ${name}: ${text}`);
           spoken.set(step.id, now);
         }
       }
     }
+    for (const activity of view.activities.filter(({ step, attempt }) => step === undefined && attempt > 1))
+      if (now - (spoken.get(activity.activity) ?? 0) >= SPEAK_EVERY_MS) {
+        lines.push(`${activity.activity}: ${progressText(activity)}`);
+        spoken.set(activity.activity, now);
+      }
     for (const note of report?.notes ?? []) if (changed(`note ${note}`, 'said')) lines.push(`note: ${note}`);
     if (view.end !== undefined && changed('end', view.end)) {
       for (const line of report?.remaining ?? []) lines.push(`to be done by hand: ${line}`);

@@ -12,7 +12,6 @@ import {
   GuardiaEnd,
   GuardiaPhase,
   GuardiaRequester,
-  GuardiaRunbook,
   GuardiaSystem,
   GuardiaWaitingFor,
 } from '../workflows/contracts/search-attributes.js';

@@ -211,23 +211,29 @@ export async function completeUpload(
     ETag: part.etag,
     ...(part.sha256 ? { ChecksumSHA256: part.sha256 } : {}),
   }));
-  try {
-    await request(bucket, 'CompleteMultipartUpload', upload.key, signal, (client, options) =>
+  const send = (condition: { IfNoneMatch?: '*' }) =>
+    request(bucket, 'CompleteMultipartUpload', upload.key, signal, (client, options) =>
       client.send(
         new CompleteMultipartUploadCommand({
           Bucket: bucket.bucket,
           Key: upload.key,
           UploadId: upload.uploadId,
           MultipartUpload: { Parts: parts },
-          ...(bucket.profile.conditionalWrite ? { IfNoneMatch: '*' } : {}),
+          ...condition,
         }),
         options,
       ),
     );
+  try {
+    await send(bucket.profile.conditionalWrite ? { IfNoneMatch: '*' } : {});
   } catch (error) {
     const problem = problemOf(error);
     if (problem !== 'exists' && problem !== 'upload-lost') throw error;
-    return alreadyComplete(bucket, upload, sent, error, signal);
+    if (problem === 'upload-lost' || (await headObject(bucket, upload.key, signal))) {
+      return alreadyComplete(bucket, upload, sent, error, signal);
+    }
+    // Refused for an object that is not there: versitygw counts a delete marker as one, Amazon does not
+    await send({});
   }
   return alreadyComplete(bucket, upload, sent, undefined, signal);
 }

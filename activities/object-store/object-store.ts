@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { S3Client } from '@aws-sdk/client-s3';
 import type { ObjectStore as ObjectStoreEntry } from '../../workflows/contracts/system.js';
 import { type ProviderProfile, providerProfiles } from './provider-profile.js';
@@ -70,6 +71,8 @@ export async function request<T>(
   accept?: (error: unknown) => Promise<T> | undefined,
 ): Promise<T> {
   const place = { endpoint: bucket.endpoint, bucket: bucket.bucket, operation, ...(key === undefined ? {} : { key }) };
+  // One activity makes many requests at once, each with a listener on the same signal
+  if (signal) setMaxListeners(0, signal);
   try {
     signal?.throwIfAborted();
     try {

@@ -92,37 +92,45 @@ export async function putOnce(
   signal?: AbortSignal,
 ): Promise<{ written: boolean }> {
   const bytes = Buffer.from(content);
-  const compare = async (): Promise<{ written: boolean }> => {
-    const there = await getSmallObject(bucket, key, signal);
-    if (there?.equals(bytes)) return { written: false };
+  const send = (condition: { IfNoneMatch?: '*' }, accept?: (error: unknown) => Promise<boolean> | undefined) =>
+    request(
+      bucket,
+      'PutObject',
+      key,
+      signal,
+      async (client, options) => {
+        await client.send(
+          new PutObjectCommand({
+            Bucket: bucket.bucket,
+            Key: key,
+            Body: bytes,
+            ContentType: contentType,
+            ...(bucket.profile.storedChecksum ? { ChecksumAlgorithm: 'SHA256' } : {}),
+            ...condition,
+          }),
+          options,
+        );
+        return true;
+      },
+      accept,
+    );
+  if (bucket.profile.conditionalWrite) {
+    const written = await send({ IfNoneMatch: '*' }, (error) =>
+      statusOf(error) === 412 ? Promise.resolve(false) : undefined,
+    );
+    if (written) return { written };
+  }
+  const there = await getSmallObject(bucket, key, signal);
+  if (there?.equals(bytes)) return { written: false };
+  if (there) {
     throw storeFailure(
       'exists',
       { endpoint: bucket.endpoint, bucket: bucket.bucket, operation: 'PutObject', key },
-      there ? 'another object is already there' : 'an object was there and is gone',
+      'another object is already there',
     );
-  };
-  if (!bucket.profile.conditionalWrite && (await headObject(bucket, key, signal))) return compare();
-  return request(
-    bucket,
-    'PutObject',
-    key,
-    signal,
-    async (client, options) => {
-      await client.send(
-        new PutObjectCommand({
-          Bucket: bucket.bucket,
-          Key: key,
-          Body: bytes,
-          ContentType: contentType,
-          ...(bucket.profile.storedChecksum ? { ChecksumAlgorithm: 'SHA256' } : {}),
-          ...(bucket.profile.conditionalWrite ? { IfNoneMatch: '*' } : {}),
-        }),
-        options,
-      );
-      return { written: true };
-    },
-    (error) => (statusOf(error) === 412 ? compare() : undefined),
-  );
+  }
+  // Nothing is there: the store knows no conditions, or (versitygw, unlike Amazon) counts a delete marker as an object
+  return { written: await send({}) };
 }
 
 export interface ListedObject {

@@ -12,7 +12,7 @@ started=$EPOCHREALTIME
 
 # put_part NUMBER: runs in the background; leaves put.NUMBER ("NUMBER etag size sha256") or put.failed ("CODE message").
 put_part() {
-  local number=$1 file=$scratch/part.$1 sha checksum=() deadline=0 delay=1 http status verdict why
+  local number=$1 file=$scratch/part.$1 sha checksum=() deadline=0 delay=1 http status verdict why etag
   sha=$(sha256_of "$file") || { put_failed scratch-full "part $number could not be read back"; return; }
   if [[ ${argument[checksum]:-} == sha256 ]]; then
     checksum=(--header "x-amz-checksum-sha256: $(printf '%b' "$(sed 's/../\\x&/g' <<<"$sha")" | base64 -w 0)")
@@ -23,8 +23,14 @@ put_part() {
       --dump-header "$scratch/head.$number" --output "$scratch/body.$number" \
       "${argument[object-url]}?partNumber=$number&uploadId=${argument[upload-id]}" 2>"$scratch/err.$number")
     status=$?
-    if ((status == 0)) && [[ $http == 200 ]]; then break; fi
-    judge_request "$status" "$http" "$scratch/body.$number" "$scratch/err.$number"
+    if ((status == 0)) && [[ $http == 200 ]]; then
+      etag=$(sed -n 's/^etag:[[:space:]]*"\{0,1\}\([^"[:space:]]*\).*/\1/Ip' "$scratch/head.$number")
+      [[ -z $etag ]] || break
+      # An answer that is cut off within its header looks like a success (curl 7.88)
+      verdict=retry why='the answer has no ETag'
+    else
+      judge_request "$status" "$http" "$scratch/body.$number" "$scratch/err.$number"
+    fi
     case $verdict in
       gone) put_failed upload-gone "part $number: $why"; return ;;
       refused | missing) put_failed store-refused "part $number: $why"; return ;;
@@ -37,11 +43,8 @@ put_part() {
     fi
     printf 'part %s: %s; trying again in %s s\n' "$number" "$why" "$delay" >&2
     pause "$delay"
-    delay=$((delay < 16 ? delay * 2 : 30))
+    delay=$((delay < 16 ? delay * 2 : 16))
   done
-  local etag
-  etag=$(sed -n 's/^etag:[[:space:]]*"\{0,1\}\([^"[:space:]]*\).*/\1/Ip' "$scratch/head.$number")
-  [[ -n $etag ]] || { put_failed store-refused "part $number: the answer has no ETag"; return; }
   printf '%s %s %s %s\n' "$number" "$etag" "$(stat -c %s "$file")" "$sha" >"$scratch/put.$number.new"
   rm -f "$file" "$scratch/"{head,body,err}".$number"
   mv "$scratch/put.$number.new" "$scratch/put.$number"

@@ -64,6 +64,21 @@ case ${argument[access]} in
   *) fail bad-arguments "access=${argument[access]} is not peer, password or container" ;;
 esac
 
+# A server that has just been started, alone or with its host, takes its time. Returns when it answers, when it refuses for
+# another reason (whoever asks next tells it), or after so many seconds.
+await_server() { # SECONDS [also-when-silent]
+  local deadline=$((SECONDS + $1))
+  until (pg psql -XAtq --dbname "$(connection_string)" --command 'select 1') >/dev/null 2>"$scratch/await.err"; do
+    case ${2:-}:$(<"$scratch/await.err") in
+      *'starting up'* | *'shutting down'*) ;;
+      also-when-silent:*'Connection refused'* | also-when-silent:*'No such file or directory'*) ;;
+      *) return ;;
+    esac
+    ((SECONDS < deadline)) || return
+    pause 1
+  done
+}
+
 # psql and pg_dump say the same things in the same words; this sorts them.
 fail_for_database() { # DEFAULT_CODE WHAT ERROR_FILE
   local text code=$1

@@ -51,9 +51,10 @@ export function writeState(state: LabState): void {
   renameSync(temporary, file);
 }
 
-/** Records one host, leaving what else was recorded meanwhile as it is. */
+/** Records one host, leaving what else was recorded meanwhile as it is; nothing when the lab is gone. */
 export function writeHost(state: LabState, host: HostState): void {
-  const current = readState(state.name) ?? state;
+  const current = readState(state.name);
+  if (current?.createdAt !== state.createdAt) return;
   writeState({ ...current, hosts: current.hosts.map((one) => (one.name === host.name ? host : one)) });
 }
 

@@ -175,16 +175,16 @@ export async function startLab(request: LabRequest): Promise<Lab> {
   });
   try {
     await makeSecrets(state);
-    const prepared = Promise.all(
-      request.hosts.map((spec) => prepareHost(state, hostState(state, spec.name), base, spec)),
-    );
-    await startServices(state);
-    await prepared;
+    await every([
+      startServices(state),
+      ...request.hosts.map((spec) => prepareHost(state, hostState(state, spec.name), base, spec)),
+    ]);
+    writeState(state);
     await writeOverlay(state);
     writeKnownHosts(state);
     const names = state.hosts.map((host) => host.name).join(', ');
     await shown(`booting ${names} in the lab ${name}`, () =>
-      Promise.all(state.hosts.map((host) => startHost(state, host, base.packages))),
+      every(state.hosts.map((host) => startHost(state, host, base.packages))),
     );
     if (!request.owner) delete state.owner;
     writeState(state);
@@ -207,7 +207,7 @@ export async function resumeLab(name: string): Promise<Lab> {
   });
   await startServices(state);
   const { packages } = await ensureBaseTree();
-  await Promise.all(state.hosts.map((host) => startHost(state, host, packages)));
+  await every(state.hosts.map((host) => startHost(state, host, packages)));
   return lab;
 }
 
@@ -256,6 +256,11 @@ export async function removeLab(state: LabState): Promise<void> {
       if (name !== 'lab.json') rmSync(path.join(directory, name), { recursive: true, force: true });
     rmSync(directory, { recursive: true, force: true });
   });
+}
+
+/** Waits for all of them, also when one has failed: nothing may still be at work when the lab is removed. Throws the first error. */
+async function every(works: Promise<unknown>[]): Promise<void> {
+  for (const result of await Promise.allSettled(works)) if (result.status === 'rejected') throw result.reason;
 }
 
 function checkRequest(name: string, request: LabRequest): void {
@@ -495,6 +500,7 @@ export function execArguments(state: LabState, host: HostState, argv: readonly s
 
 async function powerOff(state: LabState, host: HostState): Promise<void> {
   await killControlGroup(hostGroupOf(state.index, host));
+  forgetMachine(host.machine, path.join(hostDirectory(state, host), 'root'));
   delete host.supervisor;
   writeHost(state, host);
 }
@@ -527,7 +533,7 @@ const saved = (state: LabState): string[] => [
 ];
 
 async function whileStopped(state: LabState, work: () => Promise<void>): Promise<void> {
-  await Promise.all(state.hosts.map((host) => shutDown(state, host)));
+  await every(state.hosts.map((host) => shutDown(state, host)));
   for (const [name, recorded] of Object.entries(state.services)) {
     await end(recorded);
     delete state.services[name];
@@ -536,7 +542,7 @@ async function whileStopped(state: LabState, work: () => Promise<void>): Promise
   await work();
   await startServices(state);
   const { packages } = await ensureBaseTree();
-  await Promise.all(state.hosts.map((host) => startHost(state, host, packages)));
+  await every(state.hosts.map((host) => startHost(state, host, packages)));
 }
 
 async function snapshot(state: LabState, name: string): Promise<void> {

@@ -123,7 +123,7 @@ function policy(s3: LabS3): object {
         's3:DeleteObject',
         's3:DeleteObjectVersion',
       ],
-      ...['s3:GetObjectRetention', 's3:PutObjectRetention', 's3:AbortMultipartUpload', 's3:ListMultipartUploadParts'],
+      ...['s3:GetObjectRetention', 's3:AbortMultipartUpload', 's3:ListMultipartUploadParts'],
     ],
     Resource: [`${bucket}/*`],
   };

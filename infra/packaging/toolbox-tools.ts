@@ -32,7 +32,30 @@ export const tools = {
       sum: 'h1:0RZMk14BWxz44Xg6ciDQvpfAMffoG3J7/K03ql80teY=',
     },
     // Without it `temporal --version` says 0.0.0-DEV.
-    link: { 'github.com/temporalio/cli/internal/temporalcli.Version': '1.5.1' },
+    link: { 'github.com/temporalio/cli/temporalcli.Version': '1.5.1' },
+  },
+  /** The server as production runs it, and the tool for its schema: the version that is inside the CLI above. */
+  'temporal-server': {
+    version: '1.29.1',
+    about: '1 to 5 minutes',
+    source: {
+      kind: 'module',
+      module: 'go.temporal.io/server',
+      command: 'cmd/server',
+      sum: 'h1:sgiMveg/8e51lA62pWb9VzC5WTRitKFyT6XsjonHUhE=',
+    },
+    link: {},
+  },
+  'temporal-sql-tool': {
+    version: '1.29.1',
+    about: '1 minute',
+    source: {
+      kind: 'module',
+      module: 'go.temporal.io/server',
+      command: 'cmd/tools/sql',
+      sum: 'h1:sgiMveg/8e51lA62pWb9VzC5WTRitKFyT6XsjonHUhE=',
+    },
+    link: {},
   },
   versitygw: {
     version: '1.8.0',

@@ -2,7 +2,7 @@
 // packages of this machine. `node .build/infra/packaging/toolbox.js TOOL...` prints the path of each tool.
 import { execa } from 'execa';
 import { createHash } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -113,6 +113,9 @@ async function build(name: ToolName, tool: GoTool, directory: string): Promise<v
       cwd: directory,
       env: { GOBIN: directory },
     });
+    // `go install` names it after the folder of its main.
+    const installed = path.join(directory, path.basename(source.command));
+    if (existsSync(installed)) renameSync(installed, path.join(directory, name));
   }
   if (!existsSync(path.join(directory, name)))
     throw new ToolboxError(`the build of ${name} ended well but left no ${name}`);

@@ -315,6 +315,8 @@ async function backupLab(lab: Lab, server: DevServer, state: string, systems: st
         return id !== undefined && !ids.has(id);
       });
     },
+    /** Directories of jobs on the worker's machine. */
+    workerJobs: (): string[] => listing(path.join(state, 'worker/jobs')),
     /** Whatever runs have left anywhere: nothing, when all is well. */
     async left(): Promise<string[]> {
       const onHost = await here.shell(`
@@ -324,13 +326,13 @@ async function backupLab(lab: Lab, server: DevServer, state: string, systems: st
         pgrep -a 'pg_dump|age|zstd' | sed 's/^/process: /'
         grep -v ' closed$' /var/lib/guardia/fence 2>/dev/null | sed 's/^/open fence: /'
         true`);
-      const jobs = ['jobs', 'journal'].flatMap((name) => listing(path.join(state, 'worker', name)));
+      const onWorker = [...here.workerJobs(), ...listing(path.join(state, 'worker/journal'))];
       const locks: string[] = [];
       for await (const run of client.workflow.list({ query: "ExecutionStatus = 'Running'" }))
         locks.push(`open: ${run.workflowId}`);
       return [
         ...onHost.split('\n').filter((line) => line !== ''),
-        ...jobs.map((file) => `worker: ${file}`),
+        ...onWorker.map((file) => `worker: ${file}`),
         ...(await here.uploads()).map(({ key }) => `upload: ${key}`),
         ...(await here.orphans()).map((key) => `object: ${key}`),
         ...locks,

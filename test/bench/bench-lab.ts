@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Client } from '@temporalio/client';
@@ -14,12 +14,11 @@ import { findServerExecutable } from '../../infra/temporal/server-executable.js'
 import { benchGroups, labGroup } from './meters.js';
 
 export const HOST = 'app';
-export const DATABASE = 'proofpass_prod';
-/** The system that is measured, and the same with a small database on the same host: for a worker to warm up with. */
 export const SYSTEM = 'proofpass';
-export const WARM_UP_SYSTEM = 'proofpass-warm-up';
-const WARM_UP_DATABASE = 'proofpass_warm_up';
-export const WARM_UP_MEGABYTES = 10;
+/** The database that is measured, and a small one beside it for a worker to warm up with. */
+export const DATABASE = 'proofpass_prod';
+export const WARM_UP_DATABASE = 'proofpass_warm_up';
+const WARM_UP_MEGABYTES = 10;
 
 /** A lab with one database host, an object store, a Temporal server, and the tools of all contenders on the host. */
 export interface BenchLab {
@@ -28,6 +27,8 @@ export interface BenchLab {
   /** What a worker needs in its environment. */
   environment: Record<string, string>;
   versions: Record<string, string>;
+  /** Which database the system has, from the next run on. */
+  choose(database: string): void;
   /** Ends and removes everything. Idempotent. */
   down(): Promise<void>;
 }
@@ -37,7 +38,7 @@ export async function startBenchLab(options: { megabytes: number; contenders: bo
   const executable = await findServerExecutable({ log: (line) => process.stderr.write(`${line}\n`) });
   const lab = await startLab({
     hosts: [{ name: HOST, fixture: { name: 'proofpass', megabytes: options.megabytes } }],
-    systems: [SYSTEM, WARM_UP_SYSTEM],
+    systems: [SYSTEM],
     owner: true,
   });
   const endings: (() => Promise<void>)[] = [() => lab.down()];
@@ -46,7 +47,7 @@ export async function startBenchLab(options: { megabytes: number; contenders: bo
   };
   try {
     const directory = path.join(lab.directory, 'bench');
-    const systems = writeSystems(path.join(directory, 'systems'));
+    const systems = path.join(directory, 'systems');
     const server = await startDevServer({ directory: path.join(directory, 'temporal'), port: 0, uiPort: 0, executable });
     endings.push(() => server.stop({ force: true }));
     // Into the lab's control groups: measured there, and ended with the lab whatever happens to this process.
@@ -67,6 +68,7 @@ export async function startBenchLab(options: { megabytes: number; contenders: bo
         GUARDIA_STATE: path.join(directory, 'state'),
       },
       versions: { 'Temporal server': executable.serverVersion, ...(await hostVersions(lab, options.contenders)) },
+      choose: (database) => writeSystem(systems, database),
       down,
     };
   } catch (error) {
@@ -87,16 +89,14 @@ export async function onHost(lab: Lab, what: string, script: string, stdin?: str
   throw new ToolboxError(`${what} failed on the host ${HOST} (exit code ${output.exitCode}):\n${tail}`);
 }
 
-/** The shipped inventory file, and a copy of it for the small database. */
-function writeSystems(directory: string): string {
+/** The shipped inventory file with the name of the database changed. The worker reads it anew for every run. */
+function writeSystem(directory: string, database: string): void {
+  const file = `${SYSTEM}.yaml`;
+  const system = parseDocument(readFileSync(path.join(inventoryLocations({}).systemsDirectory, file), 'utf8'));
+  system.setIn(['databases', 'main', 'name'], database);
   mkdirSync(directory, { recursive: true });
-  const shipped = path.join(inventoryLocations({}).systemsDirectory, `${SYSTEM}.yaml`);
-  cpSync(shipped, path.join(directory, `${SYSTEM}.yaml`));
-  const copy = parseDocument(readFileSync(shipped, 'utf8'));
-  copy.set('system', WARM_UP_SYSTEM);
-  copy.setIn(['databases', 'main', 'name'], WARM_UP_DATABASE);
-  writeFileSync(path.join(directory, `${WARM_UP_SYSTEM}.yaml`), copy.toString());
-  return directory;
+  writeFileSync(path.join(directory, `${file}.new`), system.toString());
+  renameSync(path.join(directory, `${file}.new`), path.join(directory, file));
 }
 
 /** The same tables as in the large one, by the fixture's own recipe. */

@@ -52,6 +52,7 @@ export async function emptyPrefix(s3: LabS3, prefix: string): Promise<void> {
 }
 
 export interface SeenPart {
+  key: string;
   uploadId: string;
   number: number;
   bytes: number;
@@ -73,6 +74,7 @@ export function partsWatcher(s3: LabS3, prefix: string): { look(): Promise<SeenP
           const { Parts } = await client.send(new ListPartsCommand({ Bucket: s3.bucket, Key, UploadId }));
           for (const part of Parts ?? [])
             seen.push({
+              key: Key ?? '',
               uploadId: UploadId ?? '',
               number: part.PartNumber ?? 0,
               bytes: part.Size ?? 0,

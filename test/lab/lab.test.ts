@@ -58,6 +58,12 @@ function tracesOf(state: LabState, directory: string): string[] {
   ];
 }
 
+/** What the test reads of an inventory overlay. */
+interface Overlay {
+  hosts: Record<string, { connection: object }>;
+  backup: { recipients: string[] };
+}
+
 const stateOf = (lab: Lab): LabState => readState(lab.name) as LabState;
 
 /** Standard output of a command on the host; the test fails when the command does. */
@@ -109,7 +115,9 @@ describe('a lab with ProofPass on it', () => {
 
   test('arguments and standard input arrive as they are', async () => {
     const odd = `it's "ñ" $HOME \\ * ; \n end`;
-    const echoed = await lab.ssh('app', ['sh', '-c', 'printf %s "$1"; cat', 'sh', odd], { stdin: Buffer.from([0, 255, 10]) });
+    const echoed = await lab.ssh('app', ['sh', '-c', 'printf %s "$1"; cat', 'sh', odd], {
+      stdin: Buffer.from([0, 255, 10]),
+    });
     expect(echoed.stdout.startsWith(odd)).toBe(true);
     expect((await lab.ssh('app', ['sh', '-c', 'exit 7'])).exitCode).toBe(7);
     expect((await lab.ssh('app', ['wc', '-c'], { stdin: Buffer.alloc(100_000) })).stdout.trim()).toBe('100000');
@@ -117,8 +125,11 @@ describe('a lab with ProofPass on it', () => {
   });
 
   test('the database is what the manual describes, filled and owned by its user', async () => {
-    const sql = (query: string) => on(lab, 'app', 'sudo', '-u', 'postgres', 'psql', '-X', '-A', '-t', '-d', 'proofpass_prod', '-c', query);
-    const tables = await sql("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY 1");
+    const sql = (query: string) =>
+      on(lab, 'app', 'sudo', '-u', 'postgres', 'psql', '-X', '-A', '-t', '-d', 'proofpass_prod', '-c', query);
+    const tables = await sql(
+      "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY 1",
+    );
     expect(tables.split('\n')).toEqual([
       ...['attestations', 'audit_log', 'credentials', 'document_files', 'organizations', 'sessions', 'users'],
       ...['webhook_deliveries', 'webhooks'],
@@ -134,19 +145,30 @@ describe('a lab with ProofPass on it', () => {
   test("the manual's files are in place, and its own script makes a backup", async () => {
     await on(lab, 'app', 'sudo', 'nginx', '-t');
     expect(await on(lab, 'app', 'sudo', 'stat', '-c', '%a %U', '/opt/proofpass/platform/.env')).toBe('600 proofpass');
-    expect(await on(lab, 'app', 'sudo', 'cat', '/opt/proofpass/platform/.env')).not.toMatch(/[<@](GENERAR|HEX|BASE32|DATABASE)|\s#/);
+    // Every secret is drawn, and no comment stands behind a value, where systemd would read it as part of it.
+    const undrawn = [
+      'sudo',
+      'grep',
+      '-cE',
+      '[<@](GENERAR|HEX|BASE32|DATABASE)|^[A-Z_]+=.*[[:space:]]#',
+      '/opt/proofpass/platform/.env',
+    ];
+    expect((await lab.ssh('app', undrawn)).stdout.trim()).toBe('0');
     expect(await on(lab, 'app', 'sudo', 'crontab', '-l')).toContain('0 2 * * * /opt/proofpass/scripts/backup-all.sh');
-    await on(lab, 'app', 'systemd-analyze', 'verify', '--recursive-errors=no', 'proofpass-api.service', 'proofpass-platform.service').catch(() => '');
     await on(lab, 'app', 'sudo', '-i', '/opt/proofpass/scripts/backup-all.sh');
-    const [bytes, name] = (await on(lab, 'app', 'sudo', 'find', '/opt/proofpass/backups/postgres', '-name', '*.gz', '-printf', '%s %f')).split(' ');
+    const [bytes, name] = (
+      await on(lab, 'app', 'sudo', 'find', '/opt/proofpass/backups/postgres', '-name', '*.gz', '-printf', '%s %f')
+    ).split(' ');
     expect(name).toMatch(/^proofpass_\d+_\d+\.sql\.gz$/);
     expect(Number(bytes)).toBeGreaterThan(3_000_000);
   });
 
   test('the overlay tells how to reach it, and its secrets are files of their own', async () => {
-    const overlay = parse(readFileSync(path.join(lab.environment.GUARDIA_OVERLAY, 'proofpass.yaml'), 'utf8'));
+    const overlay = parse(
+      readFileSync(path.join(lab.environment.GUARDIA_OVERLAY, 'proofpass.yaml'), 'utf8'),
+    ) as Overlay;
     expect(Object.keys(overlay)).toEqual(['hosts', 'objectStore', 'backup']);
-    expect(overlay.hosts.app.connection).toEqual({
+    expect(overlay.hosts['app']?.connection).toEqual({
       address: lab.hosts['app']?.address,
       identity: 'file:ssh/lab',
       hostKeys: [(await on(lab, 'app', 'cat', '/etc/ssh/ssh_host_ed25519_key.pub')).split(' ').slice(0, 2).join(' ')],
@@ -160,7 +182,7 @@ describe('a lab with ProofPass on it', () => {
     for (const file of references) {
       expect(statSync(path.join(lab.environment.GUARDIA_SECRETS, file)).mode & 0o777).toBe(0o600);
     }
-    const recipients = overlay.backup.recipients.flatMap((one: string) => ['-r', one]);
+    const recipients = overlay.backup.recipients.flatMap((one) => ['-r', one]);
     const sealed = execFileSync('age', recipients, { input: 'kept' });
     for (const key of ['operations', 'escrow']) {
       const identity = path.join(lab.secretsDirectory, `age/${key}.txt`);
@@ -173,20 +195,27 @@ describe('a lab with ProofPass on it', () => {
     await on(lab, 'web', 'sudo', 'apt-get', 'update');
     await on(lab, 'web', 'sudo', 'apt-get', 'install', '-y', '--no-install-recommends', 'haproxy');
     expect(await on(lab, 'web', '/usr/sbin/haproxy', '-v')).toContain('HAProxy version');
-    expect(await on(lab, 'web', 'apt-cache', 'policy', 'docker-compose-plugin')).toContain('file:/var/lib/lab-packages');
+    expect(await on(lab, 'web', 'apt-cache', 'policy', 'docker-compose-plugin')).toContain(
+      'file:/var/lib/lab-packages',
+    );
   });
 
   test('docker runs a container with compose v2', async () => {
     await on(lab, 'web', 'sudo', 'systemctl', 'start', 'docker.service');
     expect(await on(lab, 'web', 'docker', 'compose', 'version')).toBe('Docker Compose version v2.40.3');
     // An image without a registry: busybox's own shell would do, but what every host has is its own programs.
-    const image = 'mkdir -p /tmp/i/bin && cp /bin/sleep /tmp/i/bin/ && cp --parents $(ldd /bin/sleep | grep -o "/[^ ]*") /tmp/i/ && tar -C /tmp/i -c . | docker import - lab/sleep:1';
+    const image =
+      'mkdir -p /tmp/i/bin && cp /bin/sleep /tmp/i/bin/ && cp --parents $(ldd /bin/sleep | grep -o "/[^ ]*") /tmp/i/ && tar -C /tmp/i -c . | docker import - lab/sleep:1';
     await on(lab, 'web', 'sudo', 'sh', '-c', image);
     const file = 'services: { sleeper: { image: "lab/sleep:1", command: ["/bin/sleep", "600"], init: false } }\n';
     await lab.ssh('web', ['tee', '/tmp/compose.yaml'], { stdin: file });
     await on(lab, 'web', 'sudo', 'docker', 'compose', '-f', '/tmp/compose.yaml', 'up', '-d', '--wait');
-    expect(await on(lab, 'web', 'sudo', 'docker', 'compose', '-f', '/tmp/compose.yaml', 'ps', '--format', '{{.State}}')).toBe('running');
-    expect(await on(lab, 'web', 'sudo', 'docker', 'info', '--format', '{{.Driver}} {{.CgroupVersion}}')).toBe('overlay2 2');
+    expect(
+      await on(lab, 'web', 'sudo', 'docker', 'compose', '-f', '/tmp/compose.yaml', 'ps', '--format', '{{.State}}'),
+    ).toBe('running');
+    expect(await on(lab, 'web', 'sudo', 'docker', 'info', '--format', '{{.Driver}} {{.CgroupVersion}}')).toBe(
+      'overlay2 2',
+    );
   });
 
   test('a host that is cut off is reached by nothing but exec, also after a reboot, until it is healed', async () => {
@@ -212,11 +241,15 @@ describe('a lab with ProofPass on it', () => {
     await lab.slow('app', '8mbit');
     try {
       expect(await seconds(() => lab.ssh('app', ['head', '-c', '1000000', '/dev/zero']))).toBeGreaterThan(0.9);
-      expect(await seconds(() => lab.ssh('app', ['sh', '-c', 'cat > /dev/null'], { stdin: megabyte }))).toBeGreaterThan(0.9);
+      expect(await seconds(() => lab.ssh('app', ['sh', '-c', 'cat > /dev/null'], { stdin: megabyte }))).toBeGreaterThan(
+        0.9,
+      );
     } finally {
       await lab.heal('app');
     }
-    expect(execFileSync('tc', ['qdisc', 'show', 'dev', `vb-g${stateOf(lab).index}-0`], { encoding: 'utf8' })).not.toContain('tbf');
+    expect(
+      execFileSync('tc', ['qdisc', 'show', 'dev', `vb-g${stateOf(lab).index}-0`], { encoding: 'utf8' }),
+    ).not.toContain('tbf');
     await expect(async () => lab.slow('app', 'slowly')).rejects.toThrow(/not a rate: slowly/);
   });
 
@@ -267,7 +300,9 @@ describe('a lab with ProofPass on it', () => {
       const part = { Bucket, Key: 'proofpass/b', UploadId };
       const { ETag } = await host.send(new UploadPartCommand({ ...part, PartNumber: 1, Body: 'b' }));
       expect((await host.send(new ListPartsCommand(part))).Parts).toHaveLength(1);
-      await host.send(new CompleteMultipartUploadCommand({ ...part, MultipartUpload: { Parts: [{ PartNumber: 1, ETag }] } }));
+      await host.send(
+        new CompleteMultipartUploadCommand({ ...part, MultipartUpload: { Parts: [{ PartNumber: 1, ETag }] } }),
+      );
       const again = await host.send(new CreateMultipartUploadCommand({ Bucket, Key: 'proofpass/c' }));
       await host.send(new AbortMultipartUploadCommand({ Bucket, Key: 'proofpass/c', UploadId: again.UploadId }));
       const got = await worker.send(new GetObjectCommand({ Bucket, Key: 'proofpass/b' }));
@@ -279,15 +314,23 @@ describe('a lab with ProofPass on it', () => {
       const { VersionId } = await root.send(new PutObjectCommand({ Bucket, Key, Body: 'kept' }));
       await expect(host.send(new GetObjectCommand({ Bucket, Key }))).rejects.toMatchObject(denied);
       // HEAD has no body to name the error.
-      await expect(host.send(new HeadObjectCommand({ Bucket, Key }))).rejects.toMatchObject({ $metadata: { httpStatusCode: 403 } });
+      await expect(host.send(new HeadObjectCommand({ Bucket, Key }))).rejects.toMatchObject({
+        $metadata: { httpStatusCode: 403 },
+      });
       await expect(host.send(new ListObjectsV2Command({ Bucket }))).rejects.toMatchObject(denied);
       await expect(host.send(new ListObjectVersionsCommand({ Bucket }))).rejects.toMatchObject(denied);
       await expect(host.send(new ListMultipartUploadsCommand({ Bucket }))).rejects.toMatchObject(denied);
       await expect(host.send(new DeleteObjectCommand({ Bucket, Key }))).rejects.toMatchObject(denied);
-      await expect(host.send(new DeleteObjectCommand({ Bucket, Key, VersionId, BypassGovernanceRetention: true }))).rejects.toMatchObject(denied);
+      await expect(
+        host.send(new DeleteObjectCommand({ Bucket, Key, VersionId, BypassGovernanceRetention: true })),
+      ).rejects.toMatchObject(denied);
       for (const elsewhere of ['certitrack/x', 'x', 'proofpass', 'proofpass-cloud/x']) {
-        await expect(host.send(new PutObjectCommand({ Bucket, Key: elsewhere, Body: 'x' }))).rejects.toMatchObject(denied);
-        await expect(host.send(new CreateMultipartUploadCommand({ Bucket, Key: elsewhere }))).rejects.toMatchObject(denied);
+        await expect(host.send(new PutObjectCommand({ Bucket, Key: elsewhere, Body: 'x' }))).rejects.toMatchObject(
+          denied,
+        );
+        await expect(host.send(new CreateMultipartUploadCommand({ Bucket, Key: elsewhere }))).rejects.toMatchObject(
+          denied,
+        );
       }
       await expect(host.send(new PutBucketPolicyCommand({ Bucket, Policy: '{}' }))).rejects.toMatchObject(denied);
       expect((await root.send(new GetObjectCommand({ Bucket, Key, VersionId }))).VersionId).toBe(VersionId);
@@ -297,14 +340,20 @@ describe('a lab with ProofPass on it', () => {
       const Key = 'proofpass/locked';
       const { VersionId } = await worker.send(new PutObjectCommand({ Bucket, Key, Body: 'x' }));
       await expect(worker.send(new DeleteObjectCommand({ Bucket, Key, VersionId }))).rejects.toMatchObject(denied);
-      await expect(worker.send(new DeleteObjectCommand({ Bucket, Key, VersionId, BypassGovernanceRetention: true }))).rejects.toMatchObject(denied);
+      await expect(
+        worker.send(new DeleteObjectCommand({ Bucket, Key, VersionId, BypassGovernanceRetention: true })),
+      ).rejects.toMatchObject(denied);
       const shorter = { Mode: 'GOVERNANCE', RetainUntilDate: new Date(Date.now() + 60_000) } as const;
       for (const BypassGovernanceRetention of [false, true]) {
-        const shorten = new PutObjectRetentionCommand({ Bucket, Key, VersionId, Retention: shorter, BypassGovernanceRetention });
-        await expect(worker.send(shorten)).rejects.toMatchObject({ $metadata: { httpStatusCode: 403 } });
+        const shorten = new PutObjectRetentionCommand({
+          Bucket,
+          Key,
+          VersionId,
+          Retention: shorter,
+          BypassGovernanceRetention,
+        });
+        await expect(worker.send(shorten)).rejects.toMatchObject(denied);
       }
-      const longer = { Mode: 'GOVERNANCE', RetainUntilDate: new Date(Date.now() + 9 * 86_400_000) } as const;
-      await worker.send(new PutObjectRetentionCommand({ Bucket, Key, VersionId, Retention: longer }));
       await worker.send(new DeleteObjectCommand({ Bucket, Key }));
       expect((await root.send(new HeadObjectCommand({ Bucket, Key, VersionId }))).ContentLength).toBe(1);
     });
@@ -314,7 +363,9 @@ describe('a lab with ProofPass on it', () => {
 describe('what is left', () => {
   test('a lab whose owner is killed is removed by the next start of a lab', async () => {
     const name = `killed-${process.pid}`;
-    const owner = spawn(process.execPath, ['.build/test/lab/lab-owner.js', name], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const owner = spawn(process.execPath, ['.build/test/lab/lab-owner.js', name], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     await once(owner.stdout, 'data');
     const state = readState(name) as LabState;
     const directory = openLab(name).directory;
@@ -343,7 +394,11 @@ describe('what is left', () => {
   test('a request that cannot be is refused with every reason', async () => {
     const start = startLab({ name: 'Lab!', hosts: [{ name: 'a b' }, { name: 'a b' }], systems: ['../x'], owner: true });
     await expect(start).rejects.toThrow(/lab "Lab!".*\n.*host "a b"[^]*system "..\/x"[^]*only once/);
-    const huge = startLab({ hosts: [{ name: 'app', fixture: { name: 'proofpass', megabytes: 5 } }], systems: [], owner: true });
+    const huge = startLab({
+      hosts: [{ name: 'app', fixture: { name: 'proofpass', megabytes: 5 } }],
+      systems: [],
+      owner: true,
+    });
     await expect(huge).rejects.toThrow(/10 to 10240 megabytes, not 5/);
   });
 });

@@ -19,12 +19,13 @@ import { SYSTEM_LANE } from '../../workflows/contracts/names.js';
 import type { Lane, Plan, Stage } from '../../workflows/contracts/plan.js';
 import type { Planner, PlanningMoment } from '../../workflows/contracts/planning.js';
 import { RunReport, statusQuery, type RunStatus } from '../../workflows/contracts/run.js';
+import type { System } from '../../workflows/contracts/system.js';
 import { DEFAULT_SITE, taskQueueOfSite, WORKFLOW_TASK_QUEUE } from '../../workflows/contracts/task-queues.js';
 import { lockWorkflowId } from '../../workflows/contracts/workflow-ids.js';
 import type { Act } from './acts.js';
 import { attributesOf, replay, unnamed, type History, type RecordedRun } from './run-history.js';
 import { smallSystem } from './small-system.js';
-import { toyPlan } from './toy-plan.js';
+import { lane, toyPlan } from './toy-plan.js';
 
 /*
  * The real `backup` workflow on a real Temporal server, with planner and activities that do what a test has written down for
@@ -33,11 +34,13 @@ import { toyPlan } from './toy-plan.js';
 
 export interface Script {
   /** What the planner makes; a function is asked at each planning. Default: one step `a`. */
-  plan?: (Stage | Lane)[] | Plan | ((system: string, seen: unknown, moment: PlanningMoment) => Plan);
+  plan?: (Stage | Lane)[] | ((name: string, seen: unknown, moment: PlanningMoment, system: System) => Plan);
   /** What the activities do, by their names in the log. Without a word here an activity succeeds at once. */
   acts?: Record<string, Act>;
   /** Dotted paths of the inventory that the planner needs. */
   needs?: string[];
+  /** What the plan rests on. Default: all that was seen. */
+  facets?: (seen: unknown) => unknown;
   /** What the planner asks for, instead of one look at the system. */
   observe?: ObservationCall[];
 }
@@ -92,7 +95,7 @@ export interface ScriptedRuns {
     start(options?: { bundle?: string; planner?: Planner<unknown>; cached?: number }): Promise<void>;
   };
   lockIsHeld(system: string): Promise<boolean>;
-  /** This run may be open when the test ends. */
+  /** This run goes on beyond its test: a later one settles it. */
   mayStayOpen(run: ScriptedRun): void;
   /** This run's workflow tasks may fail. */
   mayPark(run: ScriptedRun): void;
@@ -155,6 +158,7 @@ export async function openScriptedRuns(options: { identity?: string } = {}): Pro
   const frame: Omit<FrameActivities, 'prepareRun' | 'planRun' | 'describeLock' | 'awaitLock'> = {
     raiseFence: (input) => perform(`fence ${input.target.name}`, input, { number: 7, stopped: [] }),
     closeFence: (input) => perform(`leave ${input.target.name}`, input, undefined),
+    recordLog: (input) => perform(`log ${input.step}`, input, undefined),
     recordRun: (input) => perform(`record ${input.entry}`, input, { location: 'somewhere' }),
   };
   const call = (input: CallInput) =>
@@ -169,18 +173,20 @@ export async function openScriptedRuns(options: { identity?: string } = {}): Pro
     ...Object.fromEntries(Object.keys(calls).map((name) => [name, call])),
   };
 
+  let planned = '';
   const planner: Planner<unknown> = {
     needs: (_, system) => scriptOf(system.system).needs ?? [],
     observe: (_, __, moment) =>
       scripts.get(moment.workflowId)?.script.observe ?? [
         { as: 'system', on: SYSTEM_LANE, call: { activity: 'observeWorker', with: {} } },
       ],
-    plan: (_, system, seen, moment) => {
-      const { plan = [{ on: 'app', steps: [] }] } = scripts.get(moment.workflowId)?.script ?? {};
-      if (typeof plan === 'function') return plan(system.system, seen, moment);
-      return Array.isArray(plan) ? toyPlan(system.system, plan) : plan;
+    plan(_, system, seen, moment) {
+      planned = moment.workflowId;
+      const { plan = [lane('app', 'a')] } = scripts.get(moment.workflowId)?.script ?? {};
+      return typeof plan === 'function' ? plan(system.system, seen, moment, system) : toyPlan(system.system, plan);
     },
-    facets: (seen) => seen,
+    // `facets` is asked right after `plan`, and is not told the run.
+    facets: (seen) => scripts.get(planned)?.script.facets?.(seen) ?? seen,
   };
   /** `needs` is not told the run: the last one of the system. */
   const scriptOf = (system: string): Script =>
@@ -265,10 +271,15 @@ export async function openScriptedRuns(options: { identity?: string } = {}): Pro
     async settle() {
       const problems: string[] = [];
       const recorded: RecordedRun[] = [];
+      const stillOpen: ScriptedRun[] = [];
       for (const run of started) {
         const { status } = await run.handle.describe();
         if (status.name === 'RUNNING') {
-          if (!mayBeOpen.has(run)) problems.push(`${run.workflowId} has not ended`);
+          if (mayBeOpen.has(run)) {
+            stillOpen.push(run);
+            continue;
+          }
+          problems.push(`${run.workflowId} has not ended`);
           await run.handle.terminate('the test is over');
         }
         const history = await run.history();
@@ -280,9 +291,10 @@ export async function openScriptedRuns(options: { identity?: string } = {}): Pro
       for (const { workflowId, history } of recorded)
         problems.push(...unnamed(history).map((event) => `${workflowId} has no summary for ${event}`));
       problems.push(...(await replay(recorded)));
-      for (const name of written) rmSync(path.join(systemsDirectory, `${name}.yaml`), { force: true });
-      started = [];
-      written = [];
+      for (const name of written.filter((each) => !stillOpen.some(({ system }) => system === each)))
+        rmSync(path.join(systemsDirectory, `${name}.yaml`), { force: true });
+      started = stillOpen;
+      written = stillOpen.map(({ system }) => system);
       if (problems.length > 0) throw new Error(problems.join('\n'));
       return recorded;
     },

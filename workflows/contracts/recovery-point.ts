@@ -278,7 +278,7 @@ export function stateOf(
 }
 
 export interface Anomaly {
-  code: 'wrong-database' | 'empty' | 'tables-missing' | 'below-minimum' | 'shrunk' | 'other-cluster';
+  code: 'wrong-database' | 'empty' | 'tables-missing' | 'below-minimum' | 'shrunk' | 'other-database' | 'other-cluster';
   /** For people. */
   sentence: string;
   /** Whether an operator may keep such a dump (`acceptAnomaly`). A dump of something else is never kept. */
@@ -348,6 +348,13 @@ export function judgeDump(input: {
     );
   }
   const newest = earlier[0];
+  if (newest && newest.artifact.database.name !== now.database.name) {
+    add(
+      'other-database',
+      true,
+      `the dump is of database "${now.database.name}", ${newest.id} was of "${newest.artifact.database.name}"`,
+    );
+  }
   if (newest && newest.artifact.database.systemIdentifier !== now.database.systemIdentifier) {
     add(
       'other-cluster',

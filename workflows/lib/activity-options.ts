@@ -1,8 +1,11 @@
-import type { ActivityOptions } from '@temporalio/workflow';
+import { ActivityCancellationType, type ActivityOptions } from '@temporalio/workflow';
 import type { CallKind } from '../contracts/calls.js';
 
 /** Extra time for a job beyond its own limit: a night without any worker costs time, not the job. Seconds. */
 const WITHOUT_WORKER_SECONDS = 24 * 3600;
+
+/** What changes something has come to rest before its undo begins: else a step that ends late would outlive its own undo. */
+const atRestWhenCancelled = { cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED };
 
 /**
  * Timeouts and retries of a call. Typed failures that cannot be helped by trying again are non-retryable by themselves
@@ -31,6 +34,7 @@ export function activityOptions(
       };
     case 'change':
       return {
+        ...atRestWhenCancelled,
         startToCloseTimeout: '10 minutes',
         heartbeatTimeout: '60 seconds',
         retry: {
@@ -44,6 +48,7 @@ export function activityOptions(
       const seconds = (options.timeoutSeconds ?? 3600) + WITHOUT_WORKER_SECONDS;
       // Attempts are not counted: a follower that died is no failure of the job. The time bounds them.
       return {
+        ...atRestWhenCancelled,
         startToCloseTimeout: `${seconds} seconds`,
         scheduleToCloseTimeout: `${seconds} seconds`,
         heartbeatTimeout: '30 seconds',

@@ -21,6 +21,8 @@ export interface Applying {
   results: Map<string, unknown>;
   /** Keeps the whole log of a step's failed job; never throws for a failure of its own. */
   keepLog: (target: HostTarget, step: string, generation: number) => Promise<void>;
+  /** Filled here: which step a failure belongs to. */
+  failedAt: Map<unknown, { step: Step; on: string }>;
 }
 
 /** Failures of a command itself, after which a step may run anew where it says so. */
@@ -37,8 +39,10 @@ export async function apply(run: Applying): Promise<void> {
 async function applyStage(run: Applying, stage: Stage): Promise<void> {
   const waiting = [...stage.lanes];
   const failed: unknown[] = [];
+  // A cancel ends the stage whatever its budget is.
+  const over = (): boolean => failed.length > stage.errorBudget || failed.some(isCancellation);
   const worker = async (): Promise<void> => {
-    for (let lane = waiting.shift(); lane && failed.length <= stage.errorBudget; lane = waiting.shift()) {
+    for (let lane = waiting.shift(); lane && !over(); lane = waiting.shift()) {
       try {
         await applyLane(run, lane);
       } catch (error) {
@@ -50,7 +54,7 @@ async function applyStage(run: Applying, stage: Stage): Promise<void> {
   // A mistake in guardia parks the run as it is: it is thrown before any failure that would start the undo.
   const bug = failed.find((error) => !(error instanceof TemporalFailure));
   if (bug !== undefined) throw bug;
-  if (failed.length > stage.errorBudget) throw failed.find(isCancellation) ?? failed[0];
+  if (over()) throw failed.find(isCancellation) ?? failed[0];
 }
 
 async function applyLane(run: Applying, lane: Lane): Promise<void> {
@@ -78,6 +82,7 @@ async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
   if ('activity' in undo)
     saga.register({
       step,
+      on: lane.on,
       run: async () => {
         progress.step(step.id, { state: 'undoing' });
         try {
@@ -101,18 +106,21 @@ async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
       break;
     } catch (error) {
       const type = error instanceof ActivityFailure ? applicationFailureIn(error)?.type : undefined;
+      progress.step(step.id, { state: 'failed', note: reasonOf(error) });
+      run.failedAt.set(error, { step, on: lane.on });
       if (target && type && isCallName(step.do.activity) && calls[step.do.activity] === 'job')
         await run.keepLog(target, step.id, generation);
       if (generation < (step.attempts ?? 1) && type && worthAnotherRun.has(type)) {
-        progress.step(step.id, { note: `run ${generation} failed: ${reasonOf(error)}` });
+        const note = `run ${generation} failed: ${reasonOf(error)}`;
         generation += 1;
-        progress.step(step.id, { generation });
+        progress.step(step.id, { state: 'running', generation, note });
         continue;
       }
-      progress.step(step.id, { state: 'failed', note: reasonOf(error) });
       throw error;
     }
   }
-  if (run.plan.pointOfNoReturn === step.id)
-    for (const standing of saga.commit()) progress.step(standing.id, { state: 'kept' });
+  if (run.plan.pointOfNoReturn === step.id) {
+    saga.commit(step);
+    for (const { id, state } of progress.status.steps) if (state === 'done') progress.step(id, { state: 'kept' });
+  }
 }

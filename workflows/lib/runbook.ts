@@ -11,13 +11,13 @@ import {
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
-import type { Observation, ObservationCall } from '../contracts/calls.js';
+import type { Observation } from '../contracts/calls.js';
 import { failure } from '../contracts/errors.js';
 import type { FrameActivities } from '../contracts/frame-activities.js';
 import { hostTarget, workerHost, type HostTarget } from '../contracts/host-target.js';
 import { SYSTEM_LANE, WORKER_HOST } from '../contracts/names.js';
-import type { Plan } from '../contracts/plan.js';
-import type { PlannedRun, PlanningMoment } from '../contracts/planning.js';
+import type { Plan, Step } from '../contracts/plan.js';
+import type { PlannedRun, PlanningMoment, PreparedRun } from '../contracts/planning.js';
 import { statusQuery, type EndState, type RunReport, type RunStatus } from '../contracts/run.js';
 import type { RecordEntry } from '../contracts/run-record.js';
 import type { Runbook } from '../contracts/runbooks.js';
@@ -34,7 +34,7 @@ import { laneTarget, runCall, taskQueueFor } from './calls.js';
 import { parseInput } from './input.js';
 import { acquireLock, type Lock } from './lock.js';
 import { applicationFailureIn, createProgress, reasonOf, type Progress } from './progress.js';
-import { createSaga } from './saga.js';
+import { createSaga, type Saga } from './saga.js';
 
 /** How long a run waits for the lock of its system. Seconds. */
 const LOCK_WAIT_SECONDS = 3600;
@@ -68,6 +68,11 @@ class Ended extends Error {
     super(message);
     this.end = end;
   }
+}
+
+function endIfNothingToDo({ plan }: PlannedRun): void {
+  if (plan.stages.length === 0)
+    throw new Ended('nothing to do', plan.notes.join('; ') || 'everything is as it should be');
 }
 
 /** Failures before anything was started: the run was refused, it did not fail. */
@@ -120,9 +125,10 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
 
     const saga = createSaga();
     const results = new Map<string, unknown>();
+    const failedAt = new Map<unknown, { step: Step; on: string }>();
     const fences = new Map<string, number>();
     const visited: HostTarget[] = [];
-    let prepared: { system: System; observe: ObservationCall[] } | undefined;
+    let prepared: PreparedRun | undefined;
     let applied: Plan | undefined;
     let plan: Plan | undefined;
     let lock: Lock | undefined;
@@ -189,8 +195,7 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
         const planned = await observeAndPlan();
         if (input.plan)
           throw new Ended('planned', `the plan has ${progress.status.steps.length} steps; nothing was started`);
-        if (planned.plan.stages.length === 0)
-          throw new Ended('nothing to do', planned.plan.notes.join('; ') || 'everything is as it should be');
+        endIfNothingToDo(planned);
         return planned;
       },
       async approve() {
@@ -211,15 +216,21 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
             },
             { waitSeconds: LOCK_WAIT_SECONDS, onWait: (why) => progress.phase('waiting for the lock', why) },
           );
+          const systemThen = prepared?.systemDigest;
           const now = await observeAndPlan();
-          if (now.facetsDigest === planned.facetsDigest) break;
+          // A plan holds addresses, names and references of the inventory it was made from.
+          const edited = prepared?.systemDigest !== systemThen;
+          if (now.facetsDigest === planned.facetsDigest && !edited) break;
           await lock.release();
           lock = undefined;
           if (again === REPLANS)
             throw failure('InvalidPlan', `${input.system} keeps changing while the run waits for its lock`, {
               remedy: 'Look who else works on it, then start the run again',
             });
-          progress.note('The hosts changed between the plan and the lock: planned anew.');
+          progress.note(
+            `The ${edited ? 'inventory' : 'hosts'} changed between the plan and the lock: planned anew.`,
+          );
+          endIfNothingToDo(now);
           planned = now;
           await run.approve(planned);
         }
@@ -240,6 +251,7 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
           fences,
           results,
           keepLog,
+          failedAt,
         });
       },
       resultOf: (step) => results.get(step) as Record<string, unknown> | undefined,
@@ -322,41 +334,30 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
       // A mistake in guardia or a version that does not fit: the run waits as it is for a worker that can go on.
       if (!(error instanceof TemporalFailure)) throw error;
       return CancellationScope.nonCancellable(async () => {
-        const committed = progress.status.steps.some((step) => step.state === 'kept');
         const changed = saga.size > 0;
         if (changed) progress.phase('undoing');
         const undone = await saga.compensate(reasonOf);
         const reason = reasonOf(error);
-        const failedStep = progress.status.steps.find((step) => step.state === 'failed');
+        const failed = failedAt.get(error);
         const what = isCancellation(error)
           ? 'it was cancelled'
-          : failedStep
-            ? `step "${failedStep.title}" on ${failedStep.on} failed: ${reason}`
+          : failed
+            ? `step "${failed.step.title}" on ${failed.on} failed: ${reason}`
             : reason;
-        for (const { title, reason: why } of undone.failed)
-          progress.status.remaining.push(`undo of "${title}": ${why}`);
+        for (const { title, on, reason: why } of undone.failed)
+          progress.status.remaining.push(`undo of "${title}" on ${on}: ${why}`);
         const type = applicationFailureIn(error)?.type ?? '';
         const end: EndState =
           undone.failed.length > 0
             ? 'rollback incomplete'
             : isCancellation(error)
               ? 'cancelled'
-              : changed
+              : changed && !saga.committed
                 ? 'rolled back'
                 : refusals.has(type) && !applied
                   ? 'refused'
                   : 'failed';
-        const after =
-          end === 'rollback incomplete'
-            ? `; not everything could be undone, ${undone.failed.length} step(s) remain`
-            : committed
-              ? '; what was done before it stands'
-              : changed
-                ? '; everything before it was undone'
-                : applied
-                  ? ''
-                  : '; nothing was started';
-        const message = `${definition.name} of ${input.system}: ${what}${after}`;
+        const message = `${definition.name} of ${input.system}: ${what}; ${standing({ saga, changed, progress })}`;
         log.warn(message);
         await finish(end, message);
         if (end === 'cancelled') throw error;
@@ -370,6 +371,19 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
       });
     }
   };
+}
+
+/** What a run that did not reach its goal leaves behind: the end of its sentence. */
+function standing({ saga, changed, progress }: { saga: Saga; changed: boolean; progress: Progress }): string {
+  const { remaining, steps } = progress.status;
+  const stands = saga.committed ? `everything up to "${saga.committed.title}" stands` : undefined;
+  if (remaining.length > 0) {
+    const more = remaining.length > 3 ? ` and ${remaining.length - 3} more` : '';
+    return `${stands ? `${stands}; ` : ''}not everything could be undone: ${remaining.slice(0, 3).join('; ')}${more}`;
+  }
+  if (stands) return changed ? `${stands}, what came after it was undone` : stands;
+  if (changed) return 'everything before it was undone';
+  return steps.some(({ state }) => state !== 'waiting') ? 'nothing had to be undone' : 'nothing was started';
 }
 
 function frame(target: HostTarget, summary: string) {

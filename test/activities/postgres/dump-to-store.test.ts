@@ -332,6 +332,15 @@ describe('a dump goes on when', () => {
     expect((await listUploads(gateway.bucket, target.key)).length).toBe(0);
   });
 
+  test('connections to the store break at any place', async () => {
+    relay.cutAnswersAfter(0, 20, 60, 100, 140);
+    const { upload, target } = await newTarget(gateway, 'database', recipients, { address: relay.address });
+    const ended = await runJob(dumpJob(peerSource(cluster, 'proofpass'), target, hostKey, { run: 'x' }));
+    expect(ended).toMatchObject({ exitCode: 0, leftBehind: [] });
+    expect(ended.stderr.match(/trying again/g)?.length).toBe(5);
+    await complete(gateway, upload, target, ended.stdout);
+  });
+
   test('another attempt has sent parts to the same upload before', async () => {
     const first = await stalledDump();
     for (const { pid } of [{ pid: first.job.pid }, ...descendants(first.job.pid)]) process.kill(pid, 'SIGKILL');

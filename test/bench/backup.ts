@@ -1,0 +1,223 @@
+// The benchmark of `backup`: guardia, the manual's own script and restic, on one database and one object store, in turn.
+import { statfsSync } from 'node:fs';
+import { cpus, release, totalmem } from 'node:os';
+import { command } from '../../infra/lab/command.js';
+import { labsDirectory } from '../../infra/lab/lab.js';
+import { say } from '../../infra/packaging/toolbox-cache.js';
+import { ToolboxError, tools } from '../../infra/packaging/toolbox.js';
+import { DATABASE, HOST, startBenchLab, SYSTEM, WARM_UP_DATABASE, type BenchLab } from './bench-lab.js';
+import { floorCommand, resticStdin, script, timed, type Contender } from './contenders.js';
+import { startBackup, type TimedActivity, type TimedRun } from './guardia-run.js';
+import { backupWithKill, type KilledRun } from './killed-run.js';
+import { between, read, type Usage } from './meters.js';
+import { judge, reportText, saveReport } from './report.js';
+import { bytesBelow } from './stored-objects.js';
+import { forgetPeak, peakMemory, startWorker, type WorkerProcess } from './worker-process.js';
+
+export interface BackupBenchmark {
+  megabytes: number;
+  rounds: number;
+  kills: number;
+  /** Only guardia, only the memory of its worker. */
+  rssOnly: boolean;
+  output: string | undefined;
+  json: boolean;
+}
+
+/** One backup. Seconds and bytes. */
+export interface Measured {
+  completeSeconds: number;
+  /** Until every byte was read back; undefined where nothing does that. */
+  verifiedSeconds?: number;
+  usage: Usage;
+  stored: number;
+}
+
+export interface GuardiaMeasured extends Measured {
+  verifiedSeconds: number;
+  activities: TimedActivity[];
+  /** Of the worker's process alone, in bytes. */
+  peakMemory: number;
+  /** The backup of the small database that came before, by the same worker. */
+  warmUp: { completeSeconds: number; verifiedSeconds: number; peakMemory: number };
+}
+
+export interface Round {
+  guardia: GuardiaMeasured;
+  floor?: { completeSeconds: number; usage: Usage };
+  script?: Measured;
+  /** `check`: what reading back used by itself. */
+  restic?: Measured & { check?: Usage };
+}
+
+export interface Results {
+  megabytes: number;
+  machine: string[];
+  versions: Record<string, string>;
+  rounds: Round[];
+  kills: KilledRun[];
+}
+
+/** Below this, and with fewer rounds, figures are for looking and are not written down. */
+const JUDGED = { megabytes: 2048, rounds: 5 };
+
+/** Sets everything up, measures, prints, and removes everything. Returns whether guardia kept every limit that was measured. */
+export async function benchmarkBackup(options: BackupBenchmark): Promise<boolean> {
+  checkDisk(options);
+  const bench = await startBenchLab({ megabytes: options.megabytes, contenders: !options.rssOnly });
+  const interrupt = (signal: NodeJS.Signals): void => {
+    say(`bench: ${signal}: removing the lab`);
+    void bench.down().finally(() => process.exit(signal === 'SIGINT' ? 130 : 143));
+  };
+  process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
+  try {
+    const results = await measure(bench, options);
+    const verdicts = judge(results);
+    const text = reportText(results, verdicts);
+    if (options.json) console.log(JSON.stringify({ ...results, verdicts }, null, 2));
+    else console.log(text);
+    const judged = options.megabytes >= JUDGED.megabytes && (options.rssOnly || options.rounds >= JUDGED.rounds);
+    if (judged || options.output !== undefined) say(`written to ${saveReport(results, text, options)}`);
+    else
+      say(
+        `not written to a file: figures count from --megabytes ${JUDGED.megabytes} and --runs ${JUDGED.rounds} on, or with --output`,
+      );
+    return verdicts.every(({ passed }) => passed);
+  } finally {
+    process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
+    await bench.down();
+  }
+}
+
+async function measure(bench: BenchLab, options: BackupBenchmark): Promise<Results> {
+  const { lab } = bench;
+  const results: Results = {
+    megabytes: options.megabytes,
+    machine: machine(),
+    versions: { ...bench.versions, 'Versity S3 Gateway': tools.versitygw.version, Node: process.versions.node },
+    rounds: [],
+    kills: [],
+  };
+  let worker = await startWorker(lab, bench.environment);
+  say('warming up');
+  await timed(lab, 'pg_dump', floorCommand);
+  await guardiaRun(bench, WARM_UP_DATABASE);
+
+  for (let number = 1; number <= options.rounds; number++) {
+    const tell = (what: string, seconds: number): void =>
+      say(`round ${number} of ${options.rounds}: ${what} ${seconds.toFixed(1)} s`);
+    const round: Partial<Round> = {};
+    if (!options.rssOnly) {
+      await settle(bench);
+      const before = read(lab.name, HOST, worker.pid);
+      const completeSeconds = await timed(lab, 'pg_dump', floorCommand);
+      round.floor = { completeSeconds, usage: between(before, read(lab.name, HOST, worker.pid)) };
+      tell('pg_dump to /dev/null', completeSeconds);
+    }
+    round.guardia = await measureGuardia(bench, worker);
+    tell('guardia complete', round.guardia.completeSeconds);
+    tell('guardia verified', round.guardia.verifiedSeconds);
+    if (!options.rssOnly) {
+      round.script = await measureContender(bench, "the manual's script", script, number, worker);
+      tell("the manual's script", round.script.completeSeconds);
+      round.restic = await measureContender(bench, 'restic', resticStdin, number, worker);
+      tell('restic', round.restic.completeSeconds);
+    }
+    results.rounds.push(round as Round);
+  }
+  for (let number = 1; number <= options.kills; number++) {
+    say(`backup ${number} of ${options.kills} whose worker is killed`);
+    await settle(bench);
+    const expected = results.rounds.at(-1)?.guardia.stored ?? 0;
+    const killed = await backupWithKill(bench, worker, expected);
+    worker = killed.worker;
+    results.kills.push(killed.run);
+    say(`  complete after ${killed.run.completeSeconds.toFixed(1)} s, ${killed.run.partsSentAgain} parts sent again`);
+  }
+  await worker.stop();
+  return results;
+}
+
+/** A backup of the small database, then one of the large: what the second has on top is what size costs. */
+async function measureGuardia(bench: BenchLab, worker: WorkerProcess): Promise<GuardiaMeasured> {
+  const { lab } = bench;
+  forgetPeak(worker.pid);
+  const small = await guardiaRun(bench, WARM_UP_DATABASE);
+  const smallPeak = peakMemory(worker.pid);
+  await settle(bench);
+  forgetPeak(worker.pid);
+  const before = read(lab.name, HOST, worker.pid);
+  const run = await guardiaRun(bench, DATABASE);
+  const usage = between(before, read(lab.name, HOST, worker.pid));
+  return {
+    completeSeconds: run.completeSeconds,
+    verifiedSeconds: run.verifiedSeconds,
+    activities: run.activities,
+    usage,
+    stored: await bytesBelow(lab.s3, `${SYSTEM}/recovery-points/${run.recoveryPoint}/`),
+    peakMemory: peakMemory(worker.pid),
+    warmUp: {
+      completeSeconds: small.completeSeconds,
+      verifiedSeconds: small.verifiedSeconds,
+      peakMemory: smallPeak,
+    },
+  };
+}
+
+async function guardiaRun(bench: BenchLab, database: string): Promise<TimedRun> {
+  return (await startBackup(bench, database)).ended();
+}
+
+async function measureContender(
+  bench: BenchLab,
+  name: string,
+  contender: Contender,
+  round: number,
+  worker: WorkerProcess,
+): Promise<Measured & { check?: Usage }> {
+  const { lab } = bench;
+  const metered = async (command: string): Promise<{ seconds: number; usage: Usage }> => {
+    const before = read(lab.name, HOST, worker.pid);
+    const seconds = await timed(lab, name, command);
+    return { seconds, usage: between(before, read(lab.name, HOST, worker.pid)) };
+  };
+  await contender.prepare(lab, round);
+  await settle(bench);
+  const kept = await bytesBelow(lab.s3, contender.prefix);
+  const backup = await metered(contender.backup(lab, round));
+  const stored = (await bytesBelow(lab.s3, contender.prefix)) - kept;
+  if (stored <= 0) throw new Error(`${name} ended well, but has put nothing below ${contender.prefix}`);
+  const check = contender.verify && (await metered(contender.verify(lab, round)));
+  await contender.cleanUp(lab, round);
+  return {
+    completeSeconds: backup.seconds,
+    ...(check ? { verifiedSeconds: backup.seconds + check.seconds, check: check.usage } : {}),
+    usage: backup.usage,
+    stored,
+  };
+}
+
+/** What one contender left to be written to the disk must not slow down the next. */
+async function settle({ lab }: BenchLab): Promise<void> {
+  await command(['sync', '-f', lab.directory]);
+}
+
+/** The database twice (as a layer and on the host), its plain copies, and what guardia keeps in the bucket until the end. */
+function checkDisk({ megabytes, rounds, kills }: BackupBenchmark): void {
+  const wanted = megabytes * (4 + 0.4 * (rounds + kills));
+  const at = labsDirectory().replace(/\/[^/]*$/, '') || '/';
+  const { bavail, bsize } = statfsSync(at);
+  const free = (bavail * bsize) / 1e6;
+  if (free < wanted)
+    throw new ToolboxError(
+      `this benchmark needs about ${Math.ceil(wanted / 1000)} GB of disk below ${at}, and ${Math.floor(free / 1000)} GB are free. Take a smaller --megabytes, or set GUARDIA_LAB_DIR`,
+    );
+}
+
+function machine(): string[] {
+  const [first] = cpus();
+  return [
+    `${cpus().length} processors (${first?.model.trim() ?? 'unknown'}), ${Math.round(totalmem() / 2 ** 30)} GiB of memory, Linux ${release().split('-')[0]}`,
+    'database host, object store, Temporal server, worker and what reads back: all on this one machine',
+  ];
+}
