@@ -123,7 +123,7 @@ damaged: does not read back. Warns when the newest verified one is older than a 
   {
     name: 'systems',
     group: LOOK,
-    summary: 'the systems of the inventory; systems check, systems show NAME',
+    summary: 'the systems of the inventory',
     examples: [['guardia systems', 'list them']],
     load: async () => (await import('./commands/systems.js')).listSystemsCommand,
   },
@@ -198,10 +198,11 @@ export async function main(argv: readonly string[], makeTerminal = createTermina
       exitCode = await call(words.load, raw, terminal);
     },
     (text) => void terminal.streams.stdout.write(text),
+    Math.min(terminal.columns, 120),
   );
   try {
     if (argv.length === 0) {
-      terminal.streams.stdout.write(program.helpInformation());
+      program.outputHelp();
       return 0;
     }
     await program.parseAsync([...argv], { from: 'user' });
@@ -240,12 +241,24 @@ function shown(argument: Argument): string {
 type Call = (words: CommandWords, raw: Record<string, unknown>) => Promise<void>;
 
 /** The command line as commander knows it. */
-export function buildProgram(act: Call, write: (text: string) => void = () => undefined): Commander {
+export function buildProgram(act: Call, write: (text: string) => void = () => undefined, columns = 100): Commander {
   const program = new Commander('guardia')
     // Errors are shown by showError, in one form for all of them.
-    .configureOutput({ writeOut: write, writeErr: () => undefined, outputError: () => undefined })
+    .configureOutput({
+      writeOut: write,
+      writeErr: () => undefined,
+      outputError: () => undefined,
+      getOutHelpWidth: () => columns,
+    })
     .configureHelp({
-      subcommandTerm: (command) => [command.name(), ...command.registeredArguments.map(shown)].join(' '),
+      subcommandTerm: (command) =>
+        [
+          ...(command.parent?.parent ? [command.parent.name()] : []),
+          command.name(),
+          ...command.registeredArguments.map(shown),
+        ].join(' '),
+      // Commands below a command stand beside it.
+      visibleCommands: (command) => command.commands.flatMap((below) => [below, ...below.commands]),
     })
     .description('Durable runbooks for small production systems: back up and look after them, with undo, on Temporal.')
     .usage('COMMAND [options]')
@@ -263,7 +276,7 @@ export function buildProgram(act: Call, write: (text: string) => void = () => un
     command
       .summary(words.summary)
       .description([sentence(words.summary), ...(words.about ? ['', words.about] : [])].join('\n'));
-    if (second === undefined) command.helpGroup(words.group);
+    command.helpGroup(words.group);
     if (words.passThrough === true) {
       command
         .helpOption(false)

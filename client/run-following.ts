@@ -1,6 +1,6 @@
 import { commandExitCodes } from '../workflows/contracts/run.js';
 import { watchRun, type RunReference } from './run-observer.js';
-import { changeTeller, runTree } from './run-text.js';
+import { changeTeller, runTree, windowOf } from './run-text.js';
 import type { RunView } from './run-view.js';
 import { runPage, type TemporalAccess } from './temporal-access.js';
 import type { Terminal } from './terminal.js';
@@ -56,7 +56,7 @@ async function liveScreen(
   const text = (view: RunView): string =>
     runTree(view, { now: Date.now(), columns: terminal.columns, colors: terminal.colors });
   return {
-    draw: (view) => update(text(view)),
+    draw: (view) => update(windowOf(text(view), terminal.rows - 1)),
     // The last picture stays, whole, also where it is higher than the window.
     end: (view) => {
       update.clear();

@@ -92,6 +92,18 @@ export function runTree(view: RunView, options: { now: number; columns: number; 
   return lines.join('\n');
 }
 
+/** The part of a tree that fits into a window: its head, and what surrounds the first step that is under way. Pure. */
+export function windowOf(tree: string, rows: number): string {
+  const lines = tree.split('\n');
+  if (lines.length <= rows) return tree;
+  const head = lines.slice(0, 2);
+  const rest = lines.slice(2);
+  const room = Math.max(1, rows - head.length - 1);
+  const busy = rest.findIndex((line) => line.includes(signs.running) || line.includes(signs.undoing));
+  const from = Math.min(Math.max(0, (busy < 0 ? rest.length : busy) - Math.floor(room / 3)), rest.length - room);
+  return [...head, ...rest.slice(from, from + room), `(${rest.length - room} more lines)`].join('\n');
+}
+
 function stepLines(
   view: RunView,
   { now, columns, colors }: { now: number; columns: number; colors: Colors },

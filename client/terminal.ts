@@ -4,9 +4,12 @@ import pico from 'picocolors';
 type Colors = ReturnType<typeof pico.createColors>;
 type Environment = Readonly<Record<string, string | undefined>>;
 
+/** npm and a parent process pass on the Ctrl-C that the terminal has sent to us too: that is still the first one. */
+const SAME_INTERRUPT_MS = 1000;
+
 export interface TerminalStreams {
   stdin: Readable & { isTTY?: boolean };
-  stdout: Writable & { isTTY?: boolean; columns?: number };
+  stdout: Writable & { isTTY?: boolean; columns?: number; rows?: number };
   stderr: Writable & { isTTY?: boolean };
 }
 
@@ -21,6 +24,7 @@ export interface Terminal {
   /** A live view can be drawn. */
   readonly live: boolean;
   readonly columns: number;
+  readonly rows: number;
   /** Colours of stdout. */
   readonly colors: Colors;
   /** Text for people on stdout; nothing under `--json`. */
@@ -56,8 +60,13 @@ export function createTerminal(
     json: options.json,
     interactive: streams.stdin.isTTY === true && streams.stdout.isTTY === true && !options.json,
     live: streams.stdout.isTTY === true && env['TERM'] !== 'dumb' && !options.json,
-    // Some pseudo-terminals have no size.
-    columns: streams.stdout.columns || 100,
+    // Asked anew each time: windows change. Some pseudo-terminals have no size.
+    get columns() {
+      return streams.stdout.columns || 100;
+    },
+    get rows() {
+      return streams.stdout.rows || 40;
+    },
     colors,
     print: (text) => {
       if (!options.json) streams.stdout.write(`${text}\n`);
@@ -73,9 +82,12 @@ export function createTerminal(
     interruption() {
       if (interruption) return interruption.signal;
       const controller = (interruption = new AbortController());
+      let first = 0;
       const onSignal = (signal: NodeJS.Signals): void => {
-        if (controller.signal.aborted) process.exit(signal === 'SIGTERM' ? 143 : 130);
-        controller.abort();
+        if (!controller.signal.aborted) {
+          first = Date.now();
+          controller.abort();
+        } else if (Date.now() - first > SAME_INTERRUPT_MS) process.exit(signal === 'SIGTERM' ? 143 : 130);
       };
       for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, onSignal);
       return controller.signal;

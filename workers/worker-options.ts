@@ -51,8 +51,8 @@ export function logLine(
   const pairs = Object.entries(attributes)
     .filter(([key, value]) => !NOISE.has(key) && value !== undefined && value !== '')
     .map(([key, value]) => `${key}=${attributeText(value)}`);
-  const text = [message.replaceAll('\n', '\\n').replaceAll('\r', '\\r'), ...pairs].join(' ');
-  return `${time.toISOString()} ${level.padEnd(5)} ${text}`;
+  const line = [time.toISOString(), level.padEnd(5), message, ...pairs].join(' ');
+  return line.replaceAll(/\r?\n|[\r\u2028\u2029]/g, '\\n');
 }
 
 function attributeText(value: unknown): string {

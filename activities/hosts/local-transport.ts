@@ -22,8 +22,16 @@ export const localTransport: Transport = {
     // A command that does not read its input to the end is no error.
     child.stdin.on('error', () => undefined);
     child.stdin.end(options.stdin ?? '');
-    const result = await child;
+    // On an abort the shell is ended, but what it started may hold its output open for as long as a job lasts.
+    const result = await Promise.race([child, aborted(options.signal)]);
     options.signal?.throwIfAborted();
     return { code: result.exitCode ?? null, signal: result.signal ?? null };
   },
 };
+
+/** Rejects when the signal is aborted; never resolves. */
+function aborted(signal: AbortSignal | undefined): Promise<never> {
+  return new Promise((_, reject) =>
+    signal?.addEventListener('abort', () => reject(signal.reason as Error), { once: true }),
+  );
+}

@@ -121,18 +121,23 @@ async function uploadOf(hosts: Hosts, bucket: Bucket, key: string, context: Call
 /** Waits out an object store that does not answer, with heartbeats; then the failure is final. */
 export async function patiently<T>(act: () => Promise<T>): Promise<T> {
   const until = Date.now() + STORE_PATIENCE_MS;
-  for (let pause = 1_000; ; pause = Math.min(pause * 2, 15_000)) {
-    heartbeat();
-    try {
-      return await act();
-    } catch (error) {
-      cancellationSignal().throwIfAborted();
-      if (!isFailure(error, 'ObjectStoreUnavailable')) throw error;
-      if (Date.now() > until) throw final(error);
-      await delay(pause, undefined, { signal: cancellationSignal() }).catch(() =>
-        cancellationSignal().throwIfAborted(),
-      );
+  // Also while one request hangs: a cancel reaches us by the answer to a heartbeat.
+  const beat = setInterval(() => heartbeat(), 5_000);
+  try {
+    for (let pause = 1_000; ; pause = Math.min(pause * 2, 15_000)) {
+      try {
+        return await act();
+      } catch (error) {
+        cancellationSignal().throwIfAborted();
+        if (!isFailure(error, 'ObjectStoreUnavailable')) throw error;
+        if (Date.now() > until) throw final(error);
+        await delay(pause, undefined, { signal: cancellationSignal() }).catch(() =>
+          cancellationSignal().throwIfAborted(),
+        );
+      }
     }
+  } finally {
+    clearInterval(beat);
   }
 }
 

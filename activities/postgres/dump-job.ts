@@ -18,6 +18,8 @@ export interface DumpSource {
   access: ServerAccess;
   /** How long the dump waits for a table that is being changed, in seconds. Default 60. */
   lockWaitSeconds?: number;
+  /** How long a server that does not answer yet is waited for, in seconds. Default 120. */
+  serverWaitSeconds?: number;
 }
 
 const here = (name: string) => new URL(name, import.meta.url);
@@ -84,6 +86,7 @@ function serverArguments({ access, ...source }: DumpSource) {
     version: source.version,
     port: source.port,
     'lock-wait-seconds': source.lockWaitSeconds,
+    'server-wait-seconds': source.serverWaitSeconds,
     user: access.kind === 'peer' ? access.osUser : access.user,
     address: access.kind === 'password' ? access.address : undefined,
     project: access.kind === 'container' ? access.project : undefined,

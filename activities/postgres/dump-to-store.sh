@@ -3,7 +3,7 @@
 # Each process is started by itself between named pipes, so every one's own exit status is judged.
 # Result: {"kind":"database", bytes, sha256, parts, "database":{...identity, from the dump's own snapshot}, "contents":{...from the dump's table of contents}, "tools":{...}}
 
-await_server 120 also-when-silent
+await_server "${argument[server-wait-seconds]:-120}" also-when-silent
 
 # 1. A session that exports the snapshot, so that the identity, the position in the WAL and the dump are of one moment.
 mkfifo "$scratch/sql" "$scratch/answers"

@@ -1,7 +1,7 @@
 # Saves what belongs to the whole server and no dump of a database holds: roles, memberships, tablespaces.
 # Password hashes are in it where the login may read them; it is encrypted like the rest.
 # Result: {"kind":"globals", bytes, sha256, parts, "contents":{"roles":N,"passwords":true|false}, "tools":{...}}
-await_server 120 also-when-silent
+await_server "${argument[server-wait-seconds]:-120}" also-when-silent
 may_read=$( (pg psql -XAtq --dbname "$(connection_string)" \
   --command "select has_table_privilege('pg_catalog.pg_authid', 'select'), current_setting('server_version_num')::int / 10000") 2>"$scratch/psql.err") ||
   fail_for_database database-unreachable "the server did not answer on port ${argument[port]}" "$scratch/psql.err"

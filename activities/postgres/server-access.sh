@@ -70,7 +70,7 @@ await_server() { # SECONDS [also-when-silent]
   local deadline=$((SECONDS + $1))
   until (pg psql -XAtq --dbname "$(connection_string)" --command 'select 1') >/dev/null 2>"$scratch/await.err"; do
     case ${2:-}:$(<"$scratch/await.err") in
-      *'starting up'* | *'shutting down'*) ;;
+      *'starting up'* | *'not yet accepting connections'* | *'shutting down'*) ;;
       also-when-silent:*'Connection refused'* | also-when-silent:*'No such file or directory'*) ;;
       *) return ;;
     esac
@@ -87,7 +87,7 @@ fail_for_database() { # DEFAULT_CODE WHAT ERROR_FILE
   [[ -n $text ]] || text=$(tail -n 3 "$3" | tr -s '\n\t ' ' ')
   case $text in
     *'server version mismatch'*) code=version-mismatch ;;
-    *'lock timeout'* | *'statement timeout'* | *'too many clients'* | *'remaining connection slots'* | *'starting up'* | *'shutting down'*) code=database-busy ;;
+    *'lock timeout'* | *'statement timeout'* | *'too many clients'* | *'remaining connection slots'* | *'starting up'* | *'not yet accepting connections'* | *'shutting down'*) code=database-busy ;;
     *'connection to server'*'failed'* | *'could not connect'*) code=database-unreachable ;;
   esac
   fail "$code" "$2: $text"

@@ -24,7 +24,7 @@ export class TemporalConnectionError extends Error {
 }
 
 const DEFAULT_ADDRESS = 'localhost:7233';
-const CONNECT_SECONDS = 5;
+const CONNECT_SECONDS = 10;
 
 /**
  * The Temporal that the environment names: TEMPORAL_ADDRESS, or a profile (TEMPORAL_PROFILE, else `default`) of the configuration file
@@ -81,7 +81,7 @@ export function findTarget(env: Environment = process.env): TemporalTarget {
 
 /**
  * A client on the Temporal that findTarget names. The caller closes `connection`.
- * Throws TemporalConnectionError when it cannot be reached within 5 seconds or refuses us.
+ * Throws TemporalConnectionError when it cannot be reached within 10 seconds or refuses us.
  */
 export async function connectClient(
   options: {
@@ -178,9 +178,12 @@ export function explainTemporalError(error: unknown, target: TemporalTarget): Te
     );
   }
   const tls = target.connection.tls ? 'with TLS' : 'without TLS';
-  const reason = /before the deadline|transport error|h2 protocol error|InvalidCertificate|broken pipe/i.test(detail)
-    ? `it takes connections but does not answer as Temporal ${tls} (${detail}); check TEMPORAL_TLS and the certificates`
-    : detail;
+  const reason =
+    /before the deadline|deadline exceeded|transport error|h2 protocol error|InvalidCertificate|broken pipe/i.test(
+      detail,
+    )
+      ? `it takes connections but does not answer as Temporal ${tls} (${detail}); check TEMPORAL_TLS and the certificates`
+      : detail;
   return says(
     `cannot reach Temporal at ${at}: ${reason}; start one with \`guardia dev\`, or set TEMPORAL_ADDRESS or a profile (TEMPORAL_PROFILE)`,
   );

@@ -4,7 +4,7 @@ import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rm
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { cacheDirectory, ensureTool, tools, ToolboxError } from '../packaging/toolbox.js';
-import { builtOnce } from '../packaging/toolbox-cache.js';
+import { builtOnce, ifUnlocked } from '../packaging/toolbox-cache.js';
 import { command } from './command.js';
 import { killControlGroup } from './control-group.js';
 import { runInTree } from './machine.js';
@@ -66,30 +66,54 @@ export const PACKAGE_SOURCE = '/var/lib/lab-packages';
 export async function ensureBaseTree(): Promise<BaseTree> {
   const recipe = JSON.stringify([SUITE, process.arch, BOOTSTRAP, INSTALLED, OFFERED, tools['docker-compose'].version]);
   const hash = createHash('sha256').update(recipe);
-  for (const file of ['base-tree.sh', 'base-tree.js', 'base-tree.ts']) {
-    const at = path.join(here, file);
-    // The TypeScript itself is not part of the recipe: the lists above are.
-    if (file.endsWith('.sh')) hash.update(readFileSync(at));
-  }
+  hash.update(readFileSync(path.join(here, 'base-tree.sh')));
   const digest = hash.digest('hex').slice(0, 12);
   const name = `base-${digest}`;
   const at = await builtOnce(
     path.join(cacheDirectory(), 'lab', name),
     'building the Debian tree of the lab hosts (about 3 to 6 minutes the first time)',
-    (temporary) => build(temporary, `build-${digest}`),
-    (temporary) => discardBuild(temporary, `build-${digest}`),
+    (temporary) => build(temporary),
+    discardBuild,
   );
   return { tree: path.join(at, 'tree'), packages: path.join(at, 'packages'), digest };
 }
 
-/** Removes what a killed build has left: its processes, mounts and files. */
-export async function discardBuild(directory: string, group: string): Promise<void> {
-  await killControlGroup(group);
+/** Control group of what runs while a tree is built. */
+export const buildGroup = (directory: string): string => `build-${path.basename(directory, '.building')}`;
+
+/** Removes what a killed build has left: its processes, mounts and files. Idempotent. */
+export async function discardBuild(directory: string): Promise<void> {
+  await killControlGroup(buildGroup(directory));
   await unmountBelow(directory);
   rmSync(directory, { recursive: true, force: true });
 }
 
-async function build(directory: string, group: string): Promise<void> {
+/** Discards every build that nobody is at any more. */
+export async function discardAbandonedBuilds(): Promise<void> {
+  for (const at of cachedTrees().filter((one) => one.endsWith('.building'))) {
+    await ifUnlocked(at.replace(/building$/, 'lock'), () => discardBuild(at));
+  }
+}
+
+/** Removes the cached trees and layers that none of these paths lies in; they are built again when they are needed. */
+export function removeUnusedTrees(used: readonly string[]): string[] {
+  const unused = cachedTrees().filter(
+    (at) => !at.endsWith('.building') && !used.some((one) => one === at || one.startsWith(`${at}/`)),
+  );
+  for (const at of unused) rmSync(at, { recursive: true, force: true });
+  return unused;
+}
+
+function cachedTrees(): string[] {
+  const at = path.join(cacheDirectory(), 'lab');
+  if (!existsSync(at)) return [];
+  return readdirSync(at, { withFileTypes: true }).flatMap((entry) =>
+    entry.isDirectory() ? [path.join(at, entry.name)] : [],
+  );
+}
+
+async function build(directory: string): Promise<void> {
+  const group = buildGroup(directory);
   const compose = await ensureTool('docker-compose');
   const tree = path.join(directory, 'tree');
   const packages = path.join(directory, 'packages');

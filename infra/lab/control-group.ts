@@ -31,9 +31,12 @@ function tops(): { unified: string; copy?: string } {
   };
 }
 
-/** Directory of the control group `name`, such as `g1/h0`; made when missing. */
+/** Directory of the control group `name`, such as `g1/g1-0`, whether it is there or not. */
+export const groupDirectory = (name: string): string => path.join(tops().unified, name);
+
+/** The same; made when missing. */
 export function controlGroup(name: string): string {
-  const at = path.join(tops().unified, name);
+  const at = groupDirectory(name);
   mkdirSync(at, { recursive: true });
   if (!existsSync(path.join(at, 'cgroup.kill')))
     throw new ToolboxError('the lab needs Linux 5.14 or newer (cgroup.kill).');
@@ -47,7 +50,7 @@ export async function killControlGroup(name: string): Promise<void> {
   const until = Date.now() + 20_000;
   while (existsSync(at)) {
     if (Date.now() > until) throw new Error(`${at} cannot be emptied: processes in it survive being killed`);
-    if (populated(at)) writeFileSync(path.join(at, 'cgroup.kill'), '1');
+    if (populated(name)) writeFileSync(path.join(at, 'cgroup.kill'), '1');
     else removeEmpty(at);
     if (existsSync(at)) await sleep(10);
   }
@@ -56,19 +59,22 @@ export async function killControlGroup(name: string): Promise<void> {
 
 /** Removes the group and those below, as far as they are empty. */
 function removeEmpty(at: string): void {
-  if (!existsSync(at)) return;
-  for (const entry of readdirSync(at, { withFileTypes: true }))
-    if (entry.isDirectory()) removeEmpty(path.join(at, entry.name));
   try {
+    for (const entry of readdirSync(at, { withFileTypes: true }))
+      if (entry.isDirectory()) removeEmpty(path.join(at, entry.name));
     rmdirSync(at);
   } catch {
-    // Somebody in it is still ending.
+    // It is gone already, or somebody in it is still ending.
   }
 }
 
 /** True when a process lives in the group or below. */
-export function populated(at: string): boolean {
-  return existsSync(at) && /^populated 1$/m.test(readFileSync(path.join(at, 'cgroup.events'), 'utf8'));
+export function populated(name: string): boolean {
+  try {
+    return /^populated 1$/m.test(readFileSync(path.join(groupDirectory(name), 'cgroup.events'), 'utf8'));
+  } catch {
+    return false;
+  }
 }
 
 /** Starts a program that outlives this process, in the control group `group`, with its output appended to `log`. */

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { cacheDirectory, ToolboxError } from '../packaging/toolbox.js';
 import { builtOnce } from '../packaging/toolbox-cache.js';
-import { discardBuild, type BaseTree } from './base-tree.js';
+import { buildGroup, discardBuild, type BaseTree } from './base-tree.js';
 import { command } from './command.js';
 import { runInTree } from './machine.js';
 import { mountOverlay, unmountBelow } from './mounts.js';
@@ -27,7 +27,6 @@ export async function ensureFixtureLayer(base: BaseTree, fixture: Fixture): Prom
   const hash = createHash('sha256').update(base.digest);
   for (const name of readdirSync(source).sort()) hash.update(`${name}\0`).update(readFileSync(path.join(source, name)));
   const key = `${fixture.name}-${fixture.megabytes}-${hash.digest('hex').slice(0, 12)}`;
-  const group = `build-${key}`;
   return await builtOnce(
     path.join(cacheDirectory(), 'lab', key),
     `filling a tree with ${fixture.name}, ${fixture.megabytes} MB (about ${Math.ceil(5 + fixture.megabytes / 20)} s the first time)`,
@@ -36,7 +35,7 @@ export async function ensureFixtureLayer(base: BaseTree, fixture: Fixture): Prom
       mkdirSync(work, { recursive: true });
       const root = await mountOverlay(work, [base.tree]);
       await runInTree({
-        group,
+        group: buildGroup(temporary),
         root,
         network: 'none',
         readOnlyBinds: [`${source}:/run/fixture`],
@@ -50,6 +49,6 @@ export async function ensureFixtureLayer(base: BaseTree, fixture: Fixture): Prom
       rmSync(work, { recursive: true });
       await command(['sync', '-f', temporary]);
     },
-    (temporary) => discardBuild(temporary, group),
+    discardBuild,
   );
 }

@@ -18,9 +18,9 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ensurePackages, ensureTool, ToolboxError } from '../packaging/toolbox.js';
 import { shown, withLock } from '../packaging/toolbox-cache.js';
-import { ensureBaseTree, PACKAGE_SOURCE, type BaseTree } from './base-tree.js';
+import { discardAbandonedBuilds, ensureBaseTree, PACKAGE_SOURCE, type BaseTree } from './base-tree.js';
 import { command } from './command.js';
-import { controlGroup, killControlGroup, populated } from './control-group.js';
+import { killControlGroup, populated } from './control-group.js';
 import { ensureFixtureLayer, type Fixture } from './fixture-layers.js';
 import { identityFile, makeSecrets, overlayDirectory, secretsDirectory, writeOverlay } from './inventory-overlay.js';
 import { services } from './lab-services.js';
@@ -223,8 +223,9 @@ export function openLab(name: string): Lab {
   return labOf(state);
 }
 
-/** Removes every lab whose owner is dead, and the rest of labs whose removal was interrupted. Returns their names. */
+/** Removes every lab whose owner is dead, and what was left of interrupted removals and builds. Returns the labs' names. */
 export async function removeStaleLabs(): Promise<string[]> {
+  await discardAbandonedBuilds();
   const stale = allLabs().filter(isStale);
   for (const state of stale) {
     await shown(`removing the lab ${state.name}, left by process ${state.owner?.pid}`, () => removeLab(state));
@@ -314,8 +315,10 @@ async function prepareHost(state: LabState, host: HostState, base: BaseTree, spe
   for (const layer of host.layers.filter((one) => one !== base.tree)) {
     const data = path.join(layer, 'var/lib/postgresql');
     if (!existsSync(data)) continue;
-    mkdirSync(path.join(at, 'upper/var/lib'), { recursive: true });
-    await command(['cp', '--archive', '--no-preserve=xattr', '--reflink=auto', data, path.join(at, 'upper/var/lib/')]);
+    const to = path.join(at, 'upper/var/lib/');
+    mkdirSync(to, { recursive: true });
+    const copy = () => command(['cp', '--archive', '--no-preserve=xattr', '--reflink=auto', data, to]);
+    await ((spec.fixture?.megabytes ?? 0) > 500 ? shown(`copying the database of ${host.name}`, copy) : copy());
   }
   const root = await mountOverlay(at, host.layers);
   const write = (file: string, text: string, mode = 0o644) => {
@@ -366,7 +369,7 @@ function writeKnownHosts(state: LabState): void {
 async function startHost(state: LabState, host: HostState, packages: string): Promise<void> {
   const at = hostDirectory(state, host);
   const group = hostGroupOf(state.index, host);
-  if (!populated(controlGroup(group))) {
+  if (!populated(group)) {
     const root = await mountOverlay(at, host.layers);
     host.supervisor = boot({
       group,

@@ -1,7 +1,7 @@
 import { execa } from 'execa';
-import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
-import { controlGroup, killControlGroup, startDetached } from './control-group.js';
+import { controlGroup, groupDirectory, killControlGroup, startDetached } from './control-group.js';
 import type { RecordedProcess } from './recorded-process.js';
 
 /** What every systemd-nspawn gets. The machine's kernel refuses nspawn's own system-call filter, and hosts see one hierarchy of control groups. */
@@ -93,21 +93,20 @@ export function forgetMachine(machine: string, root: string): void {
 
 /** Process id, on this machine, of the host's systemd; undefined while it has none. */
 export function leaderOf(group: string): number | undefined {
-  const pids = processesBelow(controlGroup(group));
-  return pids.find((pid) => {
-    try {
-      const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-      return /^NSpid:\t\d+\t1$/m.test(status);
-    } catch {
-      return false;
+  // Where systemd-nspawn starts it, and where it then puts itself.
+  for (const below of ['payload/init.scope', 'payload']) {
+    for (const pid of linesOf(path.join(groupDirectory(group), below, 'cgroup.procs'))) {
+      if (linesOf(`/proc/${pid}/status`).some((line) => /^NSpid:\t\d+\t1$/.test(line))) return Number(pid);
     }
-  });
+  }
+  return undefined;
 }
 
-function processesBelow(at: string): number[] {
-  const own = readFileSync(path.join(at, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean).map(Number);
-  const below = readdirSync(at, { withFileTypes: true }).flatMap((entry) =>
-    entry.isDirectory() ? processesBelow(path.join(at, entry.name)) : [],
-  );
-  return [...own, ...below];
+/** Lines of a file of the kernel; none when it is gone, as that may happen at any time. */
+function linesOf(file: string): string[] {
+  try {
+    return readFileSync(file, 'utf8').trimEnd().split('\n');
+  } catch {
+    return [];
+  }
 }

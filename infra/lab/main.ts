@@ -3,7 +3,8 @@ import { Command } from 'commander';
 import { spawnSync } from 'node:child_process';
 import { say } from '../packaging/toolbox-cache.js';
 import { ToolboxError } from '../packaging/toolbox.js';
-import { controlGroup, populated } from './control-group.js';
+import { removeUnusedTrees } from './base-tree.js';
+import { populated } from './control-group.js';
 import {
   execArguments,
   openLab,
@@ -96,9 +97,12 @@ program
 
 program
   .command('clean')
-  .description('remove labs whose process is dead')
-  .action(async () => {
+  .description('remove labs whose process is dead, and builds that nobody is at any more')
+  .option('--cache', 'also the cached trees that no lab uses')
+  .action(async (options: { cache?: true }) => {
     const removed = await removeStaleLabs();
+    if (options.cache === true)
+      removed.push(...removeUnusedTrees(allLabs().flatMap((one) => one.hosts.flatMap((host) => host.layers))));
     say(removed.length === 0 ? 'nothing to clean' : `removed: ${removed.join(', ')}`);
   });
 
@@ -151,7 +155,7 @@ function describe(name: string): void {
   const one = openLab(name);
   const state = stateOf();
   for (const host of state.hosts) {
-    const on = populated(controlGroup(hostGroupOf(state.index, host))) ? 'on' : 'off';
+    const on = populated(hostGroupOf(state.index, host)) ? 'on' : 'off';
     const faults = [...(host.cut ? ['cut off'] : []), ...(host.rate === undefined ? [] : [`limited to ${host.rate}`])];
     console.log(`host ${host.name.padEnd(12)} ${host.address.padEnd(14)} ${[on, ...faults].join(', ')}`);
   }

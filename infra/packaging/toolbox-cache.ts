@@ -22,30 +22,53 @@ export function cacheDirectory(): string {
  * @param waiting called once when somebody else holds the lock
  */
 export async function withLock<T>(file: string, work: () => Promise<T>, waiting: () => void = () => {}): Promise<T> {
-  mkdirSync(path.dirname(file), { recursive: true });
-  // A process group of its own: Ctrl-C must not release the lock while this process still cleans up.
-  const holder = spawn('flock', ['--exclusive', file, 'cat'], { stdio: ['pipe', 'pipe', 'inherit'], detached: true });
-  const ended = new Promise<void>((resolve) => holder.once('close', () => resolve()));
   const patience = setTimeout(waiting, 1000);
+  const release = await takeLock(file).finally(() => clearTimeout(patience));
+  if (release === undefined) throw new ToolboxError(`cannot lock ${file}`);
   try {
-    await new Promise<void>((resolve, reject) => {
-      holder.once('error', (cause) =>
-        reject(new ToolboxError(`cannot lock ${file}: the command flock does not run. Install util-linux.`, { cause })),
-      );
-      holder.once('exit', (code) =>
-        reject(new ToolboxError(`cannot lock ${file}: flock ended with exit code ${code}`)),
-      );
-      holder.stdin.on('error', () => {});
-      holder.stdout.once('data', () => resolve());
-      holder.stdin.write('held\n');
-    });
-    clearTimeout(patience);
     return await work();
   } finally {
-    clearTimeout(patience);
+    await release();
+  }
+}
+
+/** The same, but does nothing when somebody else holds the lock. */
+export async function ifUnlocked(file: string, work: () => Promise<void>): Promise<void> {
+  const release = await takeLock(file, '--nonblock');
+  if (release === undefined) return;
+  try {
+    await work();
+  } finally {
+    await release();
+  }
+}
+
+/** Takes the lock and returns how to give it back; undefined when somebody else holds it and `how` is not to wait. */
+async function takeLock(file: string, how?: '--nonblock'): Promise<(() => Promise<void>) | undefined> {
+  mkdirSync(path.dirname(file), { recursive: true });
+  // A process group of its own: Ctrl-C must not release the lock while this process still cleans up.
+  const holder = spawn('flock', [...(how === undefined ? [] : [how]), '--exclusive', file, 'cat'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    detached: true,
+  });
+  const ended = new Promise<void>((resolve) => holder.once('close', () => resolve()));
+  const held = await new Promise<boolean>((resolve, reject) => {
+    holder.once('error', (cause) =>
+      reject(new ToolboxError(`cannot lock ${file}: the command flock does not run. Install util-linux.`, { cause })),
+    );
+    holder.once('exit', (code) => {
+      if (code === 1) resolve(false);
+      else reject(new ToolboxError(`cannot lock ${file}: flock ended with exit code ${code}`));
+    });
+    holder.stdin.on('error', () => {});
+    holder.stdout.once('data', () => resolve(true));
+    holder.stdin.write('held\n');
+  });
+  if (!held) return undefined;
+  return async () => {
     holder.stdin.end();
     await ended;
-  }
+  };
 }
 
 /** Prints one line of progress on stderr. */

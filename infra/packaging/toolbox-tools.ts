@@ -37,7 +37,7 @@ export const tools = {
   /** The server as production runs it, and the tool for its schema: the version that is inside the CLI above. */
   'temporal-server': {
     version: '1.29.1',
-    about: '1 to 5 minutes',
+    about: '2 to 7 minutes',
     source: {
       kind: 'module',
       module: 'go.temporal.io/server',

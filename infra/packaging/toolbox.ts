@@ -16,15 +16,14 @@ const here = path.dirname(fileURLToPath(import.meta.url));
 const architectures: Record<string, string> = { x64: 'amd64', arm64: 'arm64' };
 
 /**
- * Path of the tool's executable; builds it when it is not in the cache yet. Idempotent by name, version and platform.
+ * Path of the tool's executable; builds it when it is not in the cache yet. Idempotent by name, version, recipe and platform.
  * @throws ToolboxError when it cannot be built, with the remedy
  */
 export async function ensureTool(name: ToolName): Promise<string> {
   const tool: GoTool = tools[name];
-  const key = [name, tool.version, process.platform, process.arch];
-  if (tool.source.kind === 'own') key.push(digest(path.join(here, 'toolbox', name)));
+  const key = [name, tool.version, process.platform, process.arch, recipe(name, tool)].join('-');
   const directory = await builtOnce(
-    path.join(cacheDirectory(), 'tools', key.join('-')),
+    path.join(cacheDirectory(), 'tools', key),
     `building ${name} ${tool.version} (about ${tool.about} the first time)`,
     (temporary) => build(name, tool, temporary),
     async (temporary) => rmSync(temporary, { recursive: true, force: true }),
@@ -127,7 +126,7 @@ async function ensureGo(): Promise<string> {
   if (found !== undefined && atLeast(found.version, go.least)) return found.program;
   let older = found;
   if (older === undefined) {
-    await install(['golang-go'], 'the tools that are built with Go');
+    await install(['golang-go', 'ca-certificates'], 'the tools that are built with Go');
     older = await installedGo();
     if (older === undefined)
       throw new ToolboxError('golang-go is installed, but there is no go on PATH or in /usr/lib/go/bin.');
@@ -213,11 +212,13 @@ function tail(result: Finished): string {
   return [...lines, result.shortMessage ?? ''].join('\n').trim();
 }
 
-/** Short digest of all files of a directory. */
-function digest(directory: string): string {
-  const hash = createHash('sha256');
-  for (const name of readdirSync(directory).sort())
-    hash.update(`${name}\0`).update(readFileSync(path.join(directory, name)));
+/** Short digest of what the build depends on beside the version. */
+function recipe(name: ToolName, tool: GoTool): string {
+  const hash = createHash('sha256').update(JSON.stringify([tool.source, tool.link]));
+  const own = path.join(here, 'toolbox', name);
+  if (tool.source.kind === 'own') {
+    for (const file of readdirSync(own).sort()) hash.update(`${file}\0`).update(readFileSync(path.join(own, file)));
+  }
   return hash.digest('hex').slice(0, 12);
 }
 

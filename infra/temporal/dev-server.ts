@@ -63,7 +63,7 @@ export async function startDevServer(options: {
   const directory = path.resolve(options.directory);
   const log = options.log ?? (() => undefined);
   mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const lock = take(directory);
+  const lock = await take(directory);
   let server: Running | undefined;
   try {
     // The lock is ours: whoever wrote a state is gone.
@@ -106,9 +106,9 @@ interface Running {
   stop(force: boolean): Promise<void>;
 }
 
-function take(directory: string): { release: () => void } {
+async function take(directory: string): Promise<{ release: () => void }> {
   try {
-    return lockDirectory(directory);
+    return await lockDirectory(directory);
   } catch (error) {
     if (!(error instanceof DirectoryLocked)) throw error;
     const state = readDevServerState(directory);

@@ -1,6 +1,6 @@
-import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { identify, isRunning, type ProcessIdentity } from '../../activities/temporal/process-identity.js';
+import { identify, type ProcessIdentity } from '../../activities/temporal/process-identity.js';
 
 /** Somebody else holds the directory. */
 export class DirectoryLocked extends Error {
@@ -12,62 +12,62 @@ export class DirectoryLocked extends Error {
   }
 }
 
+const PREFIX = 'lock.';
+const TRIES = 200;
+
 /**
- * Takes a directory for this process until `release` or the process's end, also by SIGKILL: a lock whose holder is gone counts as free.
+ * Takes a directory for this process until `release` or the process's end, also by SIGKILL: the lock of a process that is gone counts for
+ * nothing.
+ *
+ * Each process puts up a file of its own, then looks for those of others: of two that try at the same time at least one sees the other and
+ * steps back. A file is named after its process and the time of its start, so that whoever removes a stale one can hit no other.
  * Throws DirectoryLocked.
  */
-export function lockDirectory(directory: string): { release: () => void } {
-  const lock = path.join(directory, 'lock');
+export async function lockDirectory(directory: string): Promise<{ release: () => void }> {
   const own = identify(process.pid);
   if (own === undefined) throw new Error(`cannot tell when process ${process.pid} started`);
-  const text = JSON.stringify(own);
-  const mine = `${lock}.${process.pid}`;
-  writeFileSync(mine, text, { mode: 0o600 });
-  try {
-    for (let attempt = 0; attempt < 20; attempt++) {
-      try {
-        // Appears with its content or not at all.
-        linkSync(mine, lock);
-        return { release: () => rmSync(lock, { force: true }) };
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-      }
-      const found = read(lock);
-      if (found === undefined) continue;
-      const holder = parse(found);
-      if (holder !== undefined && isRunning(holder)) throw new DirectoryLocked(directory, holder);
-      // Only one of several starters can rename the stale lock. If it was replaced by a live one in between, that one goes back.
-      const aside = `${mine}.stale`;
-      try {
-        renameSync(lock, aside);
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
-        throw error;
-      }
-      if (read(aside) !== found) renameSync(aside, lock);
-      else rmSync(aside, { force: true });
+  const mine = path.join(directory, nameOf(own));
+  for (let attempt = 0; ; attempt++) {
+    try {
+      writeFileSync(mine, '', { flag: 'wx', mode: 0o600 });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw new DirectoryLocked(directory, own);
+      throw error;
     }
-    throw new Error(`cannot take ${lock}: it changes hands all the time`);
-  } finally {
+    const other = othersIn(directory, mine);
+    if (other === undefined) {
+      writeFileSync(mine, 'held');
+      return { release: () => rmSync(mine, { force: true }) };
+    }
     rmSync(mine, { force: true });
+    // One that is only trying steps back too: try again at another moment than it.
+    if (other.holds || attempt >= TRIES) throw new DirectoryLocked(directory, other.process);
+    await new Promise((resolve) => setTimeout(resolve, Math.random() * 50));
   }
 }
 
-function read(file: string): string | undefined {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch {
-    return undefined;
+/** Another living process that holds the directory, else one that tries to; removes what dead ones left. */
+function othersIn(directory: string, mine: string): { process: ProcessIdentity; holds: boolean } | undefined {
+  let trying: ProcessIdentity | undefined;
+  for (const name of readdirSync(directory)) {
+    const file = path.join(directory, name);
+    if (!name.startsWith(PREFIX) || file === mine) continue;
+    const other = identify(Number(name.split('.')[1]));
+    if (other === undefined || nameOf(other) !== name) rmSync(file, { force: true });
+    else if (isHeld(file)) return { process: other, holds: true };
+    else trying = other;
   }
+  return trying === undefined ? undefined : { process: trying, holds: false };
 }
 
-function parse(text: string): ProcessIdentity | undefined {
+function nameOf({ pid, startTime }: ProcessIdentity): string {
+  return `${PREFIX}${pid}.${startTime.replaceAll(/\W+/g, '-')}`;
+}
+
+function isHeld(file: string): boolean {
   try {
-    const value = JSON.parse(text) as Partial<ProcessIdentity>;
-    return typeof value.pid === 'number' && typeof value.startTime === 'string'
-      ? { pid: value.pid, startTime: value.startTime }
-      : undefined;
+    return readFileSync(file, 'utf8') !== '';
   } catch {
-    return undefined;
+    return false;
   }
 }

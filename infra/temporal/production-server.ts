@@ -9,7 +9,7 @@ import {
   readFileSync,
   writeFileSync,
 } from 'node:fs';
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -237,26 +237,24 @@ async function idsOf(user: string): Promise<{ uid: number; gid: number }> {
   return { uid: await id('-u'), gid: await id('-g') };
 }
 
-/** The first of `count` consecutive ports that are free now. */
+/** The first of `count` consecutive ports that are free now. Below 32768: Temporal keeps its membership ports in a column of two bytes. */
 async function freePorts(count: number): Promise<number> {
-  for (let attempt = 0; attempt < 50; attempt++) {
-    const first = await bind(0);
-    let free = first !== undefined && first + count < 65536;
-    for (let port = (first ?? 0) + 1; free && port < (first ?? 0) + count; port++)
-      free = (await bind(port)) !== undefined;
-    if (free && first !== undefined) return first;
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const first = randomInt(12_000, 32_000 - count);
+    let free = true;
+    for (let port = first; free && port < first + count; port++) free = await canBind(port);
+    if (free) return first;
   }
   throw new Error(`there are no ${count} consecutive free ports`);
 }
 
-async function bind(port: number): Promise<number | undefined> {
+async function canBind(port: number): Promise<boolean> {
   const listener = createServer();
   try {
     await new Promise<void>((resolve, reject) => listener.once('error', reject).listen(port, HOST, resolve));
-    const address = listener.address();
-    return typeof address === 'object' && address !== null ? address.port : undefined;
+    return true;
   } catch {
-    return undefined;
+    return false;
   } finally {
     await new Promise((resolve) => listener.close(resolve));
   }

@@ -1,9 +1,12 @@
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { DefaultLogger, Runtime, Worker, type LogEntry } from '@temporalio/worker';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { bundle, BundleError } from '../../workers/bundle.js';
 import * as workflows from '../../workflows/index.js';
+
+// Real servers, also on a busy machine.
+jest.setTimeout(120_000);
 
 const root = path.resolve(import.meta.dirname, '../..');
 const complaints: LogEntry[] = [];
@@ -84,7 +87,7 @@ describe('the workflow bundle', () => {
   beforeAll(async () => {
     built = path.join(temporary(), 'workflow-bundle.js');
     await bundle(path.join(root, 'workflows/index.ts'), built);
-  }, 60_000);
+  });
 
   // Code at the top of a module that the sandbox cannot run bundles well and stops every run of every type: hence each is loaded.
   test.each(Object.keys(workflows))('%s loads in the sandbox', async (workflowType) => {

@@ -51,6 +51,11 @@ async function expectOneGoodMore(ended: Ended): Promise<StoredRecoveryPoint> {
   expect(older).toEqual(before);
   return newest as StoredRecoveryPoint;
 }
+/** What a terminated run wrote down for its undo stays: it is a person's to look at. */
+async function expectOnlyJournalOf({ runId }: Ended): Promise<void> {
+  expect(await here.shell('ls /var/lib/guardia/journal')).toBe(`${runId}\n`);
+  await here.shell(`rm -r /var/lib/guardia/journal/${runId}`);
+}
 const step = (ended: Ended, id: string) => ended.report?.steps.find((candidate) => candidate.id === id);
 
 /** Where the bucket keeps an artifact of the run that is under way, on this machine's disk; undefined while it is not there. */
@@ -107,7 +112,8 @@ describe('a part that fails ends the run with a sentence, and leaves nothing', (
   const killDump = (): Promise<string> =>
     here.sql(`do $$ begin
         for tries in 1..6000 loop
-          perform pg_stat_clear_snapshot(), pg_terminate_backend(pid) from pg_stat_activity
+          perform pg_stat_clear_snapshot();
+          perform pg_terminate_backend(pid) from pg_stat_activity
             where application_name like 'guardia %' and query like 'COPY public.bulk%';
           exit when found;
           perform pg_sleep(0.01);
@@ -121,7 +127,7 @@ describe('a part that fails ends the run with a sentence, and leaves nothing', (
     const ended = await here.ended(handle);
     expect(ended).toMatchObject({
       end: 'rolled back',
-      message: expect.stringMatching(/the dump broke off: pg_dump ended with status 1: .*terminating connection/),
+      message: expect.stringMatching(/the dump broke off: pg_dump ended with status 1: .*table "bulk" failed/),
     });
     expect(step(ended, 'database-main')).toMatchObject({ state: 'undone', generation: 2 });
     await expectNothingChanged();
@@ -226,34 +232,6 @@ describe('a part that fails ends the run with a sentence, and leaves nothing', (
   });
 });
 
-test('a byte that flips in the bucket is found: the recovery point is damaged, the one before stays', async () => {
-  const handle = await here.start();
-  let file: string | undefined;
-  await until('the dump is in the bucket', async () => (file = await storedFile('database', 'main')) !== undefined);
-  flipByte(file as string);
-  const ended = await here.ended(handle);
-  expect(ended).toMatchObject({
-    end: 'failed',
-    message: expect.stringMatching(
-      /step "read database main back: .*" on worker failed: database main on worker: the artifact does not read back: its SHA-256 is .*Do not rely on this recovery point/,
-    ),
-  });
-  const [damaged, ...older] = await here.points();
-  expect(damaged).toMatchObject({ state: 'damaged', manifest: { run: { runId: ended.runId } } });
-  expect(damaged?.proofs.map(({ level }) => level)).toEqual(['damaged']);
-  expect(older).toEqual(before);
-  expect(await here.left()).toEqual([]);
-});
-
-function flipByte(file: string): void {
-  const descriptor = openSync(file, 'r+');
-  const position = Math.floor(statSync(file).size / 2);
-  const byte = Buffer.alloc(1);
-  readSync(descriptor, byte, 0, 1, position);
-  writeSync(descriptor, Buffer.from([(byte[0] as number) ^ 1]), 0, 1, position);
-  closeSync(descriptor);
-}
-
 describe('a run that is stopped', () => {
   test('cancelled in mid-dump: everything is undone', async () => {
     await slowly();
@@ -300,13 +278,10 @@ describe('a run that is stopped', () => {
     await here.lab.heal('app');
 
     const ended = await here.run();
-    // What the terminated run wrote down for its undo is a person's to look at.
-    expect(await here.shell(`ls /var/lib/guardia/journal && rm -r /var/lib/guardia/journal/${terminated.runId}`)).toBe(
-      `${terminated.runId}\n`,
-    );
+    await expectOnlyJournalOf(terminated);
     await expectOneGoodMore(ended);
     expect(step(ended, 'remove-orphans')).toMatchObject({
-      state: 'done',
+      state: 'kept',
       note: '1 upload(s) aborted, 0 object(s) removed',
     });
     expect(ended.report?.notes).toEqual([
@@ -321,11 +296,14 @@ describe('a run that is stopped', () => {
     restore.push(here.store.thaw);
     await until('the verification has begun', () => here.workerJobs().length > 0);
     await handle.terminate('for a test');
+    const terminated = await here.ended(handle);
     here.store.thaw();
     before = await here.points();
     expect(before[0]).toMatchObject({ state: 'complete' });
     expect(here.workerJobs()).not.toEqual([]);
-    await expectOneGoodMore(await here.run());
+    const ended = await here.run();
+    await expectOnlyJournalOf(terminated);
+    await expectOneGoodMore(ended);
   });
 
   test('the host loses its power in mid-dump: the dump is made anew', async () => {
@@ -357,3 +335,31 @@ test('a dump far smaller than the ones before is refused, and kept when the oper
   const point = await expectOneGoodMore(await here.run({ acceptAnomaly: true }));
   expect(point.manifest.acceptedAnomalies).toEqual([expect.stringMatching(/% of the median/)]);
 });
+
+test('a byte that flips in the bucket is found: the recovery point is damaged, the one before stays', async () => {
+  const handle = await here.start();
+  let file: string | undefined;
+  await until('the dump is in the bucket', async () => (file = await storedFile('database', 'main')) !== undefined);
+  flipByte(file as string);
+  const ended = await here.ended(handle);
+  expect(ended).toMatchObject({
+    end: 'failed',
+    message: expect.stringMatching(
+      /step "read database main back: .*" on worker failed: database main on worker: the artifact does not read back: its SHA-256 is .*Do not rely on this recovery point/,
+    ),
+  });
+  const [damaged, ...older] = await here.points();
+  expect(damaged).toMatchObject({ state: 'damaged', manifest: { run: { runId: ended.runId } } });
+  expect(damaged?.proofs.map(({ level }) => level)).toEqual(['damaged']);
+  expect(older).toEqual(before);
+  expect(await here.left()).toEqual([]);
+});
+
+function flipByte(file: string): void {
+  const descriptor = openSync(file, 'r+');
+  const position = Math.floor(statSync(file).size / 2);
+  const byte = Buffer.alloc(1);
+  readSync(descriptor, byte, 0, 1, position);
+  writeSync(descriptor, Buffer.from([(byte[0] as number) ^ 1]), 0, 1, position);
+  closeSync(descriptor);
+}

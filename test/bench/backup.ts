@@ -61,32 +61,61 @@ export interface Results {
 /** Below this, and with fewer rounds, figures are for looking and are not written down. */
 const JUDGED = { megabytes: 2048, rounds: 5 };
 
-/** Sets everything up, measures, prints, and removes everything. Returns whether guardia kept every limit that was measured. */
+/**
+ * Sets everything up, measures, prints, and removes everything. Returns whether guardia kept every limit that was measured.
+ * Throws Interrupted, after it has removed everything, on SIGINT and SIGTERM; a second signal ends the process at once.
+ */
 export async function benchmarkBackup(options: BackupBenchmark): Promise<boolean> {
   checkDisk(options);
-  const bench = await startBenchLab({ megabytes: options.megabytes, contenders: !options.rssOnly });
-  const interrupt = (signal: NodeJS.Signals): void => {
-    say(`bench: ${signal}: removing the lab`);
-    void bench.down().finally(() => process.exit(signal === 'SIGINT' ? 130 : 143));
-  };
-  process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
+  const signals = listenForSignals();
+  const starting = startBenchLab({ megabytes: options.megabytes, contenders: !options.rssOnly });
+  let bench: BenchLab | undefined;
   try {
-    const results = await measure(bench, options);
+    bench = await Promise.race([starting, signals.interrupted]);
+    const results = await Promise.race([measure(bench, options), signals.interrupted]);
     const verdicts = judge(results);
     const text = reportText(results, verdicts);
-    if (options.json) console.log(JSON.stringify({ ...results, verdicts }, null, 2));
-    else console.log(text);
+    console.log(options.json ? JSON.stringify({ ...results, verdicts }, null, 2) : text);
     const judged = options.megabytes >= JUDGED.megabytes && (options.rssOnly || options.rounds >= JUDGED.rounds);
-    if (judged || options.output !== undefined) say(`written to ${saveReport(results, text, options)}`);
+    if (judged || options.output !== undefined) say(`written to ${saveReport(results, text, options.output)}`);
     else
       say(
-        `not written to a file: figures count from --megabytes ${JUDGED.megabytes} and --runs ${JUDGED.rounds} on, or with --output`,
+        `not written to a file: figures count from --megabytes ${JUDGED.megabytes} and --runs ${JUDGED.rounds} on; elsewhere with --output`,
       );
     return verdicts.every(({ passed }) => passed);
   } finally {
-    process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
-    await bench.down();
+    // A lab that is being made cannot be left half way.
+    bench ??= await starting.catch(() => undefined);
+    await bench?.down();
+    signals.stop();
   }
+}
+
+/** The operator has stopped the benchmark; everything is removed. */
+export class Interrupted extends ToolboxError {
+  override name = 'Interrupted';
+  readonly exitCode: number;
+  constructor(signal: NodeJS.Signals) {
+    super(`stopped by ${signal}; everything is removed`);
+    this.exitCode = signal === 'SIGINT' ? 130 : 143;
+  }
+}
+
+function listenForSignals(): { interrupted: Promise<never>; stop(): void } {
+  let reject: (reason: Interrupted) => void;
+  const interrupted = new Promise<never>((_, refuse) => (reject = refuse));
+  interrupted.catch(() => undefined);
+  const names = ['SIGINT', 'SIGTERM'] as const;
+  const stop = (): void => names.forEach((name) => process.off(name, listener));
+  const listener = (signal: NodeJS.Signals): void => {
+    say(
+      'bench: stopping, and removing what was made; once more to leave at once (the next start of a lab then cleans up)',
+    );
+    stop();
+    reject(new Interrupted(signal));
+  };
+  for (const name of names) process.on(name, listener);
+  return { interrupted, stop };
 }
 
 async function measure(bench: BenchLab, options: BackupBenchmark): Promise<Results> {
@@ -202,9 +231,9 @@ async function settle({ lab }: BenchLab): Promise<void> {
   await command(['sync', '-f', lab.directory]);
 }
 
-/** The database twice (as a layer and on the host), its plain copies, and what guardia keeps in the bucket until the end. */
-function checkDisk({ megabytes, rounds, kills }: BackupBenchmark): void {
-  const wanted = megabytes * (4 + 0.4 * (rounds + kills));
+function checkDisk({ megabytes, rounds, kills, rssOnly }: BackupBenchmark): void {
+  // The database as a layer and on the host, what guardia keeps in the bucket until the end, and what the others make in a round.
+  const wanted = megabytes * (2.3 + 0.4 * (rounds + kills) + (rssOnly ? 0 : 1));
   const at = labsDirectory().replace(/\/[^/]*$/, '') || '/';
   const { bavail, bsize } = statfsSync(at);
   const free = (bavail * bsize) / 1e6;

@@ -28,7 +28,7 @@ export interface BenchLab {
   environment: Record<string, string>;
   versions: Record<string, string>;
   /** Which database the system has, from the next run on. */
-  choose(database: string): void;
+  choose: (database: string) => void;
   /** Ends and removes everything. Idempotent. */
   down(): Promise<void>;
 }
@@ -48,10 +48,18 @@ export async function startBenchLab(options: { megabytes: number; contenders: bo
   try {
     const directory = path.join(lab.directory, 'bench');
     const systems = path.join(directory, 'systems');
-    const server = await startDevServer({ directory: path.join(directory, 'temporal'), port: 0, uiPort: 0, executable });
+    const server = await startDevServer({
+      directory: path.join(directory, 'temporal'),
+      port: 0,
+      uiPort: 0,
+      executable,
+    });
     endings.push(() => server.stop({ force: true }));
     // Into the lab's control groups: measured there, and ended with the lab whatever happens to this process.
-    writeFileSync(path.join(controlGroup(labGroup(lab.name, benchGroups.temporal)), 'cgroup.procs'), String(server.pid));
+    writeFileSync(
+      path.join(controlGroup(labGroup(lab.name, benchGroups.temporal)), 'cgroup.procs'),
+      String(server.pid),
+    );
     controlGroup(labGroup(lab.name, benchGroups.worker));
     const temporal = { TEMPORAL_ADDRESS: server.address, TEMPORAL_NAMESPACE: server.namespace };
     const { client, connection } = await connectClient({ env: temporal });
@@ -130,9 +138,7 @@ async function hostVersions(lab: Lab, contenders: boolean): Promise<Record<strin
     zstd: 'zstd --version',
     age: 'age --version',
     curl: 'curl --version | head -n 1',
-    ...(contenders
-      ? { gzip: 'gzip --version | head -n 1', 'AWS CLI': 'aws --version', restic: 'restic version' }
-      : {}),
+    ...(contenders ? { gzip: 'gzip --version | head -n 1', 'AWS CLI': 'aws --version', restic: 'restic version' } : {}),
   };
   const entries: [string, string][] = [];
   for (const [name, script] of Object.entries(tools)) {
@@ -141,4 +147,3 @@ async function hostVersions(lab: Lab, contenders: boolean): Promise<Record<strin
   }
   return Object.fromEntries(entries);
 }
-

@@ -4,7 +4,8 @@ import { ToolboxError } from '../../infra/packaging/toolbox.js';
 import { DATABASE, HOST, SYSTEM, type BenchLab } from './bench-lab.js';
 import { startBackup } from './guardia-run.js';
 import { read } from './meters.js';
-import { bytesBelow, partsWatcher, type SeenPart } from './stored-objects.js';
+import { createPartsLedger } from './parts-ledger.js';
+import { bytesBelow, partsWatcher } from './stored-objects.js';
 import { startWorker, type WorkerProcess } from './worker-process.js';
 
 const LOOK_MS = 50;
@@ -76,29 +77,4 @@ export async function backupWithKill(
   } finally {
     watcher.close();
   }
-}
-
-/** Keeps book of the parts that were seen in the store: a part that changes, or comes under another upload, was sent again. */
-export function createPartsLedger(): {
-  /** Returns how many bytes lie in the parts that are seen now. */
-  note(seen: readonly SeenPart[]): number;
-  again(): { count: number; bytes: number };
-} {
-  const known = new Map<string, SeenPart>();
-  const again = { count: 0, bytes: 0 };
-  return {
-    note(seen) {
-      for (const part of seen) {
-        const name = `${part.key}#${part.number}`;
-        const earlier = known.get(name);
-        if (earlier && (earlier.uploadId !== part.uploadId || earlier.storedAt !== part.storedAt)) {
-          again.count += 1;
-          again.bytes += part.bytes;
-        }
-        known.set(name, part);
-      }
-      return seen.reduce((sum, { bytes }) => sum + bytes, 0);
-    },
-    again: () => ({ ...again }),
-  };
 }

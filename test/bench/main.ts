@@ -2,7 +2,9 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { say } from '../../infra/packaging/toolbox-cache.js';
 import { ToolboxError } from '../../infra/packaging/toolbox.js';
-import { benchmarkBackup } from './backup.js';
+import { DevServerError } from '../../infra/temporal/dev-server.js';
+import { NoTemporalServer } from '../../infra/temporal/server-executable.js';
+import { benchmarkBackup, Interrupted } from './backup.js';
 
 // The SDK's warning about Node 20 is for who chooses the Node.
 process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
@@ -57,6 +59,8 @@ try {
   else await program.parseAsync();
 } catch (error) {
   if (!(error instanceof Error)) throw error;
-  say(`bench: ${error instanceof ToolboxError ? error.message : (error.stack ?? error.message)}`);
-  process.exitCode = 1;
+  const expected = [ToolboxError, DevServerError, NoTemporalServer].some((kind) => error instanceof kind);
+  say(`bench: ${expected ? error.message : (error.stack ?? error.message)}`);
+  // What was interrupted may still wait for something that is gone.
+  process.exit(error instanceof Interrupted ? error.exitCode : 1);
 }

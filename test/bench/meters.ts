@@ -76,13 +76,16 @@ export function read(lab: string, host: string, workerPid: number | undefined): 
 /** Both readings must be of the same worker. */
 export function between(before: Reading, after: Reading): Usage {
   const seconds = (after.at - before.at) / 1000;
-  const processor = Object.fromEntries(
-    Object.entries(after.processor).map(([name, value]) => [
-      name,
-      value - before.processor[name as keyof ProcessorSeconds],
-    ]),
-  ) as unknown as ProcessorSeconds;
-  const known = Object.values(processor).reduce((sum, value) => sum + value, 0) + (after.own - before.own);
+  const used = (who: keyof ProcessorSeconds): number => after.processor[who] - before.processor[who];
+  const processor: ProcessorSeconds = {
+    host: used('host'),
+    store: used('store'),
+    worker: used('worker'),
+    verification: used('verification'),
+    temporal: used('temporal'),
+  };
+  const { host, store, worker, verification, temporal } = processor;
+  const known = host + store + worker + verification + temporal + (after.own - before.own);
   return {
     seconds,
     processor,
@@ -106,8 +109,9 @@ function processSeconds(pid: number): number {
 }
 
 function machineSeconds(): number {
-  const [user, nice, system, , , irq, softirq, steal] = (/^cpu +(.*)$/m.exec(readFileSync('/proc/stat', 'utf8'))?.[1] ?? '')
-    .split(' ')
-    .map(Number);
-  return [user, nice, system, irq, softirq, steal].reduce<number>((sum, ticks) => sum + (ticks ?? 0), 0) / TICKS_PER_SECOND;
+  const [user, nice, system, , , irq, softirq, steal] =
+    readFileSync('/proc/stat', 'utf8').split('\n', 1)[0]?.split(/ +/).slice(1).map(Number) ?? [];
+  return (
+    [user, nice, system, irq, softirq, steal].reduce<number>((sum, ticks) => sum + (ticks ?? 0), 0) / TICKS_PER_SECOND
+  );
 }

@@ -109,13 +109,9 @@ export function reportText(results: Results, verdicts: readonly Verdict[]): stri
 }
 
 /** Puts a report into a file, in place of the one of the same kind and size. Returns the file's path. */
-export function saveReport(
-  results: Results,
-  text: string,
-  options: { output: string | undefined; rssOnly: boolean },
-): string {
+export function saveReport(results: Results, text: string, output: string | undefined): string {
   const beside = fileURLToPath(new URL('.', import.meta.url)).replace(/\/\.build\/test\/bench\/$/, '/test/bench/');
-  const file = options.output === undefined ? path.join(beside, 'backup.md') : path.resolve(options.output);
+  const file = output === undefined ? path.join(beside, 'backup.md') : path.resolve(output);
   const title = '# Benchmark of `backup`\n\nWritten by `npm run bench -- backup`; README.md tells how to read it.\n';
   const before = existsSync(file) ? readFileSync(file, 'utf8') : title;
   writeFileSync(file, withSection(before, heading(results), text));
@@ -166,7 +162,11 @@ function contenders(rounds: readonly Round[]): string[] {
       cell('sent', '', 1e6),
     ]);
   };
-  add('`pg_dump -Fc -Z0` to /dev/null (the floor)', ({ floor }) => ({ complete: floor?.completeSeconds, host: floor?.usage.processor.host }), '');
+  add(
+    '`pg_dump -Fc -Z0` to /dev/null (the floor)',
+    ({ floor }) => ({ complete: floor?.completeSeconds, host: floor?.usage.processor.host }),
+    '',
+  );
   add(
     'guardia (also roles and configuration)',
     ({ guardia: { completeSeconds, verifiedSeconds, usage, stored } }) => ({
@@ -225,7 +225,9 @@ function contenders(rounds: readonly Round[]): string[] {
       store('guardia (also reading back)', ({ guardia }) => guardia.usage.processor.store),
       store('script', ({ script }) => script?.usage.processor.store),
       store('restic (without `check`)', ({ restic }) => restic?.usage.processor.store),
-    ].join(', ')}. Of the Temporal server, for guardia: ${decimals(summary(rounds.map(({ guardia }) => guardia.usage.processor.temporal)).median)} s.`,
+    ].join(
+      ', ',
+    )}. Of the Temporal server, for guardia: ${decimals(summary(rounds.map(({ guardia }) => guardia.usage.processor.temporal)).median)} s.`,
     '',
   ];
 }
@@ -284,7 +286,15 @@ function killedRuns(kills: readonly KilledRun[], rounds: readonly Round[]): stri
     'Backups whose worker was killed at half way, and another one started at once:',
     '',
     ...table(
-      ['killed after', 'stored then', 'complete', 'verified', 'sent − stored', 'usual sent − stored', 'parts sent again'],
+      [
+        'killed after',
+        'stored then',
+        'complete',
+        'verified',
+        'sent − stored',
+        'usual sent − stored',
+        'parts sent again',
+      ],
       kills.map((kill) => [
         seconds(kill.killedAt),
         megabytes(kill.storedWhenKilled),

@@ -19,6 +19,7 @@ export function summary(values: readonly number[]): Summary {
  * neighbours feels that less than a quotient of medians does.
  */
 export function pairedRatio(over: readonly number[], under: readonly number[]): Summary {
-  if (over.length !== under.length) throw new RangeError(`${over.length} measurements and ${under.length} are no pairs`);
+  if (over.length !== under.length)
+    throw new RangeError(`${over.length} measurements and ${under.length} are no pairs`);
   return summary(over.map((value, round) => value / (under[round] as number)));
 }

@@ -6,6 +6,7 @@ import {
   ListPartsCommand,
 } from '@aws-sdk/client-s3';
 import { rootClient, type LabS3 } from '../../infra/lab/lab.js';
+import type { SeenPart } from './parts-ledger.js';
 
 /** Objects below a prefix as the store lists them, with their sizes in bytes. */
 export async function storedObjects(s3: LabS3, prefix: string): Promise<{ key: string; bytes: number }[]> {
@@ -51,23 +52,12 @@ export async function emptyPrefix(s3: LabS3, prefix: string): Promise<void> {
   }
 }
 
-export interface SeenPart {
-  key: string;
-  uploadId: string;
-  number: number;
-  bytes: number;
-  /** Changes when the part is sent again, also when its content is the same. */
-  storedAt: number;
-}
-
 /** Looks at the parts of the uploads below a prefix that are not complete yet. */
 export function partsWatcher(s3: LabS3, prefix: string): { look(): Promise<SeenPart[]>; close(): void } {
   const client = rootClient(s3);
   return {
     async look() {
-      const { Uploads } = await client.send(
-        new ListMultipartUploadsCommand({ Bucket: s3.bucket, Prefix: prefix }),
-      );
+      const { Uploads } = await client.send(new ListMultipartUploadsCommand({ Bucket: s3.bucket, Prefix: prefix }));
       const seen: SeenPart[] = [];
       for (const { Key, UploadId } of Uploads ?? []) {
         try {

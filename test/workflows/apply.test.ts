@@ -32,7 +32,17 @@ describe('a run in which everything goes well', () => {
     const run = await runs.start({
       plan: [
         lane('app', step('a'), step('b', { kind: 'job', with: { id: { from: 'a', path: 'made.id' } } })),
-        lane('system', step('c', { with: { all: [{ from: 'a', path: 'made' }, { from: 'b', path: '' }] } })),
+        lane(
+          'system',
+          step('c', {
+            with: {
+              all: [
+                { from: 'a', path: 'made' },
+                { from: 'b', path: '' },
+              ],
+            },
+          }),
+        ),
       ],
       acts: { 'do a': () => ({ made: { id: 17 }, summary: '17 made' }), 'do b': b.act },
     });
@@ -252,9 +262,7 @@ describe('the point of no return', () => {
     const { type, message, report } = await run.failure();
     expect(run.names().filter((name) => name.startsWith('undo'))).toEqual(['undo e', 'undo d']);
     expect(type).toBe('failed');
-    expect(message).toMatch(
-      /it does not read back; everything up to "do c" stands, what came after it was undone$/,
-    );
+    expect(message).toMatch(/it does not read back; everything up to "do c" stands, what came after it was undone$/);
     expect(states(report as never)).toEqual({ a: 'kept', b: 'kept', c: 'kept', d: 'undone', e: 'undone' });
   });
 
@@ -337,7 +345,13 @@ describe('lanes side by side', () => {
       return {};
     };
     const run = await runs.start({
-      plan: [stage(ids.map((id) => lane('app', id)), { atOnce: 2 }), lane('db', 'z')],
+      plan: [
+        stage(
+          ids.map((id) => lane('app', id)),
+          { atOnce: 2 },
+        ),
+        lane('db', 'z'),
+      ],
       acts: Object.fromEntries(ids.map((id) => [`do ${id}`, act])),
     });
     await run.report();

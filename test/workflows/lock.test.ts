@@ -4,6 +4,7 @@ import { holderQuery } from '../../workflows/contracts/lock.js';
 import { lockWorkflowId } from '../../workflows/contracts/workflow-ids.js';
 import { fails, held } from './acts.js';
 import { attributesOf, scheduled, summaryOf } from './run-history.js';
+import { doctoredBundle } from './doctored-bundle.js';
 import { openScriptedRuns, until, type ScriptedRun, type ScriptedRuns } from './scripted-runs.js';
 import { lane, stage, step, toyPlan } from './toy-plan.js';
 
@@ -140,7 +141,8 @@ describe('a run that is cancelled', () => {
     await run.handle.cancel();
     await run.failure();
     const first = run.log.find(({ name }) => name.startsWith('undo'));
-    for (const name of ['do a', 'do b']) expect(first?.from).toBeGreaterThanOrEqual(run.happened(name)[0]?.to ?? Infinity);
+    for (const name of ['do a', 'do b'])
+      expect(first?.from).toBeGreaterThanOrEqual(run.happened(name)[0]?.to ?? Infinity);
     expect(undone(run).sort()).toEqual(['undo a', 'undo b']);
   });
 
@@ -163,7 +165,10 @@ describe('a run that is cancelled', () => {
     await waits(run);
     await run.handle.cancel();
     expect((await run.failure()).type).toBe('CANCELED');
-    expect(await run.status()).toMatchObject({ end: 'cancelled', message: expect.stringMatching(/nothing was started$/) });
+    expect(await run.status()).toMatchObject({
+      end: 'cancelled',
+      message: expect.stringMatching(/nothing was started$/),
+    });
     expect(run.names()).toEqual(['look']);
     expect(await runs.lockIsHeld(system)).toBe(true);
     a.release();
@@ -199,7 +204,9 @@ describe('two runs of one system', () => {
     expect(report.end).toBe('succeeded');
     expect(report).not.toHaveProperty('waitingFor');
     expect((await attributes()).get(GuardiaWaitingFor)).toBeUndefined();
-    expect(second.happened('fence app')[0]?.from).toBeGreaterThanOrEqual(first.happened('leave app')[0]?.to ?? Infinity);
+    expect(second.happened('fence app')[0]?.from).toBeGreaterThanOrEqual(
+      first.happened('leave app')[0]?.to ?? Infinity,
+    );
     expect(scheduled(await second.history())).toContain(`wait for the lock of ${system}`);
     const child = attributesOf(await first.history(), 'startChildWorkflowExecutionInitiatedEventAttributes')[0];
     expect(child && summaryOf(child.event)).toBe(`${system} held by ${first.workflowId}`);
@@ -208,8 +215,11 @@ describe('two runs of one system', () => {
   test('for whom is said within what a search attribute can hold, however long the names are', async () => {
     const a = held();
     const system = runs.system();
-    const input = { system, requester: 'a requester with a long name '.repeat(7).trim() };
-    const first = await runs.start({ acts: { 'do a': a.act } }, { system, input, workflowId: `long ${'id '.repeat(90)}` });
+    const input = { system, requester: 'a requester with a long name '.repeat(6) };
+    const first = await runs.start(
+      { acts: { 'do a': a.act } },
+      { system, input, workflowId: `long ${'id '.repeat(90)}` },
+    );
     await a.begun;
     const second = await runs.start({}, { system });
     await waits(second);
@@ -240,7 +250,8 @@ describe('two runs of one system', () => {
     expect(most).toBe(1);
     const times = three.map((run) => [run.happened('fence app')[0]?.from ?? 0, run.happened('leave app')[0]?.to ?? 0]);
     times.sort(([one = 0], [other = 0]) => one - other);
-    for (const [index, [from]] of times.entries()) if (index > 0) expect(from).toBeGreaterThanOrEqual(times[index - 1]?.[1] ?? Infinity);
+    for (const [index, [from]] of times.entries())
+      if (index > 0) expect(from).toBeGreaterThanOrEqual(times[index - 1]?.[1] ?? Infinity);
   });
 
   test('two systems do not wait for each other', async () => {
@@ -295,5 +306,53 @@ describe('two runs of one system', () => {
     a.release();
     expect((await run.report()).end).toBe('succeeded');
     await isFree(run.system);
+  });
+
+  test('cancelling the lock itself does not free it: its holder still works', async () => {
+    const a = held();
+    const run = await runs.start({ acts: { 'do a': a.act } });
+    await a.begun;
+    const lock = runs.client.workflow.getHandle(lockWorkflowId(run.system));
+    await lock.cancel();
+    await lock.query(holderQuery);
+    expect(await runs.lockIsHeld(run.system)).toBe(true);
+    a.release();
+    expect((await run.report()).end).toBe('succeeded');
+    await isFree(run.system);
+  });
+
+  test('a lock that was terminated by hand does not hold its run up', async () => {
+    const a = held();
+    const run = await runs.start({ plan: [lane('app', 'a', 'b')], acts: { 'do a': a.act } });
+    await a.begun;
+    await runs.client.workflow.getHandle(lockWorkflowId(run.system)).terminate('by hand');
+    a.release();
+    expect((await run.report()).end).toBe('succeeded');
+    expect(run.names()).toContain('do b');
+  });
+
+  test('who has waited as long as a run may is refused, and told who holds it and what to do', async () => {
+    const impatient = doctoredBundle({ 'LOCK_WAIT_SECONDS = 3600': 'LOCK_WAIT_SECONDS = 2' });
+    const a = held();
+    const system = runs.system();
+    const first = await runs.start({ acts: { 'do a': a.act } }, { system });
+    await a.begun;
+    await runs.worker.start({ bundle: impatient });
+    try {
+      const second = await runs.start({}, { system });
+      runs.replaysWith(second, impatient);
+      const { type, message } = await second.failure();
+      expect(type).toBe('refused');
+      expect(message).toMatch(
+        new RegExp(
+          `${system} is held by backup ${first.workflowId} of ana, since .*; waited 2 s for it\\. Wait for it \\(guardia watch ${first.workflowId}\\), or cancel it .*; nothing was started$`,
+        ),
+      );
+      expect(second.names()).toEqual(['look']);
+    } finally {
+      await runs.worker.start();
+    }
+    a.release();
+    expect((await first.report()).end).toBe('succeeded');
   });
 });

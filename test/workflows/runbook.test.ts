@@ -85,7 +85,9 @@ describe('a run is refused, and nothing is started', () => {
 
   test('for values of the inventory that are not filled in', async () => {
     const run = await runs.start({ needs: ['backup.recipients', 'backup.identity', 'objectStore'] });
-    expect(await refused(run)).toMatch(/backup needs a value of system .* not filled in yet: backup\.recipients \(its recipients\)/);
+    expect(await refused(run)).toMatch(
+      /backup needs a value of system .* not filled in yet: backup\.recipients \(its recipients\)/,
+    );
   });
 
   test('for an inventory with mistakes, naming each with file and line', async () => {
@@ -250,7 +252,9 @@ describe('what changes between the plan and the lock', () => {
     const run = await runs.start({ acts: { look: () => ({ look: ++looks }) }, plan: [lane('app', 'a')] });
     const { type, message } = await run.failure();
     expect(type).toBe('refused');
-    expect(message).toMatch(/keeps changing while the run waits for its lock.*start the run again; nothing was started$/);
+    expect(message).toMatch(
+      /keeps changing while the run waits for its lock.*start the run again; nothing was started$/,
+    );
     expect(run.names()).toEqual(['look', 'look', 'look', 'look', 'look']);
     await until(async () => !(await runs.lockIsHeld(run.system)), 'the lock is free');
   });

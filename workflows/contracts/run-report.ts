@@ -6,7 +6,7 @@ export function reportMarkdown(report: RunReport): string {
   const why = new Map((report.plan ? stepsOf(report.plan) : []).map(({ step }) => [step.id, step.why]));
   const table = report.steps.map(
     (step) =>
-      `| ${step.stage} | ${step.on} | ${step.title} | ${step.state}${step.generation > 1 ? ` (run ${step.generation})` : ''} | ${seconds(step.startedAt, step.endedAt)} | ${cell(step.note ?? '')} |`,
+      `| ${cell(step.stage)} | ${step.on} | ${cell(step.title)} | ${step.state}${step.generation > 1 ? ` (run ${step.generation})` : ''} | ${seconds(step.startedAt, step.endedAt)} | ${cell(step.note ?? '')} |`,
   );
   const lines = [
     `# ${report.runbook} of ${report.system}: ${report.end ?? report.phase}`,

@@ -5,6 +5,8 @@ import { referenceIn } from './calls.js';
 
 /** A run has at most 51,200 events (Temporal's limit); a step takes about 6, its undo as many, its retries more. */
 const MOST_STEPS = 1_000;
+/** A payload has at most 2 MB (Temporal's limit), and a report holds the plan and where each of its steps stands. Bytes of JSON. */
+const MOST_BYTES = 1_000_000;
 
 /**
  * Checks a plan when it is made: its shape, known calls, unique steps, references to earlier steps of the same lane or an
@@ -24,6 +26,13 @@ export function checkPlan(plan: Plan): Plan {
     mistakes.push(`step ${id} stands in it twice`);
   if (plan.pointOfNoReturn !== undefined && !ids.includes(plan.pointOfNoReturn))
     mistakes.push(`the point of no return ${plan.pointOfNoReturn} is no step of it`);
+  const beside = all.find(({ step }) => step.id === plan.pointOfNoReturn)?.stage.lanes.length ?? 1;
+  if (beside > 1)
+    mistakes.push(
+      `the point of no return ${plan.pointOfNoReturn} has other lanes beside it: give it a stage of its own, so that it is clear what stands`,
+    );
+  const bytes = new TextEncoder().encode(JSON.stringify(plan)).length;
+  if (bytes > MOST_BYTES) mistakes.push(`it has ${bytes} bytes, at most ${MOST_BYTES} fit one run`);
   if (all.length > MOST_STEPS) mistakes.push(`it has ${all.length} steps, at most ${MOST_STEPS} fit one run`);
   const known = new Set<string>();
   for (const stage of plan.stages) {

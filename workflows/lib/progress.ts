@@ -13,6 +13,9 @@ import { GuardiaPhase, GuardiaWaitingFor } from '../contracts/search-attributes.
 /** Temporal keeps at most this much of the current details. Bytes. */
 const DETAILS_BYTES = 20_000;
 
+/** PostgreSQL's visibility store keeps at most this much of a keyword, and refuses the run with more. Characters. */
+const KEYWORD_CHARACTERS = 255;
+
 /** Owns what is told about a run: the status query, the current details, the phase attribute. */
 export interface Progress {
   readonly status: RunStatus;
@@ -34,7 +37,9 @@ export function createProgress(status: RunStatus): Progress {
       if (before.phase !== phase || before.waitingFor !== waitingFor)
         upsertSearchAttributes([
           { key: GuardiaPhase, value: phase },
-          ...(before.waitingFor !== waitingFor ? [{ key: GuardiaWaitingFor, value: waitingFor ?? null }] : []),
+          ...(before.waitingFor !== waitingFor
+            ? [{ key: GuardiaWaitingFor, value: waitingFor?.slice(0, KEYWORD_CHARACTERS) ?? null }]
+            : []),
         ]);
       show();
     },
@@ -78,30 +83,63 @@ const marks: Record<StepStatus['state'], string> = {
   kept: '✅',
 };
 
-/** The run as Markdown, for the Web UI. Pure. */
+/** The run as Markdown, for the Web UI, in at most 20,000 bytes. Pure. */
 export function details(status: RunStatus): string {
+  const every = render(status, status.steps);
+  if (fits(every)) return every;
+  // Of a very long plan, what needs a look; the rest is counted.
+  const quiet: StepStatus['state'][] = ['waiting', 'done', 'kept', 'undone'];
+  return cutToBytes(
+    render(
+      status,
+      status.steps.filter(({ state }) => !quiet.includes(state)),
+      quiet
+        .map((state) => ({ state, count: status.steps.filter((step) => step.state === state).length }))
+        .filter(({ count }) => count > 0)
+        .map(({ state, count }) => `${marks[state]} ${count} ${state}`)
+        .join(', '),
+    ),
+  );
+}
+
+function render(status: RunStatus, shown: readonly StepStatus[], others = ''): string {
   const head = status.end
     ? `**${status.runbook} of ${status.system}: ${status.end}**${status.message ? `  \n${status.message}` : ''}`
     : `**${status.runbook} of ${status.system}: ${status.phase}**${status.waitingFor ? ` (${status.waitingFor})` : ''}`;
-  const steps = status.steps.map(
-    (step) =>
+  const steps = shown.map((step) =>
+    oneLine(
       `- ${marks[step.state]} ${step.title} *(${step.on}${step.state === 'waiting' || step.state === 'done' ? '' : `, ${step.state}`})*${step.note ? `: ${step.note}` : ''}`,
+    ),
   );
-  const remaining = status.remaining.map((line) => `- ${line}`);
+  const remaining = status.remaining.map((line) => oneLine(`- ${line}`));
   const parts = [
     head,
     steps.join('\n'),
+    others,
     remaining.length > 0 ? `**To be done by hand**\n${remaining.join('\n')}` : '',
-    status.notes.map((note) => `> ${note}`).join('\n>\n'),
+    status.notes.map((note) => oneLine(`> ${note}`)).join('\n>\n'),
     `Requested by ${status.requester}${status.reason ? `: ${status.reason}` : ''}${status.planDigest ? `. Plan \`${status.planDigest.slice(0, 12)}\`` : ''}`,
-  ].filter((part) => part !== '');
-  return cutToBytes(parts.join('\n\n'), DETAILS_BYTES);
+  ];
+  return parts.filter((part) => part !== '').join('\n\n');
 }
 
-/** The sandbox has no Buffer: three bytes are the most that a UTF-16 unit takes in UTF-8. */
-function cutToBytes(text: string, limit: number): string {
-  const bytes = new TextEncoder().encode(text);
-  return bytes.length <= limit ? text : `${text.slice(0, Math.floor(limit / 3) - 20)}\n\n(cut)`;
+const oneLine = (text: string): string => text.replaceAll(/\s*[\r\n]+\s*/g, ' ');
+
+const fits = (text: string): boolean => new TextEncoder().encode(text).length <= DETAILS_BYTES;
+
+/** At most `limit` bytes of UTF-8; no character is cut in two. The sandbox has no Buffer. */
+function cutToBytes(text: string, limit = DETAILS_BYTES): string {
+  if (fits(text)) return text;
+  const end = '\n\n(cut)';
+  let bytes = end.length;
+  let kept = 0;
+  for (const character of text) {
+    const code = character.codePointAt(0) ?? 0;
+    bytes += code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    if (bytes > limit) break;
+    kept += character.length;
+  }
+  return text.slice(0, kept) + end;
 }
 
 /** The sentence of the failure that guardia or Temporal raised first: what a person wants to read. */

@@ -227,9 +227,7 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
             throw failure('InvalidPlan', `${input.system} keeps changing while the run waits for its lock`, {
               remedy: 'Look who else works on it, then start the run again',
             });
-          progress.note(
-            `The ${edited ? 'inventory' : 'hosts'} changed between the plan and the lock: planned anew.`,
-          );
+          progress.note(`The ${edited ? 'inventory' : 'hosts'} changed between the plan and the lock: planned anew.`);
           endIfNothingToDo(now);
           planned = now;
           await run.approve(planned);

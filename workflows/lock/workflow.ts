@@ -1,4 +1,4 @@
-import { condition, setCurrentDetails, setHandler } from '@temporalio/workflow';
+import { CancellationScope, condition, setCurrentDetails, setHandler } from '@temporalio/workflow';
 import { holderQuery, LockHolder, releaseSignal } from '../contracts/lock.js';
 import { parseInput } from '../lib/input.js';
 
@@ -12,13 +12,15 @@ export async function lock(input: unknown): Promise<void> {
   setHandler(holderQuery, () => holder, { description: 'Who holds this lock' });
   setHandler(
     releaseSignal,
-    ({ runId }) => {
-      if (runId === holder.runId) released = true;
+    // Anybody can send anything from the Web UI: what is not the holder's word is ignored, and must not stop the lock.
+    (said?: { runId?: unknown }) => {
+      if (said?.runId === holder.runId) released = true;
     },
     { description: 'Sent by the holder when its last undo is done. Never send it by hand: cancel the holder instead' },
   );
   setCurrentDetails(
     `**${holder.system}** is held by run \`${holder.workflowId}\` (${holder.runbook}, for ${holder.requester}) since ${holder.since}.\n\nTo free it, cancel that run: it cleans up and releases the lock.`,
   );
-  await condition(() => released);
+  // A cancel of the lock alone would free the system under its holder.
+  await CancellationScope.nonCancellable(() => condition(() => released));
 }

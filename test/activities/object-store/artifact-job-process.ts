@@ -76,6 +76,17 @@ export function descendants(pid: number): { pid: number; command: string }[] {
   return found;
 }
 
+/** kill -9 for a process and its descendants, those that end by themselves meanwhile included. */
+export function killTree(pid: number): void {
+  for (const each of [{ pid }, ...descendants(pid)]) {
+    try {
+      process.kill(each.pid, 'SIGKILL');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+    }
+  }
+}
+
 /** Whether a process is there and no zombie. */
 export function isRunning(pid: number): boolean {
   try {

@@ -19,7 +19,7 @@ describe('the failures of jobs', () => {
   test('have the same exit status in the scripts', () => {
     const table = /declare -A failure_status=\(([^)]*)\)/.exec(scripts[0] ?? '')?.[1] ?? '';
     const inScript = Object.fromEntries(
-      [...table.matchAll(/\[([\w-]+)\]=(\d+)/g)].map(([, code, status]) => [code, Number(status)]),
+      [...table.matchAll(/\[([\w-]+)\]=(\d+)/g)].map(([, code, status]) => [code ?? '', Number(status)]),
     );
     expect(inScript).toEqual(
       Object.fromEntries(Object.entries(jobFailures).map(([code, { status }]) => [code, status])),

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { dumpJob, globalsJob } from '../../../activities/postgres/dump-job.js';
 import { abortUpload, listUploads, openUpload } from '../../../activities/object-store/multipart-upload.js';
 import { explainJobFailure } from '../../../activities/object-store/job-failures.js';
@@ -13,11 +13,12 @@ import {
   descendant,
   descendants,
   isRunning,
+  killTree,
   runJob,
   startJob,
   watchProcesses,
 } from '../object-store/artifact-job-process.js';
-import { type FaultyRelay, type Gateway, rootKey, startGateway, startRelay } from '../object-store/versity-gateway.js';
+import { type FaultyRelay, type Gateway, startGateway, startRelay } from '../object-store/versity-gateway.js';
 import { complete, fillDatabase, makeAgeKey, MiB, newTarget, peerSource } from './stored-dump.js';
 import { type Cluster, startCluster } from './throwaway-cluster.js';
 
@@ -40,6 +41,7 @@ beforeAll(async () => {
     'proofpass',
   );
 }, 120_000);
+afterEach(() => relay.flow());
 afterAll(async () => {
   cluster.remove();
   await relay.close();
@@ -341,9 +343,22 @@ describe('a dump goes on when', () => {
     await complete(gateway, upload, target, ended.stdout);
   });
 
+  test('the server is starting while it begins', async () => {
+    const { upload, target } = await newTarget(gateway, 'database', recipients);
+    cluster.stop();
+    const job = startJob(
+      dumpJob({ ...peerSource(cluster, 'proofpass'), serverWaitSeconds: 30 }, target, hostKey, { run: 'x' }),
+    );
+    await delay(1500);
+    cluster.start();
+    const ended = await job.ended;
+    expect(ended).toMatchObject({ exitCode: 0 });
+    await abortUpload(gateway.bucket, upload);
+  });
+
   test('another attempt has sent parts to the same upload before', async () => {
     const first = await stalledDump();
-    for (const { pid } of [{ pid: first.job.pid }, ...descendants(first.job.pid)]) process.kill(pid, 'SIGKILL');
+    killTree(first.job.pid);
     relay.flow();
     await first.job.ended;
     const adopted = await openUpload(gateway.bucket, first.target.key);

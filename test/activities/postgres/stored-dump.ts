@@ -33,6 +33,7 @@ export const peerSource = (cluster: Cluster, database: string): DumpSource => ({
   version: cluster.version,
   port: cluster.port,
   access: { kind: 'peer', osUser: 'postgres' },
+  serverWaitSeconds: 2,
 });
 
 /** An open upload for a new recovery point, and the target of a job for it. */

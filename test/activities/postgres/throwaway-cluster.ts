@@ -12,6 +12,8 @@ export interface Cluster {
   sql(text: string, database?: string): string;
   /** A session that stays open; `send` resolves when the server has answered with a row. */
   session(database: string): { send(text: string): Promise<void>; end(): Promise<void> };
+  stop(): void;
+  start(): void;
   remove(): void;
 }
 
@@ -53,7 +55,9 @@ export async function startCluster(): Promise<Cluster> {
     path.join(data, 'postgresql.conf'),
     `port = ${port}\nlisten_addresses = '127.0.0.1'\nfsync = off\nunix_socket_directories = '/var/run/postgresql'\n`,
   );
-  as(bin('pg_ctl'), ['-D', data, '-l', path.join(directory, 'log'), '-w', 'start']);
+  const start = () => void as(bin('pg_ctl'), ['-D', data, '-l', path.join(directory, 'log'), '-w', 'start']);
+  const stop = () => void as(bin('pg_ctl'), ['-D', data, '-m', 'immediate', '-w', 'stop']);
+  start();
   return {
     port,
     version,
@@ -79,8 +83,10 @@ export async function startCluster(): Promise<Cluster> {
         },
       };
     },
+    start,
+    stop,
     remove() {
-      as(bin('pg_ctl'), ['-D', data, '-m', 'immediate', '-w', 'stop']);
+      stop();
       rmSync(directory, { recursive: true });
     },
   };

@@ -140,7 +140,7 @@ describe('damage is found:', () => {
 
   test('an object that is not there', async () => {
     const { versionId: _, ...rest } = dump;
-    const ended = await verify({ ...rest, key: `${dump.key}.gone` } as Artifact);
+    const ended = await verify({ ...rest, key: `${dump.key}.gone` });
     expect(ended).toMatchObject({ exitCode: 86, failure: { code: 'artifact-missing' }, leftBehind: [] });
   });
 

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Connection } from '@temporalio/client';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -19,6 +19,9 @@ import {
 import { prepareNamespace } from '../../../infra/temporal/namespace.js';
 import { compiled, findServerExecutable, type ServerExecutable } from '../../../infra/temporal/server-executable.js';
 import { GuardiaHosts, GuardiaSystem, searchAttributes } from '../../../workflows/contracts/search-attributes.js';
+
+// Real servers, also on a busy machine.
+jest.setTimeout(120_000);
 
 const home = mkdtempSync(path.join(tmpdir(), 'guardia-dev-server-'));
 const directory = () => mkdtempSync(path.join(home, 'd-'));
@@ -54,7 +57,7 @@ describe('a development server', () => {
   let server: DevServer;
   beforeAll(async () => {
     server = await start(at);
-  }, 60_000);
+  });
   afterAll(() => server.stop());
 
   test('answers, takes runs that carry our search attributes at once, and finds them by these', async () => {
@@ -88,7 +91,7 @@ describe('a development server', () => {
     expect(await found(`GuardiaSystem = 'proofpass' AND GuardiaHosts = 'db1'`)).toEqual(['found']);
     expect(await found(`GuardiaHosts = 'db2'`)).toEqual([]);
     await connection.close();
-  }, 20_000);
+  });
 
   test('keeps closed runs for ten years', async () => {
     const { config } = await withConnection(server, ({ workflowService }) =>
@@ -149,7 +152,7 @@ describe('a development server', () => {
         /namespace other .*GuardiaSystem should be KEYWORD/,
       );
     });
-  }, 30_000);
+  });
 });
 
 describe('what is kept and what is not', () => {
@@ -190,7 +193,7 @@ describe('what is kept and what is not', () => {
       workflowService.describeWorkflowExecution({ namespace: 'default', execution: { workflowId: 'kept' } }),
     );
     await third.stop();
-  }, 60_000);
+  });
 
   test('a stop leaves the database and the log, no process, no state, no lock; a second stop is nothing', async () => {
     const at = directory();
@@ -205,7 +208,7 @@ describe('what is kept and what is not', () => {
         .filter((name) => !name.startsWith('temporal.db')),
     ).toEqual(['server.log']);
     expect(existsSync(path.join(at, 'temporal.db'))).toBe(true);
-  }, 60_000);
+  });
 
   test('a server that dies by itself is noticed, and its directory is free again', async () => {
     const at = directory();
@@ -216,7 +219,7 @@ describe('what is kept and what is not', () => {
     expect(readDevServerState(at)).toBeUndefined();
     const next = await start(at);
     await next.stop();
-  }, 60_000);
+  });
 });
 
 describe('ports', () => {
@@ -240,7 +243,7 @@ describe('ports', () => {
     const server = await start(directory(), { port: free.port, uiPort: 0 });
     expect(server.address).toBe(`127.0.0.1:${free.port}`);
     await server.stop();
-  }, 60_000);
+  });
 
   test('four at once have eight different ones', async () => {
     const servers = await Promise.all(Array.from({ length: 4 }, () => start(directory())));
@@ -259,7 +262,7 @@ describe('a server that does not come up', () => {
     expect(error).toBeInstanceOf(DevServerError);
     expect((error as Error).message).toMatch(/ended while starting; the end of .*server\.log:\n {2}.*ls:/);
     expect(readdirSync(at)).toEqual(['server.log']);
-  }, 30_000);
+  });
 
   test('an executable that cannot be started', async () => {
     const absent = { path: '/nonexistent/temporal', serverVersion: '1.29.1', source: 'test' };
@@ -290,7 +293,7 @@ describe('a supervisor that was killed', () => {
     expect(isRunning(left)).toBe(false);
     expect(lines).toEqual([`stopping the server (process ${left.pid}) that an earlier \`guardia dev\` left behind`]);
     await server.stop();
-  }, 60_000);
+  });
 
   test('a supervisor that ends without stopping it takes its server along', async () => {
     const at = directory();
@@ -301,7 +304,7 @@ describe('a supervisor that was killed', () => {
     await once(supervisor, 'exit');
     for (let attempt = 0; attempt < 100 && isRunning(left); attempt++) await pause(100);
     expect(isRunning(left)).toBe(false);
-  }, 60_000);
+  });
 
   test('a process that got the number of an old one is left alone', async () => {
     const child = spawn('sleep', ['60']);

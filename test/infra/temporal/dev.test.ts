@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Connection } from '@temporalio/client';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -17,6 +17,9 @@ import { parseOptions } from '../../../infra/temporal/dev.js';
 import { compiled } from '../../../infra/temporal/server-executable.js';
 import { searchAttributes } from '../../../workflows/contracts/search-attributes.js';
 import { WORKFLOW_TASK_QUEUE } from '../../../workflows/contracts/task-queues.js';
+
+// Real servers, also on a busy machine.
+jest.setTimeout(120_000);
 
 const home = mkdtempSync(path.join(tmpdir(), 'guardia-dev-'));
 const children: ChildProcess[] = [];
@@ -131,7 +134,7 @@ describe('guardia dev', () => {
       // The worker is stopped before the server: it never saw its connection break.
       expect(running.output()).not.toMatch(/ERROR|Connection refused/i);
     },
-    90_000,
+    120_000,
   );
 
   test('a worker that dies is started again', async () => {
@@ -143,7 +146,7 @@ describe('guardia dev', () => {
     const second = stateOf(running).worker;
     expect(second?.pid).not.toBe(first?.pid);
     expect(second !== undefined && isRunning(second)).toBe(true);
-  }, 60_000);
+  });
 
   test('a server that dies ends it, with the worker', async () => {
     const running = dev(free);
@@ -181,7 +184,7 @@ describe('guardia dev', () => {
       `guardia: \`guardia dev\` runs already in ${devServerDirectory(first.env)}: process ${first.child.pid}, Temporal at ${state.address}, Web UI at ${state.uiUrl}. ` +
         'Use it, stop it, or set GUARDIA_STATE to another directory\n',
     );
-  }, 60_000);
+  });
 
   test('a Ctrl-C that reaches it twice, from the terminal and from npm, is one', async () => {
     const running = dev([...free, '--no-worker']);
@@ -190,7 +193,7 @@ describe('guardia dev', () => {
     running.child.kill('SIGINT');
     expect(await running.exit).toBe(0);
     expect(running.output()).not.toContain('by force');
-  }, 60_000);
+  });
 
   test('interrupted while it starts, it leaves no process', async () => {
     const running = dev([...free, '--no-worker']);
@@ -202,13 +205,13 @@ describe('guardia dev', () => {
     await running.exit;
     const next = dev([...free, '--no-worker'], { GUARDIA_STATE: running.env['GUARDIA_STATE'] });
     await next.says(/Ctrl-C stops/);
-  }, 60_000);
+  });
 
   describe('with a Temporal that is configured', () => {
     let server: DevServer;
     beforeAll(async () => {
       server = await startDevServer({ directory: mkdtempSync(path.join(home, 'server-')), port: 0, uiPort: 0 });
-    }, 60_000);
+    });
     afterAll(() => server.stop());
 
     test('uses it, registers what is missing there and says so; its end leaves it running', async () => {
@@ -227,13 +230,13 @@ describe('guardia dev', () => {
       const { customAttributes } = await connection.operatorService.listSearchAttributes({ namespace: 'default' });
       expect(customAttributes).toHaveProperty(first.name);
       await connection.close();
-    }, 60_000);
+    });
 
     test('without a worker it prepares the namespace and ends', async () => {
       const running = dev(['--no-worker'], { TEMPORAL_ADDRESS: server.address });
       expect(await running.exit).toBe(0);
       expect(running.output()).toMatch(/nothing to keep running/);
-    }, 20_000);
+    });
 
     test('that does not answer: one line, and no server of our own', async () => {
       const running = dev(free, { TEMPORAL_ADDRESS: '127.0.0.1:1' });
@@ -242,7 +245,7 @@ describe('guardia dev', () => {
         /^guardia: cannot reach Temporal at 127\.0\.0\.1:1 \(from TEMPORAL_ADDRESS\): connection refused.*\n$/,
       );
       expect(readdirSync(running.env['GUARDIA_STATE'] ?? '')).toEqual([]);
-    }, 20_000);
+    });
   });
 });
 

@@ -1,0 +1,37 @@
+// `npm run campaign -- NAME`: faults in larger numbers than a test run has time for. Without a name: what there is.
+import { randomInt } from 'node:crypto';
+import { Command, InvalidArgumentError } from 'commander';
+import { say } from '../../infra/packaging/toolbox-cache.js';
+import { ToolboxError } from '../../infra/packaging/toolbox.js';
+import { workerKilled } from './worker-killed.js';
+
+// The SDK's warning about Node 20 is for who chooses the Node.
+process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
+
+function whole(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('It is a whole number.');
+  return Number(text);
+}
+
+const program = new Command('campaign')
+  .description('Faults in larger numbers than a test run has time for, each with a table of what came of it.')
+  .showHelpAfterError();
+
+program
+  .command('worker-killed')
+  .description('kill -9 of the worker at random moments of a backup; writes test/campaigns/worker-killed.md')
+  .option('--kills <number>', 'backups, each with one kill', whole, 10)
+  .option('--seed <number>', 'the same moments again (default: drawn, and printed)', whole)
+  .action(async (options: { kills: number; seed?: number }) => {
+    const good = await workerKilled({ kills: options.kills, seed: options.seed ?? randomInt(1_000_000), say });
+    process.exitCode = good ? 0 : 1;
+  });
+
+try {
+  if (process.argv.length <= 2) program.outputHelp();
+  else await program.parseAsync();
+} catch (error) {
+  if (!(error instanceof Error)) throw error;
+  say(`campaign: ${error instanceof ToolboxError ? error.message : (error.stack ?? error.message)}`);
+  process.exitCode = 1;
+}

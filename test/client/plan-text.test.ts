@@ -1,0 +1,45 @@
+import { expect, test } from '@jest/globals';
+import pico from 'picocolors';
+import { planText } from '../../client/plan-text.js';
+import { lane, stage, step, toyPlan } from '../workflows/toy-plan.js';
+
+const colors = pico.createColors(false);
+
+test('a plan says what, where, why, the undo, the point of no return, downtime, notes and its digest', () => {
+  const plan = toyPlan(
+    'proofpass',
+    [
+      stage([lane('app', step('dump', { attempts: 2, expectedSeconds: 90 })), lane('worker', 'check')], { atOnce: 2 }),
+      lane('system', step('manifest', { verify: {} }), step('proof', { undo: false })),
+    ],
+    { pointOfNoReturn: 'manifest', downtime: [{ service: 'api', seconds: 30 }], notes: ['OpenBao is not in it.'] },
+  );
+  const text = planText(plan, { digest: 'abc123', colors });
+  const lines = text.split('\n');
+  expect(lines[0]).toBe('Plan of backup for proofpass');
+  expect(text).toContain('Stage 1: work, 2 lanes, 2 at once');
+  for (const host of ['  host app', "  worker's machine", '  no host']) expect(lines).toContain(host);
+  expect(lines).toContain('     1. do dump  about 1 min 30 s [dump]');
+  expect(lines).toContain('        why: because of dump');
+  expect(lines).toContain('        undo: withdrawManifest');
+  expect(lines).toContain('        tried up to 2 times');
+  expect(lines).toContain('        proved by: verifyArtifact');
+  expect(lines).toContain('        undo: none needed: nothing to undo');
+  // After the manifest's step, before the next.
+  const line = lines.findIndex((candidate) => candidate.includes('point of no return'));
+  expect(line).toBeGreaterThan(lines.findIndex((candidate) => candidate.includes('[manifest]')));
+  expect(line).toBeLessThan(lines.findIndex((candidate) => candidate.includes('[proof]')));
+  expect(lines).toContain('downtime: api 30 s');
+  expect(lines).toContain('note: OpenBao is not in it.');
+  expect(lines.at(-1)).toBe('digest: abc123');
+});
+
+test('a plan without a point of no return and without downtime says so', () => {
+  const text = planText(toyPlan('proofpass', [lane('app', 'a')]), { colors });
+  expect(text).toContain('point of no return: none');
+  expect(text).toContain('downtime: none');
+});
+
+test('an empty plan has nothing to do', () => {
+  expect(planText(toyPlan('proofpass', []), { colors })).toContain('There is nothing to do.');
+});
