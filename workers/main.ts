@@ -16,9 +16,9 @@ import { createPlanningActivities } from './planning-activities.js';
 import { activityWorkerOptions, installRuntime, workflowWorkerOptions } from './worker-options.js';
 
 async function main(): Promise<void> {
-  installRuntime();
   const secrets = createSecrets({ directory: secretsDirectory(), environment: process.env });
   const { scrubber } = secrets;
+  installRuntime({ write: (line) => process.stderr.write(`${scrubber.scrub(line)}\n`) });
   const ssh = createSshPool({ readIdentity: async (reference) => (await secrets.resolve(reference)).reveal() });
   const hosts = createHosts({
     ssh,

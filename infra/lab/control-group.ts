@@ -50,8 +50,12 @@ export async function killControlGroup(name: string): Promise<void> {
   const until = Date.now() + 20_000;
   while (existsSync(at)) {
     if (Date.now() > until) throw new Error(`${at} cannot be emptied: processes in it survive being killed`);
-    if (populated(name)) writeFileSync(path.join(at, 'cgroup.kill'), '1');
-    else removeEmpty(at);
+    try {
+      if (populated(name)) writeFileSync(path.join(at, 'cgroup.kill'), '1');
+    } catch {
+      // Gone between the two.
+    }
+    if (!populated(name)) removeEmpty(at);
     if (existsSync(at)) await sleep(10);
   }
   if (copy !== undefined) removeEmpty(path.join(copy, name));

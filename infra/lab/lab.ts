@@ -230,17 +230,18 @@ export async function removeStaleLabs(): Promise<string[]> {
   for (const state of stale) {
     await shown(`removing the lab ${state.name}, left by process ${state.owner?.pid}`, () => removeLab(state));
   }
-  await allocation(async () => {
-    // A lab's record is the first thing of it that is written and the last that goes.
-    const rest = existsSync(labsDirectory())
-      ? readdirSync(labsDirectory()).filter((name) => readState(name) === undefined)
-      : [];
-    for (const name of rest) {
-      await unmountBelow(directoryOf(name));
-      rmSync(directoryOf(name), { recursive: true, force: true });
-    }
-  });
+  await allocation(async () => removeUnborn());
   return stale.map((state) => state.name);
+}
+
+/** Removes the directories of labs that were killed before they were recorded, or in the last moment of their removal: nothing else is in them. */
+function removeUnborn(): void {
+  if (!existsSync(labsDirectory())) return;
+  for (const entry of readdirSync(labsDirectory(), { withFileTypes: true })) {
+    if (!entry.isDirectory()) continue;
+    const at = path.join(labsDirectory(), entry.name);
+    if (readdirSync(at).every((file) => /^lab\.json\.\d+$/.test(file))) rmSync(at, { recursive: true });
+  }
 }
 
 /** Ends everything of the lab and removes it. Idempotent; works on whatever a killed start or stop has left. */

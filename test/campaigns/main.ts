@@ -3,6 +3,8 @@ import { randomInt } from 'node:crypto';
 import { Command, InvalidArgumentError } from 'commander';
 import { say } from '../../infra/packaging/toolbox-cache.js';
 import { ToolboxError } from '../../infra/packaging/toolbox.js';
+import { nodeVersions } from './node-versions.js';
+import { temporalOnPostgresql } from './temporal-on-postgresql.js';
 import { workerKilled } from './worker-killed.js';
 
 // The SDK's warning about Node 20 is for who chooses the Node.
@@ -25,6 +27,20 @@ program
   .action(async (options: { kills: number; seed?: number }) => {
     const good = await workerKilled({ kills: options.kills, seed: options.seed ?? randomInt(1_000_000), say });
     process.exitCode = good ? 0 : 1;
+  });
+
+program
+  .command('temporal-on-postgresql')
+  .description('backups on Temporal as in production; writes test/campaigns/temporal-on-postgresql.md')
+  .action(async () => {
+    process.exitCode = (await temporalOnPostgresql({ say })) ? 0 : 1;
+  });
+
+program
+  .command('node-versions')
+  .description('the fast part of the suite on other versions of Node; writes test/campaigns/node-versions.md')
+  .action(async () => {
+    process.exitCode = (await nodeVersions({ say })) ? 0 : 1;
   });
 
 try {

@@ -8,6 +8,12 @@ const WITHOUT_WORKER_SECONDS = 24 * 3600;
 const atRestWhenCancelled = { cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED };
 
 /**
+ * After this time without a sign of life the worker of an activity is taken for dead, and another attempt begins. The sign is given by
+ * every worker (workers/activity-interceptor.ts), for a job by its follower.
+ */
+export const HEARTBEAT_TIMEOUT = '30 seconds';
+
+/**
  * Timeouts and retries of a call. Typed failures that cannot be helped by trying again are non-retryable by themselves
  * (contracts/errors.ts).
  */
@@ -18,13 +24,14 @@ export function activityOptions(
   if (options.undo)
     return {
       startToCloseTimeout: '10 minutes',
-      heartbeatTimeout: '60 seconds',
+      heartbeatTimeout: HEARTBEAT_TIMEOUT,
       retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '1 minute', maximumAttempts: 30 },
     };
   switch (kind) {
     case 'observe':
       return {
         startToCloseTimeout: '2 minutes',
+        heartbeatTimeout: HEARTBEAT_TIMEOUT,
         retry: {
           initialInterval: '1 second',
           backoffCoefficient: 2,
@@ -36,7 +43,7 @@ export function activityOptions(
       return {
         ...atRestWhenCancelled,
         startToCloseTimeout: '10 minutes',
-        heartbeatTimeout: '60 seconds',
+        heartbeatTimeout: HEARTBEAT_TIMEOUT,
         retry: {
           initialInterval: '1 second',
           backoffCoefficient: 2,
@@ -51,7 +58,7 @@ export function activityOptions(
         ...atRestWhenCancelled,
         startToCloseTimeout: `${seconds} seconds`,
         scheduleToCloseTimeout: `${seconds} seconds`,
-        heartbeatTimeout: '30 seconds',
+        heartbeatTimeout: HEARTBEAT_TIMEOUT,
         retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '15 seconds' },
       };
     }

@@ -10,9 +10,11 @@ import {
 import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
 import type { FrameActivities } from '../contracts/frame-activities.js';
 import { failure } from '../contracts/errors.js';
+
 import { releaseSignal, type LockHolder } from '../contracts/lock.js';
 import { DEFAULT_SITE, taskQueueOfSite } from '../contracts/task-queues.js';
 import { lockWorkflowId } from '../contracts/workflow-ids.js';
+import { HEARTBEAT_TIMEOUT } from './activity-options.js';
 import type { lock as lockWorkflow } from '../lock/workflow.js';
 
 export interface Lock {
@@ -50,7 +52,7 @@ export async function acquireLock(
       const waiting = proxyActivities<Pick<FrameActivities, 'describeLock' | 'awaitLock'>>({
         taskQueue: taskQueueOfSite(DEFAULT_SITE),
         startToCloseTimeout: `${Math.max(left, 1) + 60} seconds`,
-        heartbeatTimeout: '30 seconds',
+        heartbeatTimeout: HEARTBEAT_TIMEOUT,
         retry: { initialInterval: '1 second', maximumInterval: '10 seconds', maximumAttempts: 20 },
         summary: `wait for the lock of ${holder.system}`,
       });

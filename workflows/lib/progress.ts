@@ -86,7 +86,7 @@ const marks: Record<StepStatus['state'], string> = {
 /** The run as Markdown, for the Web UI, in at most 20,000 bytes. Pure. */
 export function details(status: RunStatus): string {
   const every = render(status, status.steps);
-  if (fits(every)) return every;
+  if (new TextEncoder().encode(every).length <= DETAILS_BYTES) return every;
   // Of a very long plan, what needs a look; the rest is counted.
   const quiet: StepStatus['state'][] = ['waiting', 'done', 'kept', 'undone'];
   return cutToBytes(
@@ -99,6 +99,7 @@ export function details(status: RunStatus): string {
         .map(({ state, count }) => `${marks[state]} ${count} ${state}`)
         .join(', '),
     ),
+    DETAILS_BYTES,
   );
 }
 
@@ -125,11 +126,9 @@ function render(status: RunStatus, shown: readonly StepStatus[], others = ''): s
 
 const oneLine = (text: string): string => text.replaceAll(/\s*[\r\n]+\s*/g, ' ');
 
-const fits = (text: string): boolean => new TextEncoder().encode(text).length <= DETAILS_BYTES;
-
 /** At most `limit` bytes of UTF-8; no character is cut in two. The sandbox has no Buffer. */
-function cutToBytes(text: string, limit = DETAILS_BYTES): string {
-  if (fits(text)) return text;
+function cutToBytes(text: string, limit: number): string {
+  if (new TextEncoder().encode(text).length <= limit) return text;
   const end = '\n\n(cut)';
   let bytes = end.length;
   let kept = 0;

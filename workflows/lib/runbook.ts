@@ -29,6 +29,7 @@ import {
   GuardiaSystem,
 } from '../contracts/search-attributes.js';
 import type { System } from '../contracts/system.js';
+import { HEARTBEAT_TIMEOUT } from './activity-options.js';
 import { apply } from './apply.js';
 import { laneTarget, runCall, taskQueueFor } from './calls.js';
 import { parseInput } from './input.js';
@@ -263,6 +264,7 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
         const kept = await proxyActivities<Pick<FrameActivities, 'recordLog'>>({
           taskQueue: taskQueueFor(target),
           startToCloseTimeout: '2 minutes',
+          heartbeatTimeout: HEARTBEAT_TIMEOUT,
           retry: { maximumAttempts: 3 },
           summary: `keep the log of ${step}`,
         }).recordLog({
@@ -286,6 +288,7 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
         await proxyActivities<Pick<FrameActivities, 'recordRun'>>({
           taskQueue: taskQueueFor(undefined),
           startToCloseTimeout: '1 minute',
+          heartbeatTimeout: HEARTBEAT_TIMEOUT,
           retry: { initialInterval: '1 second', maximumInterval: '10 seconds', maximumAttempts: 6 },
           summary: `record: ${entry}`,
         }).recordRun({ system: prepared.system, entry, report: report(progress, plan) });
@@ -388,6 +391,7 @@ function frame(target: HostTarget, summary: string) {
   return proxyActivities<Pick<FrameActivities, 'raiseFence' | 'closeFence'>>({
     taskQueue: taskQueueFor(target),
     startToCloseTimeout: '3 minutes',
+    heartbeatTimeout: HEARTBEAT_TIMEOUT,
     retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '30 seconds', maximumAttempts: 10 },
     summary,
   });

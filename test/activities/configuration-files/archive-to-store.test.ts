@@ -14,7 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { GetObjectCommand } from '@aws-sdk/client-s3';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { archiveJob } from '../../../activities/configuration-files/archive-job.js';
 import { abortUpload } from '../../../activities/object-store/multipart-upload.js';
 import type { AccessKey } from '../../../activities/object-store/object-store.js';
@@ -31,10 +31,13 @@ let gateway: Gateway;
 let hostKey: AccessKey;
 let tree: string;
 
+// Real servers on a machine that may be busy
+jest.setTimeout(120_000);
+
 beforeAll(async () => {
   gateway = await startGateway();
   hostKey = await gateway.hostKey('app1', 'proofpass/');
-}, 30_000);
+});
 afterAll(async () => {
   rmSync(tree, { recursive: true });
   await gateway.remove();

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { UploadPartCommand } from '@aws-sdk/client-s3';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
 import {
   abortUpload,
@@ -29,11 +29,14 @@ let gateway: Gateway;
 let relay: FaultyRelay;
 let bucket: Bucket;
 
+// Real servers on a machine that may be busy
+jest.setTimeout(120_000);
+
 beforeAll(async () => {
   gateway = await startGateway();
   relay = await startRelay(gateway.address);
   bucket = gateway.bucket;
-}, 30_000);
+});
 afterAll(async () => {
   await relay.close();
   await gateway.remove();

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { GetObjectCommand, ListObjectVersionsCommand } from '@aws-sdk/client-s3';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { listUploads, openUpload } from '../../../activities/object-store/multipart-upload.js';
 import {
   deleteObject,
@@ -30,9 +30,12 @@ import {
 import { BUCKET, type Gateway, startGateway } from './versity-gateway.js';
 
 let gateway: Gateway;
+// Real servers on a machine that may be busy
+jest.setTimeout(120_000);
+
 beforeAll(async () => {
   gateway = await startGateway();
-}, 30_000);
+});
 afterAll(() => gateway.remove());
 
 const hex = '0'.repeat(64);
@@ -248,4 +251,4 @@ test('lists go over pages', async () => {
   for await (const { key } of listObjects(gateway.bucket, 'pages/')) found.push(key);
   expect(found).toEqual(keys);
   expect(await listPrefixes(gateway.bucket, 'pages/')).toHaveLength(1050);
-}, 60_000);
+});

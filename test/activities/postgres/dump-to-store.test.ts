@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { dumpJob, globalsJob } from '../../../activities/postgres/dump-job.js';
 import { abortUpload, listUploads, openUpload } from '../../../activities/object-store/multipart-upload.js';
 import { explainJobFailure } from '../../../activities/object-store/job-failures.js';
@@ -29,6 +29,9 @@ let cluster: Cluster;
 let relay: FaultyRelay;
 let hostKey: AccessKey;
 
+// Real servers on a machine that may be busy
+jest.setTimeout(120_000);
+
 beforeAll(async () => {
   gateway = await startGateway();
   relay = await startRelay(gateway.address);
@@ -40,7 +43,7 @@ beforeAll(async () => {
      grant select on all tables in schema public, audit to app;`,
     'proofpass',
   );
-}, 120_000);
+});
 afterEach(() => relay.flow());
 afterAll(async () => {
   cluster.remove();

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { GetObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { archiveJob } from '../../../activities/configuration-files/archive-job.js';
 import { verifyJob } from '../../../activities/postgres/verify-job.js';
 import { type Artifact, VerifyResult } from '../../../workflows/contracts/recovery-point.js';
@@ -30,6 +30,9 @@ let globals: Artifact;
 let configuration: Artifact;
 let dumpBytes: Buffer;
 
+// Real servers on a machine that may be busy
+jest.setTimeout(120_000);
+
 beforeAll(async () => {
   gateway = await startGateway();
   relay = await startRelay(gateway.address);
@@ -44,7 +47,7 @@ beforeAll(async () => {
   );
   rmSync(files, { recursive: true });
   dumpBytes = await bytesOf(dump);
-}, 120_000);
+});
 afterAll(async () => {
   cluster.remove();
   await relay.close();
