@@ -47,7 +47,6 @@ export function scrubbed(error: unknown, scrub: (text: string) => string): unkno
       ...(error.type ? { type: error.type } : {}),
       nonRetryable: error.nonRetryable ?? false,
       details: scrubDeep(error.details ?? [], scrub) as unknown[],
-      ...(error.nextRetryDelay ? { nextRetryDelay: error.nextRetryDelay } : {}),
       ...(error.category ? { category: error.category } : {}),
     });
   const plain = error instanceof Error ? error : new Error(String(error));

@@ -503,7 +503,7 @@ function jobResult(
         throw failure(
           'JobFailed',
           `the job ${spec.id} on ${target.name} ended with code ${code}: ${lastLine(output) || 'it printed nothing'}`,
-          { ...about, exitCode: code } as typeof about,
+          { ...about, exitCode: code },
         );
       if (state.stdoutBytes > state.stdout.length)
         throw failure(

@@ -3,7 +3,6 @@ import { cancellationSignal } from '@temporalio/activity';
 import { z } from 'zod';
 import type { CallContext, CallInput } from '../../workflows/contracts/calls.js';
 import { failure, isFailure } from '../../workflows/contracts/errors.js';
-import { Name } from '../../workflows/contracts/names.js';
 import {
   Artifact,
   keysOf,

@@ -27,13 +27,12 @@ function held(): { act: Act; go: () => void; begun: Promise<void> } {
     go,
     begun,
     act: async () => {
+      const signal = cancellationSignal();
       begin();
       const beat = setInterval(() => heartbeat(), 100);
       try {
         const cancelled = new Promise<never>((_, reject) =>
-          cancellationSignal().addEventListener('abort', () => reject(cancellationSignal().reason as Error), {
-            once: true,
-          }),
+          signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true }),
         );
         await Promise.race([released, cancelled]);
         return { summary: 'let go' };
@@ -60,296 +59,297 @@ describe('the command on a real Temporal', () => {
     lab.script.acts = {};
   });
 
-  test('run follows to the end, says each change once, and where else to look', async () => {
-    lab.script.acts = { a: () => Promise.resolve({ summary: '412 MB' }) };
-    const id = newId();
-    const { exitCode, stdout, stderr } = await lab.guardia('run', 'backup', 'one', '--id', id);
-    expect(exitCode).toBe(0);
-    expect(stdout).toMatch(/ done: do a \(app\) after \d+ s: 412 MB\n/);
-    expect(stdout.match(/done: do a/g)).toHaveLength(1);
-    expect(stdout).toContain(' succeeded: backup of one succeeded');
-    expect(stderr).toContain(`guardia watch backup/one/${id}`);
-    expect(stderr).toContain(`guardia cancel backup/one/${id}`);
-    expect(stderr).toContain(`/namespaces/default/workflows/backup%2Fone%2F${id}/`);
-  });
-
-  test('run --json: one line for each change, the last one is the end with its report', async () => {
-    const { exitCode, stdout } = await lab.guardia(
-      'run',
-      'backup',
-      'one',
-      '--json',
-      '--reason',
-      'a test',
-      '--requester',
-      'ana',
-    );
-    const views = jsonLines(stdout);
-    expect(exitCode).toBe(0);
-    expect(views.slice(0, -1).every(({ open }) => open)).toBe(true);
-    expect(views.at(-1)).toMatchObject({
-      runbook: 'backup',
-      system: 'one',
-      open: false,
-      end: 'succeeded',
-      exitCode: 0,
-      source: 'result',
-      report: {
-        requester: 'ana',
-        reason: 'a test',
-        steps: [{ id: 'a', state: 'done' }, { id: 'b' }, { id: 'c' }],
-        plan: { format: 1 },
-      },
-    });
-  });
-
-  test('--plan shows the plan and does nothing', async () => {
-    const ran: string[] = [];
-    for (const id of ['a', 'b', 'c'])
-      lab.script.acts[id] = () => {
-        ran.push(id);
-        return Promise.resolve({});
-      };
-    const shown = await lab.guardia('run', 'backup', 'one', '--plan');
-    expect(shown.exitCode).toBe(0);
-    expect(shown.stdout).toContain('Stage 1: save');
-    expect(shown.stdout).toContain('host app');
-    expect(shown.stdout).toContain('why: because of a');
-    const digest = /digest: ([0-9a-f]{64})/.exec(shown.stdout)?.[1];
-    const report = JSON.parse((await lab.guardia('run', 'backup', 'one', '--plan', '--json')).stdout) as Record<
-      string,
-      unknown
-    >;
-    expect(report).toMatchObject({ end: 'planned', planDigest: digest, plan: { runbook: 'backup', system: 'one' } });
-    expect(ran).toEqual([]);
-  });
-
-  test('starting twice with one id is starting once', async () => {
-    const id = newId();
-    let ran = 0;
-    lab.script.acts = {
-      a: () => {
-        ran += 1;
-        return Promise.resolve({});
-      },
-    };
-    const first = await lab.guardia('run', 'backup', 'one', '--id', id, '--no-follow', '--json');
-    const second = await lab.guardia(
-      'run',
-      'backup',
-      'one',
-      '--id',
-      id,
-      '--reason',
-      'once more',
-      '--no-follow',
-      '--json',
-    );
-    expect(JSON.parse(first.stdout)).toMatchObject({ workflowId: `backup/one/${id}`, started: true });
-    expect(JSON.parse(second.stdout)).toMatchObject({
-      started: false,
-      runId: (JSON.parse(first.stdout) as { runId: string }).runId,
-    });
-    expect((await lab.guardia('watch', `backup/one/${id}`)).exitCode).toBe(0);
-    const third = await lab.guardia('run', 'backup', 'one', '--id', id);
-    expect(third).toMatchObject({ exitCode: 0, stderr: expect.stringContaining('nothing new was started') as unknown });
-    expect(ran).toBe(1);
-    const other = await lab.guardia('run', 'backup', 'one', '--id', id, '--set', 'acceptAnomaly=true');
-    expect(other).toMatchObject({ exitCode: 3, stderr: expect.stringContaining('acceptAnomaly') as unknown });
-  });
-
-  test('a failing step: rolled back, exit code 5, also when looked at afterwards', async () => {
-    lab.script.acts = { b: ({ with: w }) => (w['part'] === 'do' ? broken({} as never) : Promise.resolve({})) };
-    const id = newId();
-    const run = await lab.guardia('run', 'backup', 'one', '--id', id);
-    expect(run.exitCode).toBe(5);
-    expect(run.stdout).toContain('failed: do b (app) after');
-    expect(run.stdout).toContain('no such device');
-    expect(run.stdout).toContain('undone: do a (app)');
-    const later = await lab.guardia('watch', `backup/one/${id}`);
-    expect(later.exitCode).toBe(5);
-    expect(later.stdout).toContain('backup of one  rolled back');
-    expect(later.stdout).toContain('no such device');
-  });
-
-  test('an undo that fails: exit code 6, and what is left to do by hand', async () => {
-    lab.script.acts = {
-      a: ({ with: w }) =>
-        w['part'] === 'undo'
-          ? Promise.reject(ApplicationFailure.create({ message: 'it is locked', nonRetryable: true }))
-          : Promise.resolve({}),
-      b: ({ with: w }) => (w['part'] === 'do' ? broken({} as never) : Promise.resolve({})),
-    };
-    const { exitCode, stdout } = await lab.guardia('run', 'backup', 'one');
-    expect(exitCode).toBe(6);
-    expect(stdout).toContain('to be done by hand: undo of "do a": it is locked');
-  });
-
-  test('Ctrl-C leaves the run running and says how to come back; cancel undoes and ends it', async () => {
-    const { act, begun } = held();
-    lab.script.acts = { b: act };
-    const id = newId();
-    const following = lab.start('run', 'backup', 'one', '--id', id);
-    await following.says('running: do b');
-    await begun;
-    following.child.kill('SIGINT');
-    const left = await following.ended;
-    expect(left.exitCode).toBe(10);
-    expect(left.stderr).toContain(`come back:  guardia watch backup/one/${id}`);
-
-    const status = JSON.parse((await lab.guardia('status', '--json')).stdout) as {
-      open: RunView[];
-      locks: unknown[];
-      workers: { workers: unknown[] }[];
-    };
-    expect(status.open.map(({ workflowId }) => workflowId)).toContain(`backup/one/${id}`);
-    expect(status.locks).toMatchObject([{ system: 'one', workflowId: `backup/one/${id}` }]);
-    expect(status.workers.every(({ workers }) => workers.length > 0)).toBe(true);
-    expect((await lab.guardia('watch', `backup/one/${id}`, '--once')).exitCode).toBe(10);
-
-    delete lab.script.acts['b'];
-    const cancelled = await lab.guardia('cancel', `backup/one/${id}`, '--reason', 'wrong system');
-    expect(cancelled.exitCode).toBe(0);
-    expect(cancelled.stdout).toContain('cancelled: backup of one');
-    expect(cancelled.stdout).toContain('undone: do a (app)');
-    expect((await lab.guardia('watch', `backup/one/${id}`)).exitCode).toBe(7);
-    const again = await lab.guardia('cancel', `backup/one/${id}`);
-    expect(again).toMatchObject({ exitCode: 0, stderr: expect.stringContaining('has ended already') as unknown });
-    const history = await lab.client.workflow.getHandle(`backup/one/${id}`).fetchHistory();
-    const request = history.events?.find((event) => event.workflowExecutionCancelRequestedEventAttributes);
-    expect(request?.workflowExecutionCancelRequestedEventAttributes?.cause).toBe('wrong system');
-  });
-
-  test('a job shows its bytes and its speed', async () => {
-    lab.script.plan = (system) => toyPlan(system, [lane('app', step('dump', { kind: 'job' }))]);
-    lab.script.acts = {
-      dump: async ({ context }) => {
-        for (let i = 1; i <= 15; i++) {
-          heartbeat({
-            job: `${context.runId}-dump-g1`,
-            position: { offset: i, progress: { bytes: i * 1e6, stored: i * 1e5 } },
-          });
-          await sleep(200);
-        }
-        return {};
-      },
-    };
-    const views = jsonLines((await lab.guardia('run', 'backup', 'one', '--json')).stdout);
-    const activities = views.flatMap(({ activities: all }) => all).filter(({ progress }) => progress !== undefined);
-    expect(activities.length).toBeGreaterThan(2);
-    expect(activities.every((activity) => activity.step === 'dump')).toBe(true);
-    const speeds = activities.flatMap(({ bytesPerSecond }) => bytesPerSecond ?? []);
-    // A megabyte each 200 ms, seen through throttled heartbeats on a busy machine.
-    expect(Math.max(...speeds)).toBeGreaterThan(1e6);
-    expect(Math.max(...speeds)).toBeLessThan(20e6);
-  });
-
-  test('an activity that is tried again says why', async () => {
-    const tries: number[] = [];
-    lab.script.acts = {
-      a: () => {
-        tries.push(activityInfo().attempt);
-        return tries.length < 4
-          ? Promise.reject(failure('HostUnreachable', 'app does not answer'))
-          : Promise.resolve({});
-      },
-    };
-    const { exitCode, stdout } = await lab.guardia('run', 'backup', 'one');
-    expect(exitCode).toBe(0);
-    expect(stdout).toMatch(/running: do a \(app\): try \d after: app does not answer/);
-  });
-
-  test('no worker: the plan is not asked for, a run is started and waits, and goes on when one comes', async () => {
-    await lab.worker.stop();
-    try {
-      // The server remembers who asked for tasks: until then this worker counts as there.
-      await until(async () => {
-        const { stdout } = await lab.guardia('status', '--json');
-        const { workers } = JSON.parse(stdout) as { workers: { workers: unknown[] }[] };
-        return workers.every((queue) => queue.workers.length === 0);
-      }, 110_000);
+  describe('without a worker', () => {
+    test('the plan is not asked for; a run is started, waits, says so, and goes on when a worker comes', async () => {
       const planned = await lab.guardia('run', 'backup', 'two', '--plan');
       expect(planned.exitCode).toBe(12);
       expect(planned.stderr).toContain('no worker asks for tasks of guardia and guardia-main');
       const run = lab.start('run', 'backup', 'two');
       await run.says('no worker: no worker asks for tasks');
       expect(run.stderr()).toContain('warning: no worker asks for tasks');
+      const { stdout } = await lab.guardia('status', '--json');
+      expect(JSON.parse(stdout)).toMatchObject({
+        workers: [{ workers: [] }, { workers: [] }],
+        open: [{ system: 'two' }],
+      });
       await lab.worker.start();
       expect((await run.ended).exitCode).toBe(0);
-    } finally {
-      await lab.worker.stop();
-      await lab.worker.start();
-    }
-  }, 240_000);
-
-  test('a run is found by the newest, the beginning of its id, its runbook and system; or said to be unclear or unknown', async () => {
-    const id = newId();
-    await lab.guardia('run', 'backup', 'two', '--id', `${id}-x`);
-    await lab.guardia('run', 'backup', 'two', '--id', `${id}-y`);
-    const seen = async (...argv: string[]): Promise<string> =>
-      jsonLines((await lab.guardia('watch', ...argv, '--json')).stdout)[0]?.workflowId ?? '';
-    await until(async () => (await seen('latest')) === `backup/two/${id}-y`, 10_000);
-    expect(await seen(`backup/two/${id}-x`)).toBe(`backup/two/${id}-x`);
-    await until(async () => (await seen('backup', 'two')) === `backup/two/${id}-y`, 10_000);
-    const unclear = await lab.guardia('watch', `backup/two/${id}`);
-    expect(unclear.exitCode).toBe(2);
-    expect(unclear.stderr).toContain(`backup/two/${id}-x (succeeded`);
-    const unknown = await lab.guardia('watch', 'backup/two/never');
-    expect(unknown).toMatchObject({ exitCode: 13, stdout: '' });
-    expect(unknown.stderr).toContain('there is no run backup/two/never');
-  });
-
-  test('a run that was started in the Web UI with a wrong input was refused, in a sentence', async () => {
-    const id = `web-${newId()}`;
-    await lab.client.workflow.start('backup', {
-      workflowId: id,
-      taskQueue: WORKFLOW_TASK_QUEUE,
-      args: [{ sistem: 'x' }],
     });
-    const { exitCode, stdout } = await lab.guardia('watch', id);
-    expect(exitCode).toBe(3);
-    expect(stdout).toContain('"sistem"');
-    expect(stdout).toContain('Nothing was started');
   });
 
-  test('a run that was terminated says that nothing undid what it had done', async () => {
-    const { act, begun, go } = held();
-    lab.script.acts = { b: act };
-    const id = newId();
-    const following = lab.start('run', 'backup', 'one', '--id', id);
-    await begun;
-    await lab.client.workflow.getHandle(`backup/one/${id}`).terminate('the machine is gone');
-    const { exitCode, stdout } = await following.ended;
-    go();
-    expect(exitCode).toBe(6);
-    expect(stdout).toContain('terminated: ');
-  });
+  describe('with a worker', () => {
+    beforeAll(() => lab.worker.start());
 
-  test('the lock is no run, but leads to one', async () => {
-    const { act, begun, go } = held();
-    lab.script.acts = { b: act };
-    const id = newId();
-    const following = lab.start('run', 'backup', 'one', '--id', id);
-    await begun;
-    const { exitCode, stderr } = await lab.guardia('watch', 'lock/one');
-    go();
-    expect(exitCode).toBe(13);
-    expect(stderr).toContain(`guardia watch backup/one/${id}`);
-    expect((await following.ended).exitCode).toBe(0);
-  });
+    test('run follows to the end, says each change once, and where else to look', async () => {
+      lab.script.acts = { a: () => Promise.resolve({ summary: '412 MB' }) };
+      const id = newId();
+      const { exitCode, stdout, stderr } = await lab.guardia('run', 'backup', 'one', '--id', id);
+      expect(exitCode).toBe(0);
+      expect(stdout).toMatch(/ done: do a \(app\) after \d+ s: 412 MB\n/);
+      expect(stdout.match(/done: do a/g)).toHaveLength(1);
+      expect(stdout).toContain(' succeeded: backup of one succeeded');
+      expect(stderr).toContain(`guardia watch backup/one/${id}`);
+      expect(stderr).toContain(`guardia cancel backup/one/${id}`);
+      expect(stderr).toContain(`/namespaces/default/workflows/backup%2Fone%2F${id}/`);
+    });
 
-  test('a second run waits for the first one and says for whom', async () => {
-    const { act, begun, go } = held();
-    lab.script.acts = { b: act };
-    const id = newId();
-    const first = lab.start('run', 'backup', 'one', '--id', id);
-    await begun;
-    const second = lab.start('run', 'backup', 'one');
-    await second.says(`waiting for the lock: one is held by backup backup/one/${id}`);
-    lab.script.acts = {};
-    go();
-    expect((await first.ended).exitCode).toBe(0);
-    expect((await second.ended).exitCode).toBe(0);
+    test('run --json: one line for each change, the last one is the end with its report', async () => {
+      const { exitCode, stdout } = await lab.guardia(
+        'run',
+        'backup',
+        'one',
+        '--json',
+        '--reason',
+        'a test',
+        '--requester',
+        'ana',
+      );
+      const views = jsonLines(stdout);
+      expect(exitCode).toBe(0);
+      expect(views.slice(0, -1).every(({ open }) => open)).toBe(true);
+      expect(views.at(-1)).toMatchObject({
+        runbook: 'backup',
+        system: 'one',
+        open: false,
+        end: 'succeeded',
+        exitCode: 0,
+        source: 'result',
+        report: {
+          requester: 'ana',
+          reason: 'a test',
+          steps: [{ id: 'a', state: 'done' }, { id: 'b' }, { id: 'c' }],
+          plan: { format: 1 },
+        },
+      });
+    });
+
+    test('--plan shows the plan and does nothing', async () => {
+      const ran: string[] = [];
+      for (const id of ['a', 'b', 'c'])
+        lab.script.acts[id] = () => {
+          ran.push(id);
+          return Promise.resolve({});
+        };
+      const shown = await lab.guardia('run', 'backup', 'one', '--plan');
+      expect(shown.exitCode).toBe(0);
+      expect(shown.stdout).toContain('Stage 1: save');
+      expect(shown.stdout).toContain('host app');
+      expect(shown.stdout).toContain('why: because of a');
+      const digest = /digest: ([0-9a-f]{64})/.exec(shown.stdout)?.[1];
+      const report = JSON.parse((await lab.guardia('run', 'backup', 'one', '--plan', '--json')).stdout) as Record<
+        string,
+        unknown
+      >;
+      expect(report).toMatchObject({ end: 'planned', planDigest: digest, plan: { runbook: 'backup', system: 'one' } });
+      expect(ran).toEqual([]);
+    });
+
+    test('starting twice with one id is starting once', async () => {
+      const id = newId();
+      let ran = 0;
+      lab.script.acts = {
+        a: () => {
+          ran += 1;
+          return Promise.resolve({});
+        },
+      };
+      const first = await lab.guardia('run', 'backup', 'one', '--id', id, '--no-follow', '--json');
+      const second = await lab.guardia(
+        'run',
+        'backup',
+        'one',
+        '--id',
+        id,
+        '--reason',
+        'once more',
+        '--no-follow',
+        '--json',
+      );
+      expect(JSON.parse(first.stdout)).toMatchObject({ workflowId: `backup/one/${id}`, started: true });
+      expect(JSON.parse(second.stdout)).toMatchObject({
+        started: false,
+        runId: (JSON.parse(first.stdout) as { runId: string }).runId,
+      });
+      expect((await lab.guardia('watch', `backup/one/${id}`)).exitCode).toBe(0);
+      const third = await lab.guardia('run', 'backup', 'one', '--id', id);
+      expect(third).toMatchObject({
+        exitCode: 0,
+        stderr: expect.stringContaining('nothing new was started') as unknown,
+      });
+      expect(ran).toBe(1);
+      const other = await lab.guardia('run', 'backup', 'one', '--id', id, '--set', 'acceptAnomaly=true');
+      expect(other).toMatchObject({ exitCode: 3, stderr: expect.stringContaining('acceptAnomaly') as unknown });
+    });
+
+    test('a failing step: rolled back, exit code 5, also when looked at afterwards', async () => {
+      lab.script.acts = { b: ({ with: w }) => (w['part'] === 'do' ? broken({} as never) : Promise.resolve({})) };
+      const id = newId();
+      const run = await lab.guardia('run', 'backup', 'one', '--id', id);
+      expect(run.exitCode).toBe(5);
+      expect(run.stdout).toMatch(/rolled back: backup of one: .*do b.*no such device; everything before it was undone/);
+      expect(run.stdout).toContain('undone: do a (app)');
+      const later = await lab.guardia('watch', `backup/one/${id}`);
+      expect(later.exitCode).toBe(5);
+      expect(later.stdout).toContain('backup of one  rolled back');
+      expect(later.stdout).toContain('no such device');
+    });
+
+    test('an undo that fails: exit code 6, and what is left to do by hand', async () => {
+      lab.script.acts = {
+        a: ({ with: w }) =>
+          w['part'] === 'undo'
+            ? Promise.reject(ApplicationFailure.create({ message: 'it is locked', nonRetryable: true }))
+            : Promise.resolve({}),
+        b: ({ with: w }) => (w['part'] === 'do' ? broken({} as never) : Promise.resolve({})),
+      };
+      const { exitCode, stdout } = await lab.guardia('run', 'backup', 'one');
+      expect(exitCode).toBe(6);
+      expect(stdout).toMatch(/to be done by hand: undo of "do a".*: it is locked\n/);
+    });
+
+    test('Ctrl-C leaves the run running and says how to come back; cancel undoes and ends it', async () => {
+      const { act, begun } = held();
+      lab.script.acts = { b: act };
+      const id = newId();
+      const following = lab.start('run', 'backup', 'one', '--id', id);
+      await following.says('running: do b');
+      await begun;
+      following.child.kill('SIGINT');
+      const left = await following.ended;
+      expect(left.exitCode).toBe(10);
+      expect(left.stderr).toContain(`come back:  guardia watch backup/one/${id}`);
+
+      const status = JSON.parse((await lab.guardia('status', '--json')).stdout) as {
+        open: RunView[];
+        locks: unknown[];
+        workers: { workers: unknown[] }[];
+      };
+      expect(status.open.map(({ workflowId }) => workflowId)).toContain(`backup/one/${id}`);
+      expect(status.locks).toMatchObject([{ system: 'one', workflowId: `backup/one/${id}` }]);
+      expect(status.workers.every(({ workers }) => workers.length > 0)).toBe(true);
+      expect((await lab.guardia('watch', `backup/one/${id}`, '--once')).exitCode).toBe(10);
+
+      delete lab.script.acts['b'];
+      const cancelled = await lab.guardia('cancel', `backup/one/${id}`, '--reason', 'wrong system');
+      expect(cancelled.exitCode).toBe(0);
+      expect(cancelled.stdout).toContain('cancelled: backup of one');
+      expect(cancelled.stdout).toContain('undone: do a (app)');
+      expect((await lab.guardia('watch', `backup/one/${id}`)).exitCode).toBe(7);
+      const again = await lab.guardia('cancel', `backup/one/${id}`);
+      expect(again).toMatchObject({ exitCode: 0, stderr: expect.stringContaining('has ended already') as unknown });
+      const history = await lab.client.workflow.getHandle(`backup/one/${id}`).fetchHistory();
+      const request = history.events?.find((event) => event.workflowExecutionCancelRequestedEventAttributes);
+      expect(request?.workflowExecutionCancelRequestedEventAttributes?.cause).toBe('wrong system');
+    });
+
+    test('a job shows its bytes and its speed', async () => {
+      lab.script.plan = (system) => toyPlan(system, [lane('app', step('dump', { kind: 'job' }))]);
+      lab.script.acts = {
+        dump: async ({ context }) => {
+          for (let i = 1; i <= 15; i++) {
+            heartbeat({
+              job: `${context.runId}-dump-g1`,
+              position: { offset: i, progress: { bytes: i * 1e6, stored: i * 1e5 } },
+            });
+            await sleep(200);
+          }
+          return {};
+        },
+      };
+      const views = jsonLines((await lab.guardia('run', 'backup', 'one', '--json')).stdout);
+      const activities = views.flatMap(({ activities: all }) => all).filter(({ progress }) => progress !== undefined);
+      expect(activities.length).toBeGreaterThan(2);
+      expect(activities.every((activity) => activity.step === 'dump')).toBe(true);
+      const speeds = activities.flatMap(({ bytesPerSecond }) => bytesPerSecond ?? []);
+      // A megabyte each 200 ms, seen through throttled heartbeats on a busy machine.
+      expect(Math.max(...speeds)).toBeGreaterThan(1e6);
+      expect(Math.max(...speeds)).toBeLessThan(20e6);
+    });
+
+    test('an activity that is tried again says why', async () => {
+      const tries: number[] = [];
+      lab.script.acts = {
+        a: () => {
+          tries.push(activityInfo().attempt);
+          return tries.length < 4
+            ? Promise.reject(failure('HostUnreachable', 'app does not answer'))
+            : Promise.resolve({});
+        },
+      };
+      const { exitCode, stdout } = await lab.guardia('run', 'backup', 'one');
+      expect(exitCode).toBe(0);
+      expect(stdout).toMatch(/running: do a \(app\): try \d after: app does not answer/);
+    });
+
+    test('a run is found by the newest, the beginning of its id, its runbook and system; or said to be unclear or unknown', async () => {
+      const id = newId();
+      await lab.guardia('run', 'backup', 'two', '--id', `${id}-x`);
+      await lab.guardia('run', 'backup', 'two', '--id', `${id}-y`);
+      const seen = async (...argv: string[]): Promise<string> =>
+        jsonLines((await lab.guardia('watch', ...argv, '--json')).stdout)[0]?.workflowId ?? '';
+      await until(async () => (await seen('latest')) === `backup/two/${id}-y`, 10_000);
+      expect(await seen(`backup/two/${id}-x`)).toBe(`backup/two/${id}-x`);
+      await until(async () => (await seen('backup', 'two')) === `backup/two/${id}-y`, 10_000);
+      const unclear = await lab.guardia('watch', `backup/two/${id}`);
+      expect(unclear.exitCode).toBe(2);
+      expect(unclear.stderr).toContain(`backup/two/${id}-x (succeeded`);
+      const unknown = await lab.guardia('watch', 'backup/two/never');
+      expect(unknown).toMatchObject({ exitCode: 13, stdout: '' });
+      expect(unknown.stderr).toContain('there is no run backup/two/never');
+    });
+
+    test('a run that was started in the Web UI with a wrong input was refused, in a sentence', async () => {
+      const id = `web-${newId()}`;
+      await lab.client.workflow.start('backup', {
+        workflowId: id,
+        taskQueue: WORKFLOW_TASK_QUEUE,
+        args: [{ sistem: 'x' }],
+      });
+      const { exitCode, stdout } = await lab.guardia('watch', id);
+      expect(exitCode).toBe(3);
+      expect(stdout).toContain('"sistem"');
+      expect(stdout).toContain('Nothing was started');
+    });
+
+    test('a run that was terminated says that nothing undid what it had done', async () => {
+      const { act, begun, go } = held();
+      lab.script.acts = { b: act };
+      const id = newId();
+      const following = lab.start('run', 'backup', 'one', '--id', id);
+      await begun;
+      await lab.client.workflow.getHandle(`backup/one/${id}`).terminate('the machine is gone');
+      const { exitCode, stdout } = await following.ended;
+      go();
+      expect(exitCode).toBe(6);
+      expect(stdout).toContain('terminated: ');
+    });
+
+    test('the lock is no run, but leads to one', async () => {
+      const { act, begun, go } = held();
+      lab.script.acts = { b: act };
+      const id = newId();
+      const following = lab.start('run', 'backup', 'one', '--id', id);
+      await begun;
+      const { exitCode, stderr } = await lab.guardia('watch', 'lock/one');
+      go();
+      expect(exitCode).toBe(13);
+      expect(stderr).toContain(`guardia watch backup/one/${id}`);
+      expect((await following.ended).exitCode).toBe(0);
+    });
+
+    test('a second run waits for the first one and says for whom', async () => {
+      const { act, begun, go } = held();
+      lab.script.acts = { b: act };
+      const id = newId();
+      const first = lab.start('run', 'backup', 'one', '--id', id);
+      await begun;
+      const second = lab.start('run', 'backup', 'one');
+      await second.says(`waiting for the lock: one is held by backup backup/one/${id}`);
+      lab.script.acts = {};
+      go();
+      expect((await first.ended).exitCode).toBe(0);
+      expect((await second.ended).exitCode).toBe(0);
+    });
   });
 });
 

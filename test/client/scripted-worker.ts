@@ -49,7 +49,7 @@ export interface CommandLab {
   close(): Promise<void>;
 }
 
-/** Systems of the inventory: `one` and `two`. */
+/** Systems of the inventory: `one` and `two`. There is no worker until `worker.start`: the server counts one that is gone for 90 s. */
 export async function openCommandLab(plan: (system: string) => Plan): Promise<CommandLab> {
   const directory = mkdtempSync(path.join(tmpdir(), 'guardia-command-'));
   const systemsDirectory = path.join(directory, 'systems');
@@ -86,6 +86,7 @@ export async function openCommandLab(plan: (system: string) => Plan): Promise<Co
   let running: { workers: Worker[]; done: Promise<unknown> } | undefined;
   const worker: CommandLab['worker'] = {
     async start() {
+      if (running !== undefined) return;
       const quick = { shutdownGraceTime: '100ms', shutdownForceTime: '20s' } as const;
       const workers = await Promise.all([
         Worker.create({
@@ -112,7 +113,6 @@ export async function openCommandLab(plan: (system: string) => Plan): Promise<Co
       running = undefined;
     },
   };
-  await worker.start();
 
   const env: NodeJS.ProcessEnv = {
     PATH: process.env['PATH'],

@@ -50,7 +50,9 @@ describe('a run in which everything goes well', () => {
     await b.begun;
     expect(await run.status()).toMatchObject({ phase: 'applying', system: run.system, requester: 'ana' });
     expect(states(await run.status())).toEqual({ a: 'done', b: 'running', c: 'waiting' });
-    expect(await run.details()).toMatch(/: applying\*\*\n\n- ✅ do a .*17 made\n- ▶️ do b .*running.*\n- ⬜ do c /);
+    expect(await run.details()).toMatch(
+      /: applying\*\* \(1 of \d+ steps done\)\n\n- ✔ do a .*17 made\n- ▶ do b .*running.*\n- ☐ do c /,
+    );
     expect(await runs.lockIsHeld(run.system)).toBe(true);
     b.release({ bytes: 5 });
 

@@ -48,15 +48,17 @@ describe('the current details', () => {
       }),
     );
     expect(text.split('\n')).toEqual([
-      '**backup of proofpass: applying**',
+      '**backup of proofpass: applying** (1 of 3 steps done)',
       '',
-      '- ✅ dump the database *(app)*: 17 MB',
-      '- ▶️ write the manifest *(system, running)*',
-      '- ⬜ read it back *(worker)*',
+      '- ✔ dump the database *(app)*: 17 MB',
+      '- ▶ write the manifest *(system, running)*',
+      '- ☐ read it back *(worker)*',
       '',
       '> The hosts changed.',
       '',
       'Requested by ana: before the release. Plan `abcdef012345`',
+      '',
+      '---',
     ]);
   });
 
@@ -70,6 +72,10 @@ describe('the current details', () => {
     });
     expect(details(ended)).toContain('**backup of proofpass: rollback incomplete**  \nthe disk is full');
     expect(details(ended)).toContain('**To be done by hand**\n- undo of "x" on app: y');
+    const succeeded = aRun({ end: 'succeeded', result: { recoveryPoint: '20260131T020000Z-1a2b3c4d', bytes: 17 } });
+    expect(details(succeeded)).toContain(
+      '**backup of proofpass: succeeded**  \nrecoveryPoint 20260131T020000Z-1a2b3c4d, bytes 17',
+    );
   });
 
   test('keep a step on its line, whatever its note holds', () => {

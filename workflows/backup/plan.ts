@@ -2,7 +2,7 @@ import type { BackupInput } from '../contracts/backup.js';
 import { failure } from '../contracts/errors.js';
 import type { Observation } from '../contracts/calls.js';
 import { SYSTEM_LANE, WORKER_HOST } from '../contracts/names.js';
-import { PLAN_FORMAT, type Call, type Lane, type Plan, type Stage, type Step } from '../contracts/plan.js';
+import { PLAN_FORMAT, type Call, type Lane, type Stage, type Step } from '../contracts/plan.js';
 import type { Planner, PlanningMoment } from '../contracts/planning.js';
 import { recoveryPointId, type ArtifactKind } from '../contracts/recovery-point.js';
 import { storeNeeds, storeReference } from '../contracts/store-reference.js';

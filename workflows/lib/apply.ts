@@ -74,7 +74,7 @@ async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
     generation,
     runAgainIfLost: step.runAgainIfLost ?? false,
     ...(target ? { target } : {}),
-    ...(run.fences.has(lane.on) ? { fence: run.fences.get(lane.on) as number } : {}),
+    ...(run.fences.has(lane.on) ? { fence: run.fences.get(lane.on) } : {}),
   });
   const argument = (call: Call): Call => ({ ...call, with: resolveReferences(call.with, results) as Call['with'] });
 

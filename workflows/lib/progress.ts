@@ -72,15 +72,16 @@ export function createProgress(status: RunStatus): Progress {
   };
 }
 
+/** Characters that any font has: a browser without an emoji font shows all emoji as the same empty box. */
 const marks: Record<StepStatus['state'], string> = {
-  waiting: '⬜',
-  running: '▶️',
-  done: '✅',
-  failed: '❌',
-  undoing: '↩️',
-  undone: '↩️',
-  'undo failed': '⚠️',
-  kept: '✅',
+  waiting: '☐',
+  running: '▶',
+  done: '✔',
+  failed: '✘',
+  undoing: '↩',
+  undone: '↩',
+  'undo failed': '⚠',
+  kept: '✔',
 };
 
 /** The run as Markdown, for the Web UI, in at most 20,000 bytes. Pure. */
@@ -103,13 +104,28 @@ export function details(status: RunStatus): string {
   );
 }
 
+/** States that the mark tells by itself. */
+const selfEvident: readonly StepStatus['state'][] = ['waiting', 'done', 'kept'];
+
 function render(status: RunStatus, shown: readonly StepStatus[], others = ''): string {
+  const came = Object.entries(status.result ?? {}).map(
+    ([name, value]) => `${name} ${typeof value === 'string' ? value : JSON.stringify(value)}`,
+  );
+  const done = status.steps.filter(({ state }) => state === 'done' || state === 'kept').length;
   const head = status.end
-    ? `**${status.runbook} of ${status.system}: ${status.end}**${status.message ? `  \n${status.message}` : ''}`
-    : `**${status.runbook} of ${status.system}: ${status.phase}**${status.waitingFor ? ` (${status.waitingFor})` : ''}`;
+    ? [`**${status.runbook} of ${status.system}: ${status.end}**`, status.message ?? '', came.join(', ')]
+        .filter((line) => line !== '')
+        .join('  \n')
+    : `**${status.runbook} of ${status.system}: ${status.phase}**${
+        status.waitingFor
+          ? ` (${status.waitingFor})`
+          : status.phase === 'applying'
+            ? ` (${done} of ${status.steps.length} steps done)`
+            : ''
+      }`;
   const steps = shown.map((step) =>
     oneLine(
-      `- ${marks[step.state]} ${step.title} *(${step.on}${step.state === 'waiting' || step.state === 'done' ? '' : `, ${step.state}`})*${step.note ? `: ${step.note}` : ''}`,
+      `- ${marks[step.state]} ${step.title} *(${step.on}${selfEvident.includes(step.state) ? '' : `, ${step.state}`})*${step.note ? `: ${step.note}` : ''}`,
     ),
   );
   const remaining = status.remaining.map((line) => oneLine(`- ${line}`));
@@ -121,7 +137,8 @@ function render(status: RunStatus, shown: readonly StepStatus[], others = ''): s
     status.notes.map((note) => oneLine(`> ${note}`)).join('\n>\n'),
     `Requested by ${status.requester}${status.reason ? `: ${status.reason}` : ''}${status.planDigest ? `. Plan \`${status.planDigest.slice(0, 12)}\`` : ''}`,
   ];
-  return parts.filter((part) => part !== '').join('\n\n');
+  // The Web UI cuts off the lower edge of what it shows: let it be a line.
+  return [...parts.filter((part) => part !== ''), '---'].join('\n\n');
 }
 
 const oneLine = (text: string): string => text.replaceAll(/\s*[\r\n]+\s*/g, ' ');

@@ -398,5 +398,8 @@ function frame(target: HostTarget, summary: string) {
 }
 
 function report(progress: Progress, plan: Plan | undefined): RunReport {
-  return { ...progress.status, ...(plan ? { plan } : {}) };
+  const { end, message, result, ...rest } = progress.status;
+  // The first thing that a reader of the raw result wants to see.
+  const first = { ...(end ? { end } : {}), ...(message ? { message } : {}), ...(result ? { result } : {}) };
+  return { ...first, ...rest, ...(plan ? { plan } : {}) };
 }
