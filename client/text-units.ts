@@ -25,9 +25,3 @@ export function ageText(iso: string | undefined, now: number): string {
   const then = iso === undefined ? NaN : Date.parse(iso);
   return Number.isNaN(then) ? '-' : durationText(now - then);
 }
-
-/** `2025-11-22 08:23:05Z`. */
-export function timeText(iso: string | undefined): string {
-  const then = iso === undefined ? NaN : Date.parse(iso);
-  return Number.isNaN(then) ? '-' : `${new Date(then).toISOString().slice(0, 19).replace('T', ' ')}Z`;
-}

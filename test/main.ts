@@ -9,7 +9,7 @@ import { ensureBaseTree } from '../infra/lab/base-tree.js';
 import { ensureFixtureLayer } from '../infra/lab/fixture-layers.js';
 import { allLabs, isStale, removeStaleLabs } from '../infra/lab/lab.js';
 import { say } from '../infra/packaging/toolbox-cache.js';
-import { ensurePackages, ensureTool, ToolboxError } from '../infra/packaging/toolbox.js';
+import { ensurePackages, ensurePostgresServer, ensureTool, ToolboxError } from '../infra/packaging/toolbox.js';
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const chosen = process.argv.slice(2);
@@ -28,6 +28,7 @@ async function setUp(): Promise<{ path: string }> {
   if (process.platform !== 'linux' || process.getuid?.() !== 0)
     throw new ToolboxError('the tests start machines of their own: they need Linux and root. Run: sudo npm test');
   for (const list of ['lab', 'worker', 'ui'] as const) await ensurePackages(list);
+  await ensurePostgresServer();
   const temporal = await ensureTool('temporal');
   const versitygw = await ensureTool('versitygw');
   const base = await ensureBaseTree();

@@ -93,6 +93,8 @@ export const packages = {
   /** What a worker needs to verify a backup. */
   worker: ['zstd', 'age', 'openssl', 'postgresql-client-15', 'curl'],
   ui: ['chromium'],
+  /** The server, for clusters that the tests make and remove. */
+  postgresql: ['postgresql-15'],
 } satisfies Record<string, string[]>;
 
 export type PackageList = keyof typeof packages;

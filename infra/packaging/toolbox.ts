@@ -39,6 +39,20 @@ export async function ensurePackages(list: PackageList): Promise<void> {
   await install(packages[list], `guardia's ${list}`);
 }
 
+/**
+ * Installs the PostgreSQL server without the cluster that Debian makes and starts with it. Idempotent.
+ * @throws ToolboxError as ensurePackages
+ */
+export async function ensurePostgresServer(): Promise<void> {
+  if ((await missingPackages(packages.postgresql)).length === 0) return;
+  const settings = '/etc/postgresql-common/createcluster.d';
+  if (process.getuid?.() === 0) {
+    mkdirSync(settings, { recursive: true });
+    writeFileSync(path.join(settings, 'guardia.conf'), 'create_main_cluster = false\n');
+  }
+  await ensurePackages('postgresql');
+}
+
 async function missingPackages(names: readonly string[]): Promise<string[]> {
   const query = await execa('dpkg-query', ['-W', '-f', '${db:Status-Status} ${Package}\n', ...names], {
     reject: false,

@@ -1,4 +1,5 @@
 // One lab host with ProofPass on it, a Temporal server, and a worker that can be killed: what the end-to-end tests share.
+// GUARDIA_TEST_KEEP names a directory that gets logs and state of server and worker.
 import {
   GetObjectCommand,
   ListMultipartUploadsCommand,
@@ -11,26 +12,15 @@ import { WorkflowFailedError, type WorkflowHandle } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import {
-  appendFileSync,
-  closeSync,
-  cpSync,
-  existsSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { closeSync, cpSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { openBucket } from '../../activities/object-store/object-store.js';
 import { readRecoveryPoints, type StoredRecoveryPoint } from '../../activities/object-store/recovery-point-store.js';
 import { connectClient } from '../../activities/temporal/connection.js';
-import { readState, writeState } from '../../infra/lab/lab-state.js';
+import { controlGroup } from '../../infra/lab/control-group.js';
+import { groupOf, readState, writeState } from '../../infra/lab/lab-state.js';
 import { rootClient, startLab, type Lab } from '../../infra/lab/lab.js';
 import { end } from '../../infra/lab/recorded-process.js';
 import { s3Server } from '../../infra/lab/s3-server.js';
@@ -65,40 +55,38 @@ export interface WorkerProcess {
 export type BackupLab = Awaited<ReturnType<typeof startBackupLab>>;
 
 /**
- * Starts all of it. `megabytes`: size of ProofPass's own data, which compresses well. `bulkMegabytes`: further data that does
+ * Starts all of it, in directories and control groups of the lab: what a killed test leaves goes with the lab. `megabytes`: size of ProofPass's own data, which compresses well. `bulkMegabytes`: further data that does
  * not compress, in the table public.bulk, so that a dump has several parts.
  */
 export async function startBackupLab(options: { megabytes?: number; bulkMegabytes?: number } = {}) {
-  const state = mkdtempSync(path.join(tmpdir(), 'guardia-backup-test-'));
-  const systems = path.join(state, 'systems');
-  cpSync(SHIPPED_SYSTEMS, systems, { recursive: true });
-  let lab: Lab | undefined;
+  const lab = await startLab({
+    hosts: [{ name: 'app', fixture: { name: 'proofpass', megabytes: options.megabytes ?? 50 } }],
+    systems: ['proofpass'],
+    owner: true,
+  });
   let server: DevServer | undefined;
   try {
-    [lab, server] = await both(
-      startLab({
-        hosts: [{ name: 'app', fixture: { name: 'proofpass', megabytes: options.megabytes ?? 50 } }],
-        systems: ['proofpass'],
-        owner: true,
-      }),
-      startDevServer({ directory: path.join(state, 'dev'), port: 0, uiPort: 0 }),
-    );
+    const state = path.join(lab.directory, 'test');
+    const systems = path.join(state, 'systems');
+    cpSync(SHIPPED_SYSTEMS, systems, { recursive: true });
+    server = await startDevServer({ directory: path.join(state, 'dev'), port: 0, uiPort: 0 });
+    endWithLab(lab, server.pid);
     const made = await backupLab(lab, server, state, systems);
     if (options.bulkMegabytes) await made.fillBulk(options.bulkMegabytes);
     await made.startWorker();
     return made;
   } catch (error) {
     await server?.stop({ force: true });
-    await lab?.down();
-    rmSync(state, { recursive: true, force: true });
+    await lab.down();
     throw error;
   }
 }
 
-/** Both results, or the first error once both have come to rest: nothing is left half started. */
-async function both<A, B>(a: Promise<A>, b: Promise<B>): Promise<[A, B]> {
-  await Promise.allSettled([a, b]);
-  return [await a, await b];
+/** Moves a process into the lab's control groups. */
+function endWithLab(lab: Lab, pid: number): void {
+  const state = readState(lab.name);
+  if (!state) throw new Error(`the lab ${lab.name} is gone`);
+  writeFileSync(path.join(controlGroup(`${groupOf(state.index)}/test`), 'cgroup.procs'), String(pid));
 }
 
 async function backupLab(lab: Lab, server: DevServer, state: string, systems: string) {
@@ -156,6 +144,7 @@ async function backupLab(lab: Lab, server: DevServer, state: string, systems: st
         detached: true,
       });
       closeSync(output);
+      if (child.pid !== undefined) endWithLab(lab, child.pid);
       worker = workerProcess(child);
       await until('the worker serves', () => readFileSync(workerLog).subarray(said).includes('serving'), {
         also: () => {
@@ -345,9 +334,9 @@ async function backupLab(lab: Lab, server: DevServer, state: string, systems: st
       bucket.close();
       await connection.close();
       await server.stop();
+      const keep = process.env['GUARDIA_TEST_KEEP'];
+      if (keep) cpSync(state, path.join(keep, lab.name), { recursive: true });
       await lab.down();
-      if (process.env['GUARDIA_TEST_KEEP'] === undefined) rmSync(state, { recursive: true, force: true });
-      else appendFileSync(2, `kept: ${state}\n`);
     },
   };
   return here;
@@ -359,7 +348,6 @@ function workerProcess(child: ChildProcess): WorkerProcess {
     if (child.exitCode === null && child.signalCode === null) child.kill(signal);
     await ended;
   };
-  process.once('exit', () => child.kill('SIGKILL'));
   return { pid: child.pid ?? 0, kill: () => end('SIGKILL'), stop: () => end('SIGTERM') };
 }
 

@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import { startLab } from '../../infra/lab/lab.js';
+import { ensurePostgresServer } from '../../infra/packaging/toolbox.js';
 import { startPostgres, startProductionServer } from '../../infra/temporal/production-server.js';
 import { compiled } from '../../infra/temporal/server-executable.js';
 
@@ -19,6 +20,7 @@ export async function temporalOnPostgresql({ say }: { say: (line: string) => voi
   const directory = mkdtempSync(path.join(tmpdir(), 'guardia-production-'));
   const ends: (() => Promise<unknown> | void)[] = [() => rmSync(directory, { recursive: true, force: true })];
   try {
+    await ensurePostgresServer();
     const postgres = await startPostgres(path.join(directory, 'postgres'));
     ends.push(() => postgres.stop());
     const server = await startProductionServer({ directory: path.join(directory, 'temporal'), postgres, log: say });

@@ -324,6 +324,20 @@ describe('the command on a real Temporal', () => {
       expect(stdout).toContain('terminated: ');
     });
 
+    test('a run that the worker fails on is parked, and says so', async () => {
+      const id = `parked-${newId()}`;
+      // A workflow that this worker does not have: it fails the task again and again.
+      const handle = await lab.client.workflow.start('backup-of-tomorrow', {
+        workflowId: id,
+        taskQueue: WORKFLOW_TASK_QUEUE,
+        args: [{}],
+      });
+      const watching = lab.start('watch', id);
+      await watching.says(/parked: the worker fails whenever it takes this run up/);
+      await handle.terminate();
+      expect((await watching.ended).exitCode).toBe(6);
+    });
+
     test('the lock is no run, but leads to one', async () => {
       const { act, begun, go } = held();
       lab.script.acts = { b: act };

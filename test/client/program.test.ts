@@ -1,27 +1,15 @@
 import { describe, expect, test } from '@jest/globals';
 import { readFileSync } from 'node:fs';
-import { PassThrough, Readable } from 'node:stream';
 import { exitCodeTable } from '../../client/exit-codes.js';
 import { environment } from '../../client/commands/help.js';
-import { commands, main } from '../../client/program.js';
-import { createTerminal } from '../../client/terminal.js';
+import { commands } from '../../client/program.js';
+import { runMain } from './command-run.js';
 
 /** The page, its tables without the spaces that align them. */
 const readme = readFileSync(new URL('../../client/README.md', import.meta.url), 'utf8').replaceAll(/ +/g, ' ');
 
-/** Runs a command line without a process; nobody sits at the terminal. */
-async function guardia(...argv: string[]): Promise<{ exitCode: number; stdout: string; stderr: string }> {
-  const [stdout, stderr] = [new PassThrough(), new PassThrough()];
-  const text = { stdout: '', stderr: '' };
-  stdout.setEncoding('utf8').on('data', (chunk: string) => (text.stdout += chunk));
-  stderr.setEncoding('utf8').on('data', (chunk: string) => (text.stderr += chunk));
-  const env = { GUARDIA_SYSTEMS: 'infra/systems', GUARDIA_STATE: '/nonexistent', HOME: '/nonexistent' };
-  const exitCode = await main(argv, (options) =>
-    createTerminal({ ...options, env, streams: { stdin: Readable.from([]), stdout, stderr } }),
-  );
-  await new Promise((resolve) => setImmediate(resolve));
-  return { exitCode, ...text };
-}
+const env = { GUARDIA_SYSTEMS: 'infra/systems', GUARDIA_STATE: '/nonexistent', HOME: '/nonexistent' };
+const guardia = (...argv: string[]): ReturnType<typeof runMain> => runMain(argv, env);
 
 describe('help', () => {
   test('names every command, by task, with two examples to start with', async () => {

@@ -15,7 +15,7 @@ const good = { dumps: 1, bytesAgain: 0, left: [], verified: true, ended: { end: 
 
 test('killed in mid-dump, with parts in the bucket: the dump goes on without a worker, and the next one finds it', async () => {
   await here.lab.slow('app', '80mbit');
-  const killed = await backupWithKill(here, here.untilPartStored);
+  const killed = await backupWithKill(here, () => here.untilPartStored());
   await here.lab.heal('app');
   expect(killed).toMatchObject({ ...good, during: 'database-main' });
   expect(killed.ended.report?.steps.map(({ generation }) => generation)).toEqual([1, 1, 1, 1, 1, 1, 1, 1]);

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { chromium, type Browser, type Page } from 'playwright-core';
 import { ensurePackages } from '../../infra/packaging/toolbox.js';
 import { WORKFLOW_TASK_QUEUE } from '../../workflows/contracts/task-queues.js';
-import { startBackupLab, until, type BackupLab } from '../backup/harness.js';
+import { startBackupLab, type BackupLab } from '../backup/harness.js';
 
 jest.setTimeout(180_000);
 

@@ -5,8 +5,10 @@ import type { CallContext } from '../../workflows/contracts/calls.js';
 
 /** What a scripted activity is told. */
 export interface Scripted {
-  /** As in the log of the run: `do a`, `undo a`, `verify a`, `look`, `fence app`, `leave app`, `record plan`. */
+  /** As in the log of the run (scripted-runs.ts). */
   name: string;
+  /** Type of the activity. */
+  activity: string;
   input: Record<string, unknown>;
   context?: CallContext;
   attempt: number;

@@ -132,6 +132,12 @@ describe('a run in which everything goes well', () => {
     expect(summaries.some((summary) => summary.startsWith('備份資料庫備份資料庫'))).toBe(true);
   });
 
+  test('a plan that touches no host takes none over', async () => {
+    const run = await runs.start({ plan: [lane('system', 'a')] });
+    expect((await run.report()).end).toBe('succeeded');
+    expect(run.names()).toEqual(['look', 'look', 'record plan', 'do a', 'record end']);
+  });
+
   test('a run whose record cannot be written succeeds and says so', async () => {
     const run = await runs.start({
       plan: [lane('app', 'a')],

@@ -92,8 +92,8 @@ describe('a plan that is refused', () => {
     ],
     [
       'more than a run can carry',
-      plan(lane('app', step('a', { with: { content: 'x'.repeat(1_100_000) } }))),
-      /it has 1100\d\d\d bytes, at most 1000000 fit one run/,
+      plan(lane('app', step('a', { with: { content: 'x'.repeat(310_000) } }))),
+      /it has 310\d\d\d bytes, at most 300000 fit one run/,
     ],
     [
       'the wrong shape',

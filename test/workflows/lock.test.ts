@@ -156,6 +156,16 @@ describe('a run that is cancelled', () => {
     expect(run.names()).toEqual(['look']);
   });
 
+  test('while it takes its hosts over: what it has taken is left again', async () => {
+    const fence = held();
+    const run = await runs.start({ plan: [lane('app', 'a'), lane('db', 'b')], acts: { 'fence db': fence.act } });
+    await fence.begun;
+    await run.handle.cancel();
+    expect((await run.failure()).type).toBe('CANCELED');
+    expect(run.names().slice(2)).toEqual(['fence app', 'fence db', 'record end', 'leave app', 'leave db']);
+    await isFree(run.system);
+  });
+
   test('while it waits for the lock: it ends at once, and the holder does not notice', async () => {
     const a = held();
     const system = runs.system();

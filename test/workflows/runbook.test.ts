@@ -121,6 +121,18 @@ describe('looking', () => {
     expect(run.names()).toEqual(['look']);
   });
 
+  test('a planner with a mistake ends the run before anything is started', async () => {
+    const run = await runs.start({
+      plan: () => {
+        throw new TypeError('x is not a function');
+      },
+    });
+    const { type, message } = await run.failure();
+    expect(type).toBe('failed');
+    expect(message).toMatch(/x is not a function; nothing was started$/);
+    expect(run.names()).toEqual(['look']);
+  });
+
   test('the planner is told every answer under its name; looks run side by side', async () => {
     const seen: unknown[] = [];
     const look = (as: string, on: string) => ({ as, on, call: { activity: 'observePostgres', with: { of: as } } });
@@ -155,7 +167,7 @@ describe('plan: true', () => {
     const report = await run.report();
     expect(report).toMatchObject({
       end: 'planned',
-      message: expect.stringContaining('2 steps; nothing was started'),
+      message: 'the plan has 2 steps; nothing was started',
       plan: { stages: [{ lanes: [{ on: 'app', steps: [{ id: 'a' }, { id: 'b' }] }] }] },
       planDigest: expect.stringMatching(/^[0-9a-f]{64}$/),
     });
@@ -238,13 +250,13 @@ describe('what changes between the plan and the lock', () => {
           },
         },
         plan: (name, _, __, { objectStore }) =>
-          toyPlan(name, [lane('app', step('a', { with: { bucket: objectStore.bucket as string } }))]),
+          toyPlan(name, [lane('app', step('a', { with: { bucket: JSON.stringify(objectStore.bucket) } }))]),
       },
       { system },
     );
     const report = await run.report();
     expect(report.notes).toEqual(['The inventory changed between the plan and the lock: planned anew.']);
-    expect(run.happened('do a')[0]?.input).toMatchObject({ with: { bucket: 'other' } });
+    expect(run.happened('do a')[0]?.input).toMatchObject({ with: { bucket: '"other"' } });
   });
 
   test('what keeps changing is refused after three new plans, and the lock is free again', async () => {
@@ -273,4 +285,17 @@ describe('what changes between the plan and the lock', () => {
     expect((await run.failure()).message).toMatch(/the key was withdrawn; nothing was started$/);
     await until(async () => !(await runs.lockIsHeld(run.system)), 'the lock is free');
   });
+});
+
+test('a plan as large as one may be runs, comes back whole, and its history can be read, also when it was made anew', async () => {
+  const content = 'x'.repeat(298_000);
+  let looks = 0;
+  const run = await runs.start({
+    plan: [lane('app', step('a', { with: { content } }), 'b')],
+    acts: { look: () => ({ look: Math.min(++looks, 4) }), 'do b': fails() },
+  });
+  const { report } = await run.failure();
+  expect(run.happened('look')).toHaveLength(5);
+  expect(report?.plan?.stages[0]?.lanes[0]?.steps[0]?.do.with['content']).toBe(content);
+  expect(run.happened('record end')).toHaveLength(1);
 });

@@ -54,7 +54,10 @@ export interface Script {
 
 /** One activity that ran, or one attempt of it. */
 export interface Happened {
-  /** `look`, `fence HOST`, `record ENTRY`, `do STEP`, `verify STEP`, `undo STEP`, `leave HOST`. */
+  /**
+   * `look`, `fence HOST`, `record ENTRY`, `do STEP`, `verify STEP`, `undo STEP`, `log STEP`, `leave HOST`; ACTIVITY STEP where a real
+   * planner made the plan.
+   */
   name: string;
   input: Record<string, unknown>;
   attempt: number;
@@ -117,7 +120,9 @@ export interface ScriptedRuns {
 
 const QUICK_STOP = { shutdownGraceTime: '100ms', shutdownForceTime: '20s' } as const;
 
-export async function openScriptedRuns(options: { identity?: string } = {}): Promise<ScriptedRuns> {
+export async function openScriptedRuns(
+  options: { identity?: string; scrub?: (text: string) => string } = {},
+): Promise<ScriptedRuns> {
   const directory = mkdtempSync(path.join(tmpdir(), 'guardia-runs-'));
   const systemsDirectory = path.join(directory, 'systems');
   mkdirSync(systemsDirectory);
@@ -145,14 +150,14 @@ export async function openScriptedRuns(options: { identity?: string } = {}): Pro
 
   const perform = async (name: string, input: object, otherwise: unknown): Promise<never> => {
     const { script, log } = ofThisRun();
-    const { attempt } = activityInfo();
+    const { attempt, activityType: activity } = activityInfo();
     const entry: Happened = { name, input: input as Record<string, unknown>, attempt, from: Date.now() };
     log.push(entry);
     try {
       const { context } = input as { context?: CallInput['context'] };
       const act = script.acts?.[name];
       const result = act
-        ? await act({ name, input: entry.input, attempt, ...(context ? { context } : {}) })
+        ? await act({ name, activity, input: entry.input, attempt, ...(context ? { context } : {}) })
         : otherwise;
       entry.outcome = 'ok';
       return result as never;
@@ -172,7 +177,9 @@ export async function openScriptedRuns(options: { identity?: string } = {}): Pro
   };
   const call = (input: CallInput) =>
     perform(
-      input.context.step === 'observe' ? 'look' : `${String(input.with['part'])} ${input.context.step}`,
+      input.context.step === 'observe'
+        ? 'look'
+        : `${typeof input.with['part'] === 'string' ? input.with['part'] : activityInfo().activityType} ${input.context.step}`,
       input,
       {},
     );
@@ -203,7 +210,7 @@ export async function openScriptedRuns(options: { identity?: string } = {}): Pro
   const systems = new Map<string, string>();
 
   const shared = { connection: native, namespace: server.namespace };
-  const interceptors = { activity: [activityInterceptor((text) => text)] };
+  const interceptors = { activity: [activityInterceptor(options.scrub ?? ((text) => text))] };
   const identity = options.identity === undefined ? {} : { identity: options.identity };
   const running = async (workerOptions: WorkerOptions): Promise<() => Promise<void>> => {
     const worker = await Worker.create({ ...workerOptions, interceptors, ...QUICK_STOP, ...identity });

@@ -2,7 +2,7 @@
 // are files. Prints `serving` when it takes work.
 import { activityInfo } from '@temporalio/activity';
 import { Client, Connection } from '@temporalio/client';
-import { NativeConnection, Runtime, Worker } from '@temporalio/worker';
+import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
 import { appendFileSync, existsSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -20,7 +20,10 @@ const { address, namespace, systemsDirectory, effects, bundle } = JSON.parse(pro
   string
 >;
 
-Runtime.install({ telemetryOptions: { logging: { filter: { core: 'ERROR', other: 'ERROR' }, forward: {} } } });
+Runtime.install({
+  logger: new DefaultLogger('ERROR'),
+  telemetryOptions: { logging: { filter: { core: 'ERROR', other: 'ERROR' }, forward: {} } },
+});
 const connection = await NativeConnection.connect({ address });
 const client = new Client({ connection: await Connection.connect({ address }), namespace });
 
@@ -60,8 +63,8 @@ const workers = await Promise.all([
       activities: createPlanningActivities({ backup: planner }, { systemsDirectory }),
     }),
     interceptors,
-    // Nothing is remembered from one task to the next: every one replays the history, and no queue of a dead worker is waited for.
-    maxCachedWorkflows: 0,
+    // A dead worker's own queue is not waited for longer than this.
+    stickyQueueScheduleToStartTimeout: '1s',
   }),
   Worker.create({
     ...activityWorkerOptions({ connection, namespace, taskQueue: taskQueueOfSite(DEFAULT_SITE), activities }),

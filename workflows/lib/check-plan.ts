@@ -5,8 +5,11 @@ import { referenceIn } from './calls.js';
 
 /** A run has at most 51,200 events (Temporal's limit); a step takes about 6, its undo as many, its retries more. */
 const MOST_STEPS = 1_000;
-/** A payload has at most 2 MB (Temporal's limit), and a report holds the plan and where each of its steps stands. Bytes of JSON. */
-const MOST_BYTES = 1_000_000;
+/**
+ * A history holds the plan up to nine times, when it is made anew, recorded and returned; whoever reads a page of the history gets it in one
+ * message of at most 4 MB (gRPC's limit). Bytes of JSON.
+ */
+const MOST_BYTES = 300_000;
 
 /**
  * Checks a plan when it is made: its shape, known calls, unique steps, references to earlier steps of the same lane or an

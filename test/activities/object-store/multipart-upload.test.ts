@@ -38,8 +38,8 @@ beforeAll(async () => {
   bucket = gateway.bucket;
 });
 afterAll(async () => {
-  await relay.close();
-  await gateway.remove();
+  await relay?.close();
+  await gateway?.remove();
 });
 
 /** Sends parts of 5 MiB and a short one, as a host would, and says what a host would say. */

@@ -36,7 +36,7 @@ jest.setTimeout(120_000);
 beforeAll(async () => {
   gateway = await startGateway();
 });
-afterAll(() => gateway.remove());
+afterAll(() => gateway?.remove());
 
 const hex = '0'.repeat(64);
 let systems = 0;

@@ -46,9 +46,9 @@ beforeAll(async () => {
 });
 afterEach(() => relay.flow());
 afterAll(async () => {
-  cluster.remove();
-  await relay.close();
-  await gateway.remove();
+  cluster?.remove();
+  await relay?.close();
+  await gateway?.remove();
 });
 
 /** A dump that stands still in mid-stream, behind the relay, with a part on its way. */

@@ -49,9 +49,9 @@ beforeAll(async () => {
   dumpBytes = await bytesOf(dump);
 });
 afterAll(async () => {
-  cluster.remove();
-  await relay.close();
-  await gateway.remove();
+  cluster?.remove();
+  await relay?.close();
+  await gateway?.remove();
 });
 
 async function bytesOf(artifact: Artifact): Promise<Buffer> {
