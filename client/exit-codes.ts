@@ -56,6 +56,8 @@ export function explain(error: unknown): ExplainedError {
   const name = error instanceof Error ? error.name : '';
   if (name === 'TemporalConnectionError')
     return { reason: 'unreachable', ...splitAtSemicolon((error as Error).message) };
+  if (name === 'WorkflowNotFoundError')
+    return { reason: 'not found', message: `Temporal has no such run: ${(error as Error).message}` };
   // Ctrl-C and Ctrl-D at a prompt.
   if (name === 'ExitPromptError' || name === 'AbortPromptError')
     return { reason: 'usage', message: 'stopped at the question; nothing was started' };

@@ -56,10 +56,11 @@ export function startPage(
   return `${access.webUi}/namespaces/${access.target.namespace}/workflows/start-workflow?${new URLSearchParams(start).toString()}`;
 }
 
-/** An answer of the server, and not an error of ours: the client's own kinds have a name and no number. */
+/** An answer of the server that is about the connection or the namespace, and not about a run. */
 export function isGrpcError(error: unknown): boolean {
+  if (error instanceof Error && ['WorkflowNotFoundError', 'CommandFailure'].includes(error.name)) return false;
   for (let at: unknown = error; at instanceof Error; at = at.cause)
-    if ('code' in at && typeof at.code === 'number') return at.name !== 'WorkflowNotFoundError';
+    if ('code' in at && typeof at.code === 'number') return true;
   return false;
 }
 

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { listSystems, loadSystem } from '../../activities/inventory/load.js';
 import { inventoryLocations } from '../../activities/inventory/locations.js';
 import { closestName } from '../../activities/inventory/closest-name.js';
-import { RunReport } from '../../workflows/contracts/run.js';
+import { commandExitCodes, RunReport } from '../../workflows/contracts/run.js';
 import { runbooks, type Runbook } from '../../workflows/contracts/runbooks.js';
 import { runWorkflowId } from '../../workflows/contracts/workflow-ids.js';
 import { CommandFailure } from '../command-failure.js';
@@ -17,7 +17,6 @@ import { newRunSuffix, startRun, type StartedRun } from '../runs.js';
 import { runPage, withTemporal, type TemporalAccess } from '../temporal-access.js';
 import type { Terminal } from '../terminal.js';
 import { withoutWorker, workersSeen } from '../workers-seen.js';
-import { commandExitCodes } from '../../workflows/contracts/run.js';
 
 const options = z.object({
   runbook: z.string().optional(),

@@ -59,7 +59,7 @@ describe('bad input fails the run at once, in one sentence that names every wron
       workflowId: 'without-input',
       args: [],
     });
-    const error = await handle.result().catch((reason: unknown) => reason);
+    const error: unknown = await handle.result().catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(WorkflowFailedError);
     expect((error as WorkflowFailedError).cause?.message).toContain('expected object, received undefined');
   });
