@@ -49,7 +49,12 @@ async function main(): Promise<number> {
     PATH: machine.path,
     AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
   });
-  const { numPassedTests: passed, numFailedTests: failed, numFailedTestSuites: suites, numPendingTests: skipped } = JSON.parse(readFileSync(results, 'utf8')) as Record<string, number>;
+  const {
+    numPassedTests: passed,
+    numFailedTests: failed,
+    numFailedTestSuites: suites,
+    numPendingTests: skipped,
+  } = JSON.parse(readFileSync(results, 'utf8')) as Record<string, number>;
   rmSync(path.dirname(results), { recursive: true });
 
   await removeStaleLabs();
@@ -57,9 +62,15 @@ async function main(): Promise<number> {
   if (left.length > 0) say(`left behind: ${left.map((lab) => lab.name).join(', ')}`);
   if (checks !== 0) say('the checks failed: see above, or run npm run check');
   // A suite that could not even start has no failed test of its own.
-  const broken = (failed ?? 0) + (checks === 0 ? 0 : 1) + left.length + (tested !== 0 && failed === 0 ? Math.max(suites ?? 0, 1) : 0);
+  const broken =
+    (failed ?? 0) +
+    (checks === 0 ? 0 : 1) +
+    left.length +
+    (tested !== 0 && failed === 0 ? Math.max(suites ?? 0, 1) : 0);
   say(`all of it took ${seconds(started)}`);
-  console.log(`${(passed ?? 0) + (chosen.length === 0 && checks === 0 ? 1 : 0)} passed, ${broken} failed${skipped ? `, ${skipped} skipped` : ''}`);
+  console.log(
+    `${(passed ?? 0) + (chosen.length === 0 && checks === 0 ? 1 : 0)} passed, ${broken} failed${skipped ? `, ${skipped} skipped` : ''}`,
+  );
   return broken === 0 ? 0 : 1;
 }
 

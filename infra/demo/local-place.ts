@@ -36,11 +36,22 @@ export async function onThisMachine(options: DemoOptions): Promise<Place> {
   };
   try {
     const login = options.database === undefined ? await findServer() : loginOf(options.database);
-    const version = Number((await login.sql(options.database === undefined ? 'postgres' : databaseOf(options.database), 'show server_version_num')).trim().slice(0, -4));
+    const version = Number(
+      (
+        await login.sql(
+          options.database === undefined ? 'postgres' : databaseOf(options.database),
+          'show server_version_num',
+        )
+      )
+        .trim()
+        .slice(0, -4),
+    );
     let database: string;
     if (options.database === undefined) {
       database = DEMO_DATABASE;
-      say(`making the database ${database} (${options.megabytes} MB) on the PostgreSQL ${version} of this machine; it is dropped at the end`);
+      say(
+        `making the database ${database} (${options.megabytes} MB) on the PostgreSQL ${version} of this machine; it is dropped at the end`,
+      );
       ends.push(() => login.sql('postgres', `drop database if exists ${DEMO_DATABASE}`));
       await login.sql('postgres', `drop database if exists ${DEMO_DATABASE}`);
       await login.sql('postgres', `create database ${DEMO_DATABASE}`);
@@ -55,7 +66,10 @@ export async function onThisMachine(options: DemoOptions): Promise<Place> {
       writeFileSync(path.join(secrets, name), value, { mode: 0o600 });
       return `file:${name}`;
     };
-    const key = { accessKeyId: secret('s3.id', s3.accessKeyId), secretAccessKey: secret('s3.secret', s3.secretAccessKey) };
+    const key = {
+      accessKeyId: secret('s3.id', s3.accessKeyId),
+      secretAccessKey: secret('s3.secret', s3.secretAccessKey),
+    };
     const recipients: string[] = [];
     for (const name of ['operations', 'escrow']) {
       const text = (await execa('age-keygen', [])).stdout;
@@ -67,12 +81,28 @@ export async function onThisMachine(options: DemoOptions): Promise<Place> {
     mkdirSync(configuration);
     writeFileSync(path.join(configuration, '.env'), 'NODE_ENV=production\nAPI_PORT=4000\n', { mode: 0o600 });
 
-    const shipped = parse(readFileSync(fileURLToPath(new URL('../../infra/systems/proofpass.yaml', import.meta.url)), 'utf8')) as Record<string, Record<string, unknown>>;
+    const shipped = parse(
+      readFileSync(fileURLToPath(new URL('../../infra/systems/proofpass.yaml', import.meta.url)), 'utf8'),
+    ) as Record<string, Record<string, unknown>>;
     const system = {
       ...shipped,
-      hosts: { app: { description: 'this machine', connection: 'local', become: 'none', stateDirectory: path.join(at, 'host') } },
-      databases: { main: { engine: 'postgresql', on: 'app', name: database, version, port: login.port, access: login.access } },
-      objectStore: { provider: 'versitygw', endpoint: s3.endpoint, bucket: s3.bucket, keys: { worker: key, hosts: { app: key } } },
+      hosts: {
+        app: {
+          description: 'this machine',
+          connection: 'local',
+          become: 'none',
+          stateDirectory: path.join(at, 'host'),
+        },
+      },
+      databases: {
+        main: { engine: 'postgresql', on: 'app', name: database, version, port: login.port, access: login.access },
+      },
+      objectStore: {
+        provider: 'versitygw',
+        endpoint: s3.endpoint,
+        bucket: s3.bucket,
+        keys: { worker: key, hosts: { app: key } },
+      },
       backup: {
         ...shipped['backup'],
         recipients,
@@ -100,16 +130,28 @@ async function ensureVerifyTools(): Promise<void> {
   for (const tool of ['zstd', 'age', 'openssl', 'curl', 'psql'])
     if ((await execa('sh', ['-c', `command -v ${tool}`], { reject: false })).exitCode !== 0) missing.push(tool);
   if (missing.length > 0)
-    throw new ToolboxError(`not installed on this machine: ${missing.join(', ')}. Run: sudo apt-get install ${packages.worker.join(' ')}`);
+    throw new ToolboxError(
+      `not installed on this machine: ${missing.join(', ')}. Run: sudo apt-get install ${packages.worker.join(' ')}`,
+    );
 }
 
 /** A server of this machine that lets the current user make a database: by its socket, as root also as `postgres`. */
 async function findServer(): Promise<Login> {
   const users = [userInfo().username, ...(process.getuid?.() === 0 ? ['postgres'] : [])];
   for (const osUser of users) {
-    const login: Login = { access: { kind: 'peer', osUser }, port: 5432, secrets: {}, sql: (database, text) => psql(osUser, ['-d', database], text) };
+    const login: Login = {
+      access: { kind: 'peer', osUser },
+      port: 5432,
+      secrets: {},
+      sql: (database, text) => psql(osUser, ['-d', database], text),
+    };
     try {
-      if ((await login.sql('postgres', 'select rolcreatedb or rolsuper from pg_roles where rolname = current_user')).trim() === 't') return login;
+      if (
+        (
+          await login.sql('postgres', 'select rolcreatedb or rolsuper from pg_roles where rolname = current_user')
+        ).trim() === 't'
+      )
+        return login;
     } catch {
       // not this user
     }
@@ -135,13 +177,21 @@ function loginOf(url: string): Login {
     access: { kind: 'password', address: parsed.hostname, user, password: 'file:database-password' },
     port,
     secrets: { 'database-password': password },
-    sql: (database, text) => psql(undefined, ['-h', parsed.hostname, '-p', String(port), '-U', user, '-d', database], text, { PGPASSWORD: password }),
+    sql: (database, text) =>
+      psql(undefined, ['-h', parsed.hostname, '-p', String(port), '-U', user, '-d', database], text, {
+        PGPASSWORD: password,
+      }),
   };
 }
 
 const databaseOf = (url: string): string => decodeURIComponent(new URL(url).pathname.slice(1));
 
-async function psql(osUser: string | undefined, args: string[], text: string, env: Record<string, string> = {}): Promise<string> {
+async function psql(
+  osUser: string | undefined,
+  args: string[],
+  text: string,
+  env: Record<string, string> = {},
+): Promise<string> {
   const argv = ['psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', ...args];
   const change = osUser !== undefined && osUser !== userInfo().username;
   const [file, ...rest] = change ? ['runuser', '-u', osUser, '--', ...argv] : argv;
@@ -159,20 +209,55 @@ insert into attestations select n, 1 + n % ${megabytes * 100}, jsonb_build_objec
 analyze;`;
 }
 
-async function startS3(directory: string): Promise<{ endpoint: string; bucket: string; accessKeyId: string; secretAccessKey: string; stop: () => Promise<void> }> {
+async function startS3(
+  directory: string,
+): Promise<{
+  endpoint: string;
+  bucket: string;
+  accessKeyId: string;
+  secretAccessKey: string;
+  stop: () => Promise<void>;
+}> {
   const program = await ensureTool('versitygw');
-  for (const name of ['data', 'versions', 'iam']) mkdirSync(path.join(directory, name), { recursive: true, mode: 0o700 });
+  for (const name of ['data', 'versions', 'iam'])
+    mkdirSync(path.join(directory, name), { recursive: true, mode: 0o700 });
   const [accessKeyId, secretAccessKey] = [randomBytes(8).toString('hex'), randomBytes(20).toString('hex')];
   const port = await freePort();
-  const child = spawn(program, ['--quiet', '--port', `127.0.0.1:${port}`, '--iam-dir', path.join(directory, 'iam'), 'posix', '--versioning-dir', path.join(directory, 'versions'), path.join(directory, 'data')], {
-    env: { ...process.env, ROOT_ACCESS_KEY: accessKeyId, ROOT_SECRET_KEY: secretAccessKey, ROOT_ACCESS_KEY_ID: accessKeyId, ROOT_SECRET_ACCESS_KEY: secretAccessKey },
-    detached: true,
-    stdio: 'ignore',
-  });
+  const child = spawn(
+    program,
+    [
+      '--quiet',
+      '--port',
+      `127.0.0.1:${port}`,
+      '--iam-dir',
+      path.join(directory, 'iam'),
+      'posix',
+      '--versioning-dir',
+      path.join(directory, 'versions'),
+      path.join(directory, 'data'),
+    ],
+    {
+      env: {
+        ...process.env,
+        ROOT_ACCESS_KEY: accessKeyId,
+        ROOT_SECRET_KEY: secretAccessKey,
+        ROOT_ACCESS_KEY_ID: accessKeyId,
+        ROOT_SECRET_ACCESS_KEY: secretAccessKey,
+      },
+      detached: true,
+      stdio: 'ignore',
+    },
+  );
   const ended = new Promise<void>((resolve) => child.on('exit', () => resolve()));
   process.once('exit', () => child.kill('SIGTERM'));
   const endpoint = `http://127.0.0.1:${port}`;
-  const client = new S3Client({ endpoint, region: 'us-east-1', forcePathStyle: true, credentials: { accessKeyId, secretAccessKey }, maxAttempts: 1 });
+  const client = new S3Client({
+    endpoint,
+    region: 'us-east-1',
+    forcePathStyle: true,
+    credentials: { accessKeyId, secretAccessKey },
+    maxAttempts: 1,
+  });
   const stop = async (): Promise<void> => {
     client.destroy();
     child.kill('SIGTERM');
@@ -196,7 +281,9 @@ function freePort(): Promise<number> {
     server.once('error', reject);
     server.listen(0, '127.0.0.1', () => {
       const address = server.address();
-      server.close(() => (typeof address === 'object' && address ? resolve(address.port) : reject(new Error('no free port'))));
+      server.close(() =>
+        typeof address === 'object' && address ? resolve(address.port) : reject(new Error('no free port')),
+      );
     });
   });
 }

@@ -26,16 +26,22 @@ export interface Place {
 
 const size = (text: string): number => {
   const number = Number(text);
-  if (!Number.isInteger(number) || number < 10 || number > 10240) throw new InvalidArgumentError('a whole number of megabytes from 10 to 10240');
+  if (!Number.isInteger(number) || number < 10 || number > 10240)
+    throw new InvalidArgumentError('a whole number of megabytes from 10 to 10240');
   return number;
 };
 
 const options = new Command('npm run demo --')
-  .description('Backs up a real PostgreSQL database of ProofPass into a real S3 bucket, reads the backup back, and shows it.')
+  .description(
+    'Backs up a real PostgreSQL database of ProofPass into a real S3 bucket, reads the backup back, and shows it.',
+  )
   .option('--once', 'end after the backup instead of waiting for Ctrl-C', false)
   .option('--megabytes <number>', 'size of the database', size, 300)
   .option('--local', 'on this machine instead of a host of the lab', false)
-  .option('--database <url>', 'with --local: the database to back up, postgresql://USER:PASSWORD@HOST:PORT/NAME (default: one that is found here)')
+  .option(
+    '--database <url>',
+    'with --local: the database to back up, postgresql://USER:PASSWORD@HOST:PORT/NAME (default: one that is found here)',
+  )
   .parse()
   .opts<DemoOptions>();
 

@@ -15,15 +15,22 @@ const UI_PORT = 8233;
  * Starts `guardia dev` for the place, runs one backup with the command and shows what the bucket holds afterwards.
  * Returns the exit code of the backup. `stay`: keep everything up until it resolves.
  */
-export async function showBackup(place: Place, { stay, interrupted }: { stay: Promise<void> | undefined; interrupted: Promise<void> }): Promise<number> {
+export async function showBackup(
+  place: Place,
+  { stay, interrupted }: { stay: Promise<void> | undefined; interrupted: Promise<void> },
+): Promise<number> {
   const state = mkdtempSync(path.join(tmpdir(), 'guardia-demo-'));
   const environment = { ...process.env, ...place.environment, GUARDIA_STATE: state };
-  for (const name of Object.keys(environment)) if (name.startsWith('TEMPORAL_')) delete (environment as Record<string, unknown>)[name];
+  for (const name of Object.keys(environment))
+    if (name.startsWith('TEMPORAL_')) delete (environment as Record<string, unknown>)[name];
   const dev = await startDev(environment);
   try {
     say('');
     say('$ guardia run backup proofpass');
-    const code = await Promise.race([guardia(['run', 'backup', 'proofpass', '--follow'], environment), interrupted.then(() => 130)]);
+    const code = await Promise.race([
+      guardia(['run', 'backup', 'proofpass', '--follow'], environment),
+      interrupted.then(() => 130),
+    ]);
     if (code !== 0) return code;
     say('');
     say('$ guardia backups proofpass');
@@ -34,7 +41,11 @@ export async function showBackup(place: Place, { stay, interrupted }: { stay: Pr
     if (stay) {
       say('');
       say('Everything stays up. In another terminal:');
-      say(`  export GUARDIA_STATE=${state} ${Object.entries(place.environment).map(([name, value]) => `${name}=${value}`).join(' ')}`);
+      say(
+        `  export GUARDIA_STATE=${state} ${Object.entries(place.environment)
+          .map(([name, value]) => `${name}=${value}`)
+          .join(' ')}`,
+      );
       say('  npm run -s guardia -- run backup proofpass       another backup');
       say('  npm run -s guardia -- status                     what runs, what ran');
       say('Ctrl-C takes it down.');
@@ -58,12 +69,16 @@ function guardia(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
 
 async function startDev(env: NodeJS.ProcessEnv): Promise<{ uiUrl: string; stop: () => Promise<void> }> {
   const uiPort = (await isFree(UI_PORT)) ? UI_PORT : 0;
-  const child = spawn(process.execPath, [path.join(built, 'infra/temporal/dev.js'), '--port', '0', '--ui-port', String(uiPort)], {
-    env,
-    // Ctrl-C at the terminal reaches it through us, after the command has had its say.
-    detached: true,
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
+  const child = spawn(
+    process.execPath,
+    [path.join(built, 'infra/temporal/dev.js'), '--port', '0', '--ui-port', String(uiPort)],
+    {
+      env,
+      // Ctrl-C at the terminal reaches it through us, after the command has had its say.
+      detached: true,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    },
+  );
   const ended = new Promise<void>((resolve) => child.on('exit', () => resolve()));
   process.once('exit', () => child.kill('SIGTERM'));
   let said = '';

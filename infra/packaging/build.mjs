@@ -25,7 +25,9 @@ export async function build({ quiet = false } = {}) {
     console.error('guardia: the packages are not installed yet. Run: npm ci');
     process.exit(2);
   }
-  const sources = rooms.filter((room) => existsSync(path.join(root, room))).flatMap((room) => [...files(path.join(root, room))]);
+  const sources = rooms
+    .filter((room) => existsSync(path.join(root, room)))
+    .flatMap((room) => [...files(path.join(root, room))]);
   sources.push(path.join(root, 'package.json'), path.join(root, 'package-lock.json'), path.join(root, 'tsconfig.json'));
   const last = existsSync(stamp) ? statSync(stamp).mtimeMs : 0;
   const newer = sources.filter((file) => statSync(file).mtimeMs > last);
@@ -34,7 +36,9 @@ export async function build({ quiet = false } = {}) {
   const started = new Date();
   if (!quiet) console.error('guardia: building ...');
   mkdirSync(out, { recursive: true });
-  const tsc = spawnSync(process.execPath, [path.join(root, 'node_modules/typescript/bin/tsc'), '-p', root], { stdio: 'inherit' });
+  const tsc = spawnSync(process.execPath, [path.join(root, 'node_modules/typescript/bin/tsc'), '-p', root], {
+    stdio: 'inherit',
+  });
   if (tsc.status !== 0) process.exit(1);
   for (const file of sources) {
     if (!assets.test(file)) continue;
@@ -50,13 +54,18 @@ export async function build({ quiet = false } = {}) {
       if (!compiled.has(relative)) rmSync(file);
     }
   }
-  if (newer.some((file) => file.startsWith(path.join(root, 'workflows')) || file.endsWith('package-lock.json')) || !existsSync(path.join(out, 'workflow-bundle.js'))) {
+  if (
+    newer.some((file) => file.startsWith(path.join(root, 'workflows')) || file.endsWith('package-lock.json')) ||
+    !existsSync(path.join(out, 'workflow-bundle.js'))
+  ) {
     // In a process of its own: webpack's memory stays with whoever loaded it.
-    const bundle = spawnSync(process.execPath, [path.join(out, 'workers/bundle.js')], { stdio: ['ignore', 'inherit', 'inherit'] });
+    const bundle = spawnSync(process.execPath, [path.join(out, 'workers/bundle.js')], {
+      stdio: ['ignore', 'inherit', 'inherit'],
+    });
     if (bundle.status !== 0) process.exit(1);
   }
   writeFileSync(stamp, '');
-  
+
   utimesSync(stamp, started, started);
   if (!quiet) console.error(`guardia: built in ${((Date.now() - started.getTime()) / 1000).toFixed(1)} s`);
 }

@@ -32,11 +32,16 @@ export async function workerKilled(options: {
     const length = (Date.now() - began) / 1000;
     say(`an undisturbed backup took ${length.toFixed(1)} s`);
     const results: KilledBackup[] = [];
-    for (let kill = 1; kill <= kills; kill++) {
+    while (results.length < kills) {
       const at = random() * length;
       const result = await backupWithKill(here, () => delay(at * 1000));
+      if (result.during === undefined) {
+        say(`after ${result.killedAt.toFixed(1)} s the backup was over: another moment is drawn`);
+        if (!isGood(result)) throw new Error(`a backup without any fault: ${result.ended.message}`);
+        continue;
+      }
       results.push(result);
-      say(`${kill}: ${row(kill, result)}`);
+      say(row(results.length, result));
     }
     const text = report(results, { seed, length });
     writeFileSync(RESULT, text);

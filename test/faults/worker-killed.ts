@@ -9,8 +9,8 @@ export interface KilledBackup {
   /** Seconds from the start of the run to the kill, and to its end. */
   killedAt: number;
   seconds: number;
-  /** What the run was doing when the worker died: its steps, or its phase. */
-  during: string;
+  /** What the run was doing when the worker died: its steps, or its phase. Undefined when it had ended before. */
+  during: string | undefined;
   /** How often the server was asked for the rows of the first table: once for each dump. */
   dumps: number;
   /** Bytes of parts that the object store got more than once. */
@@ -46,12 +46,13 @@ export async function backupWithKill(here: BackupLab, moment: () => Promise<void
     await here.startWorker();
     const ended = await here.ended(handle);
     const seconds = (Date.now() - startedAt) / 1000;
+    const { closeTime } = await handle.describe();
     const [newest] = await here.points();
     return {
       ended,
       killedAt: (killedAt - startedAt) / 1000,
       seconds,
-      during: doingAt(ended, killedAt),
+      during: closeTime !== undefined && closeTime.getTime() <= killedAt ? undefined : doingAt(ended, killedAt),
       dumps: await dumpsOf(here, ended.runId),
       bytesAgain: parts.again().bytes,
       left: await here.left(),
