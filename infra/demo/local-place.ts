@@ -209,9 +209,7 @@ insert into attestations select n, 1 + n % ${megabytes * 100}, jsonb_build_objec
 analyze;`;
 }
 
-async function startS3(
-  directory: string,
-): Promise<{
+async function startS3(directory: string): Promise<{
   endpoint: string;
   bucket: string;
   accessKeyId: string;
