@@ -67,12 +67,19 @@ const JUDGED = { megabytes: 2048, rounds: 5 };
  */
 export async function benchmarkBackup(options: BackupBenchmark): Promise<boolean> {
   checkDisk(options);
-  const signals = listenForSignals();
-  const starting = startBenchLab({ megabytes: options.megabytes, contenders: !options.rssOnly });
+  const stop = new AbortController();
+  const listener = (signal: NodeJS.Signals): void => {
+    say(
+      'bench: stopping, and removing what was made; once more to leave at once (the next start of a lab then cleans up)',
+    );
+    signals.forEach((name) => process.off(name, listener));
+    stop.abort(new Interrupted(signal));
+  };
+  signals.forEach((name) => process.on(name, listener));
   let bench: BenchLab | undefined;
   try {
-    bench = await Promise.race([starting, signals.interrupted]);
-    const results = await Promise.race([measure(bench, options), signals.interrupted]);
+    bench = await startBenchLab({ megabytes: options.megabytes, contenders: !options.rssOnly, signal: stop.signal });
+    const results = await untilAborted(measure(bench, options), stop.signal);
     const verdicts = judge(results);
     const text = reportText(results, verdicts);
     console.log(options.json ? JSON.stringify({ ...results, verdicts }, null, 2) : text);
@@ -84,12 +91,12 @@ export async function benchmarkBackup(options: BackupBenchmark): Promise<boolean
       );
     return verdicts.every(({ passed }) => passed);
   } finally {
-    // A lab that is being made cannot be left half way.
-    bench ??= await starting.catch(() => undefined);
     await bench?.down();
-    signals.stop();
+    signals.forEach((name) => process.off(name, listener));
   }
 }
+
+const signals = ['SIGINT', 'SIGTERM'] as const;
 
 /** The operator has stopped the benchmark; everything is removed. */
 export class Interrupted extends ToolboxError {
@@ -101,21 +108,16 @@ export class Interrupted extends ToolboxError {
   }
 }
 
-function listenForSignals(): { interrupted: Promise<never>; stop(): void } {
-  let reject: (reason: Interrupted) => void;
-  const interrupted = new Promise<never>((_, refuse) => (reject = refuse));
-  interrupted.catch(() => undefined);
-  const names = ['SIGINT', 'SIGTERM'] as const;
-  const stop = (): void => names.forEach((name) => process.off(name, listener));
-  const listener = (signal: NodeJS.Signals): void => {
-    say(
-      'bench: stopping, and removing what was made; once more to leave at once (the next start of a lab then cleans up)',
-    );
-    stop();
-    reject(new Interrupted(signal));
-  };
-  for (const name of names) process.on(name, listener);
-  return { interrupted, stop };
+/** The work's result, or the signal's reason as soon as it aborts; the work is then left to fail on what is gone. */
+async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  work.catch(() => undefined);
+  const aborted = new Promise<never>((_, reject) => {
+    const refuse = (): void => reject(signal.reason as Interrupted);
+    if (signal.aborted) refuse();
+    else signal.addEventListener('abort', refuse, { once: true });
+  });
+  aborted.catch(() => undefined);
+  return Promise.race([work, aborted]);
 }
 
 async function measure(bench: BenchLab, options: BackupBenchmark): Promise<Results> {

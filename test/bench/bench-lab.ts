@@ -33,8 +33,15 @@ export interface BenchLab {
   down(): Promise<void>;
 }
 
-/** Sets everything up; leaves nothing behind when it throws, and nothing that a later start of a lab would not remove when it is killed. */
-export async function startBenchLab(options: { megabytes: number; contenders: boolean }): Promise<BenchLab> {
+/**
+ * Sets everything up. Leaves nothing behind when it throws, and nothing that the next start of a lab would not remove when it is
+ * killed. Looks at `signal` between its steps: a lab cannot be left half made.
+ */
+export async function startBenchLab(options: {
+  megabytes: number;
+  contenders: boolean;
+  signal: AbortSignal;
+}): Promise<BenchLab> {
   const executable = await findServerExecutable({ log: (line) => process.stderr.write(`${line}\n`) });
   const lab = await startLab({
     hosts: [{ name: HOST, fixture: { name: 'proofpass', megabytes: options.megabytes } }],
@@ -45,7 +52,9 @@ export async function startBenchLab(options: { megabytes: number; contenders: bo
   const down = async (): Promise<void> => {
     for (let ending = endings.pop(); ending; ending = endings.pop()) await ending();
   };
+  const goOn = (): void => options.signal.throwIfAborted();
   try {
+    goOn();
     const directory = path.join(lab.directory, 'bench');
     const systems = path.join(directory, 'systems');
     const server = await startDevServer({
@@ -63,8 +72,11 @@ export async function startBenchLab(options: { megabytes: number; contenders: bo
     controlGroup(labGroup(lab.name, benchGroups.worker));
     const temporal = { TEMPORAL_ADDRESS: server.address, TEMPORAL_NAMESPACE: server.namespace };
     const { client, connection } = await connectClient({ env: temporal });
-    endings.push(() => connection.close());
+    // The client library throws out of a timer when a call that it repeats finds its connection closed: then it ends with the process.
+    endings.push(async () => (options.signal.aborted ? undefined : connection.close()));
+    goOn();
     await shown(`filling a second database with ${WARM_UP_MEGABYTES} MB`, () => fillWarmUpDatabase(lab));
+    goOn();
     if (options.contenders) await shown('installing the AWS CLI on the host', () => installAwsCli(lab));
     return {
       lab,
