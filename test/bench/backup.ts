@@ -68,12 +68,14 @@ const JUDGED = { megabytes: 2048, rounds: 5 };
 export async function benchmarkBackup(options: BackupBenchmark): Promise<boolean> {
   checkDisk(options);
   const stop = new AbortController();
+  // It stays in place: execa ends the process on a signal that nobody else listens to.
   const listener = (signal: NodeJS.Signals): void => {
+    const interrupted = new Interrupted(signal);
+    if (stop.signal.aborted) process.exit(interrupted.exitCode);
     say(
       'bench: stopping, and removing what was made; once more to leave at once (the next start of a lab then cleans up)',
     );
-    signals.forEach((name) => process.off(name, listener));
-    stop.abort(new Interrupted(signal));
+    stop.abort(interrupted);
   };
   signals.forEach((name) => process.on(name, listener));
   let bench: BenchLab | undefined;
