@@ -1,7 +1,7 @@
 # Everything that guardia keeps on a host, as one POSIX script: jobs, fence and journal below the state directory.
 # Sent with each call as `sh -c SCRIPT guardia COMMAND STATE ...`; needs coreutils, util-linux and procps only.
 #   STATE/jobs/ID/     one job: command, script, runner, boot, fence, started, stdout, stderr, status, cancelled
-#   STATE/fence        NUMBER RUN open|closed: the run that may act on this host
+#   STATE/fence        NUMBER RUN open|closed LEFT: the run that may act on this host, and the one that left it open before
 #   STATE/journal/RUN/ what the steps of a run have to remember for their undo, mode 0600
 # Exit codes: 0 done, 90 fenced, 91 no space left, 92 something missing on the host, 93 no such job.
 set -u
@@ -42,10 +42,14 @@ with_lock() { # one change at a time
 has_systemd() { [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ]; }
 
 # The fence: a call that carries a lower number than the host's, or the number of a run that has ended, is refused.
+read_fence() {
+  number=0 holder=none phase=closed left=-
+  [ -s "$state/fence" ] && read -r number holder phase left <"$state/fence"
+  return 0
+}
 check_fence() { # NUMBER ('-' for a call that needs none)
   [ "$1" = - ] && return 0
-  number=0 holder=none phase=closed
-  [ -s "$state/fence" ] && read -r number holder phase <"$state/fence"
+  read_fence
   if [ "$1" -lt "$number" ] || { [ "$1" -eq "$number" ] && [ "$phase" != open ]; }; then
     refuse 90 "fenced: this call carries number $1, the host is at $number ($holder, $phase)"
   fi
@@ -219,17 +223,16 @@ forget) # PREFIX: removes what is left of a run's jobs that are not running
 raise) # RUN: takes the host over for this run; ends what a run with a lower number left running
   prepare
   with_lock
-  number=0 holder=none phase=closed
-  [ -s "$state/fence" ] && read -r number holder phase <"$state/fence"
+  read_fence
   if [ "$holder" = "$1" ]; then
     if [ "$phase" != open ]; then refuse 90 "fenced: run $1 has ended on this host"; fi
   else
     left=-
     [ "$phase" = open ] && left=$holder
     number=$((number + 1))
-    echo "$number $1 open" | replace_file "$state/fence" || cannot_write
-    echo "left=$left"
+    echo "$number $1 open $left" | replace_file "$state/fence" || cannot_write
   fi
+  echo "left=$left" # also for the second call of a run whose first answer was lost
   for job in "$state"/jobs/*/; do
     [ -d "$job" ] || continue
     job=${job%/}
@@ -246,9 +249,8 @@ raise) # RUN: takes the host over for this run; ends what a run with a lower num
 close) # RUN: the run has ended; whatever of it is still under way comes too late
   prepare
   with_lock
-  number=0 holder=none phase=closed
-  [ -s "$state/fence" ] && read -r number holder phase <"$state/fence"
-  if [ "$holder" = "$1" ] && [ "$phase" = open ]; then echo "$number $1 closed" | replace_file "$state/fence" || cannot_write; fi
+  read_fence
+  if [ "$holder" = "$1" ] && [ "$phase" = open ]; then echo "$number $1 closed $left" | replace_file "$state/fence" || cannot_write; fi
   ;;
 journal-put) # FENCE RUN STEP: content by stdin; the first entry of a step stays
   prepare

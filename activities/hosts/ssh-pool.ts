@@ -195,7 +195,13 @@ function open(host: string, ssh: Omit<SshTarget, 'jump'>, privateKey: string, so
             remedy: `Add its public key to ~${ssh.user}/.ssh/authorized_keys on the host`,
           }),
         );
-      else reject(failure('HostUnreachable', `${where} does not answer: ${error.message}`, { host }));
+      else
+        reject(
+          failure('HostUnreachable', `${where} does not answer: ${error.message}`, {
+            host,
+            remedy: 'Check that it is up and that the worker reaches it (guardia doctor)',
+          }),
+        );
     }
     try {
       client.connect(config);

@@ -68,14 +68,17 @@ const JUDGED = { megabytes: 2048, rounds: 5 };
 export async function benchmarkBackup(options: BackupBenchmark): Promise<boolean> {
   checkDisk(options);
   const stop = new AbortController();
+  let firstAt = 0;
   // It stays in place: execa ends the process on a signal that nobody else listens to.
   const listener = (signal: NodeJS.Signals): void => {
     const interrupted = new Interrupted(signal);
-    if (stop.signal.aborted) process.exit(interrupted.exitCode);
-    say(
-      'bench: stopping, and removing what was made; once more to leave at once (the next start of a lab then cleans up)',
-    );
-    stop.abort(interrupted);
+    if (!stop.signal.aborted) {
+      firstAt = Date.now();
+      say(
+        'bench: stopping, and removing what was made; once more to leave at once (the next start of a lab then cleans up)',
+      );
+      stop.abort(interrupted);
+    } else if (Date.now() - firstAt > SAME_INTERRUPT_MS) process.exit(interrupted.exitCode);
   };
   signals.forEach((name) => process.on(name, listener));
   let bench: BenchLab | undefined;
@@ -92,6 +95,10 @@ export async function benchmarkBackup(options: BackupBenchmark): Promise<boolean
         `not written to a file: figures count from --megabytes ${JUDGED.megabytes} and --runs ${JUDGED.rounds} on; elsewhere with --output`,
       );
     return verdicts.every(({ passed }) => passed);
+  } catch (error) {
+    // The terminal's Ctrl-C also ends the commands that were running: that they failed is no news.
+    stop.signal.throwIfAborted();
+    throw error;
   } finally {
     await bench?.down();
     signals.forEach((name) => process.off(name, listener));
@@ -99,6 +106,8 @@ export async function benchmarkBackup(options: BackupBenchmark): Promise<boolean
 }
 
 const signals = ['SIGINT', 'SIGTERM'] as const;
+/** npm passes on the Ctrl-C that the terminal has sent to us too: that is still the first one. */
+const SAME_INTERRUPT_MS = 1000;
 
 /** The operator has stopped the benchmark; everything is removed. */
 export class Interrupted extends ToolboxError {

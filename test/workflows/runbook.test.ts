@@ -155,7 +155,7 @@ describe('looking', () => {
     await run.report();
     expect(seen[0]).toEqual({ one: { was: 'one' }, two: { was: 'two' }, three: { was: 'three' } });
     expect(scheduled(await run.history()).slice(0, 3)).toEqual([
-      ...['look at one on app', 'look at two on db', 'look at three on system'],
+      ...['look at one', 'look at two', 'look at three'],
     ]);
   });
 });

@@ -47,16 +47,19 @@ export const backupPlanner: Planner<BackupInput> = {
     return [
       ...Object.entries(system.databases).map(([name, database]) => ({
         as: `database ${name}`,
+        title: `look at database ${database.name}`,
         on: database.on,
         call: call('observePostgres', { server: serverReference(system, database) }),
       })),
       {
         as: 'store',
+        title: 'look at the recovery points in the bucket',
         on: SYSTEM_LANE,
         call: call('observeRecoveryPoints', { store: storeReference(system), except: pointOf(moment) }),
       },
       {
         as: 'worker',
+        title: 'look at the tools that read a backup back',
         on: WORKER_HOST,
         call: call('observeWorker', {
           serverVersions: Object.values(system.databases).map(({ version }) => given(version, 'version')),
@@ -161,8 +164,8 @@ function verify(system: System, parts: Part[], moment: PlanningMoment): Stage {
       on: WORKER_HOST,
       steps: parts.map((part) => ({
         id: `verify-${part.save.id}`,
-        title: `read ${part.kind} ${part.name} back: checksum, decrypt, decompress, parse`,
-        why: 'a backup counts when it was read back, away from the host that made it',
+        title: `read ${part.kind} ${part.name} back`,
+        why: 'every byte: checksum, decrypt, decompress, parse. A backup counts when it was read back, away from the host that made it',
         do: call('verifyArtifact', {
           store: storeReference(system),
           id: pointOf(moment),

@@ -55,6 +55,8 @@ export interface CallInput<W = Record<string, unknown>> {
 /** A read-only call that a planner asks for before it plans; `as` names the answer in the observation. */
 export interface ObservationCall {
   as: string;
+  /** What the Web UI shows for it. */
+  title?: string;
   on: string;
   call: Call;
 }

@@ -153,7 +153,7 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
               runAgainIfLost: false,
               ...(target ? { target } : {}),
             },
-            { summary: `look at ${question.as} on ${question.on}` },
+            { summary: question.title ?? `look at ${question.as}` },
           );
         }),
       );

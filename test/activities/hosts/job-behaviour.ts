@@ -341,6 +341,8 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
       );
       const second = await hosts.raiseFence(target, newer);
       expect(second).toEqual({ number: first.number + 1, left: older, stopped: [left] });
+      // The same again when the answer was lost on its way: what was left is not forgotten.
+      expect(await hosts.raiseFence(target, newer)).toEqual({ number: first.number + 1, left: older, stopped: [] });
       await expect(hosts.run(target, { argv: ['true'] }, { fence: first.number })).rejects.toMatchObject({
         type: 'Fenced',
       });
