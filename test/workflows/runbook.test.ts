@@ -154,9 +154,7 @@ describe('looking', () => {
     one.release({ was: 'one' });
     await run.report();
     expect(seen[0]).toEqual({ one: { was: 'one' }, two: { was: 'two' }, three: { was: 'three' } });
-    expect(scheduled(await run.history()).slice(0, 3)).toEqual([
-      ...['look at one', 'look at two', 'look at three'],
-    ]);
+    expect(scheduled(await run.history()).slice(0, 3)).toEqual(['look at one', 'look at two', 'look at three']);
   });
 });
 

@@ -206,7 +206,7 @@ describe('guardia-worker.service', () => {
   test('waits longer than the worker does, and starts it again for ever', () => {
     expect(Number(value('TimeoutStopSec'))).toBeGreaterThan(SHUTDOWN_FORCE_SECONDS);
     expect(unit).toContain(`${SHUTDOWN_GRACE_SECONDS} s`);
-    expect([value('Restart'), value('StartLimitIntervalSec'), value('KillMode')]).toEqual(['always', '0', 'mixed']);
+    expect([value('Restart'), value('StartLimitIntervalSec'), value('KillMode')]).toEqual(['always', '0', 'process']);
   });
 
   test('systemd accepts it', async () => {
