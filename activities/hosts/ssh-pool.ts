@@ -125,8 +125,10 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
             options.signal?.throwIfAborted();
             const connection = await acquire(key, target);
             try {
-              const channel = await session(connection, commandLine);
-              if (channel) return await pump(channel, connection.client, target.name, options);
+              const started = await session(connection, commandLine, (channel) =>
+                pump(channel, connection.client, target.name, options),
+              );
+              if (started) return await started.exit;
             } finally {
               release(key, connection);
             }
@@ -233,16 +235,26 @@ function forward(client: Client, address: string, port: number, host: string): P
   });
 }
 
-/** Opens a session for one command; undefined when the server refuses one more session on this connection. */
-function session(connection: Connection, commandLine: string): Promise<ClientChannel | undefined> {
+/**
+ * Opens a session for one command; undefined when the server refuses one more session on this connection. `listen` is called
+ * at once: the exit of a fast command can lie in the same packet as the answer, and nobody repeats it.
+ */
+function session(
+  connection: Connection,
+  commandLine: string,
+  listen: (channel: ClientChannel) => Promise<Exit>,
+): Promise<{ exit: Promise<Exit> } | undefined> {
   return new Promise((resolve, reject) => {
     const lost = (): void => resolve(undefined);
     connection.client.once('close', lost);
     try {
       connection.client.exec(commandLine, (error, channel) => {
         connection.client.removeListener('close', lost);
-        if (!error) resolve(channel);
-        else if (/open failure|Channel open|Unable to exec/i.test(error.message)) resolve(undefined);
+        if (!error) {
+          const exit = listen(channel);
+          exit.catch(() => undefined); // it is awaited a moment later
+          resolve({ exit });
+        } else if (/open failure|Channel open|Unable to exec/i.test(error.message)) resolve(undefined);
         else reject(error);
       });
     } catch {
