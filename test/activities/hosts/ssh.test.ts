@@ -147,6 +147,14 @@ describe('a host over SSH, with systemd', () => {
     expect(result.stdout).toContain((await shell('hostname')).trim());
   });
 
+  test('the exit of a command that ends at once is never missed', async () => {
+    const jump = targetOf('bastion').connection;
+    const through = { ...target, connection: { ...target.connection, jump } };
+    for (const at of [target, through])
+      for (let round = 0; round < 10; round++)
+        await Promise.all(Array.from({ length: 8 }, () => hosts.run(at, { argv: ['true'] })));
+  });
+
   test('the host is rebooted: JobLost, and a new attempt only where the step says it may', async () => {
     const id = newId();
     await hosts.startJob(target, { id, command: script('sleep 1000'), timeoutSeconds: 2000 });
