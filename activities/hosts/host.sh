@@ -250,7 +250,7 @@ close) # RUN: the run has ended; whatever of it is still under way comes too lat
   prepare
   with_lock
   read_fence
-  if [ "$holder" = "$1" ] && [ "$phase" = open ]; then echo "$number $1 closed $left" | replace_file "$state/fence" || cannot_write; fi
+  if [ "$holder" = "$1" ] && [ "$phase" = open ]; then echo "$number $1 closed" | replace_file "$state/fence" || cannot_write; fi
   ;;
 journal-put) # FENCE RUN STEP: content by stdin; the first entry of a step stays
   prepare

@@ -235,7 +235,7 @@ async function backupLab(lab: Lab, server: DevServer, state: string, systems: st
         checkpoint;`);
     },
 
-    /** The S3 server's process: stopped and started with its data, or frozen, so that it takes connections and answers nothing. */
+    /** The S3 server's process: stopped and started with its data. */
     store: {
       async stop(): Promise<void> {
         const recorded = labState().services['s3'];
@@ -247,8 +247,6 @@ async function backupLab(lab: Lab, server: DevServer, state: string, systems: st
         writeState(labNow);
         await s3Server.ready(labNow);
       },
-      freeze: () => process.kill(labState().services['s3']?.pid ?? 0, 'SIGSTOP'),
-      thaw: () => process.kill(labState().services['s3']?.pid ?? 0, 'SIGCONT'),
     },
 
     /** Replaces text of the inventory file that the worker reads; it must be there. */

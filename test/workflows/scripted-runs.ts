@@ -1,5 +1,5 @@
 import { activityInfo } from '@temporalio/activity';
-import type { Client, Connection, WorkflowHandle } from '@temporalio/client';
+import type { Client, WorkflowHandle } from '@temporalio/client';
 import { WorkflowFailedError } from '@temporalio/client';
 import { ApplicationFailure, CancelledFailure, TerminatedFailure } from '@temporalio/common';
 import {
@@ -13,7 +13,6 @@ import {
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import type { InventoryLocations } from '../../activities/inventory/locations.js';
 import { connectClient } from '../../activities/temporal/connection.js';
 import { createLockActivities } from '../../activities/temporal/lock-activities.js';
 import { startDevServer } from '../../infra/temporal/dev-server.js';
@@ -94,15 +93,13 @@ export interface StartOptions {
 
 export interface ScriptedRuns {
   client: Client;
-  connection: Connection;
-  locations: InventoryLocations;
   /** Writes a system into the inventory; a new name by default. */
   system(text?: (name: string) => string, name?: string): string;
   start(script?: Script, options?: StartOptions): Promise<ScriptedRun>;
   /** Stops the worker of the workflows and starts another one; `stop` leaves none. */
   worker: {
     stop(): Promise<void>;
-    start(options?: { bundle?: string; planner?: Planner<unknown>; cached?: number }): Promise<void>;
+    start(options?: { bundle?: string; planner?: Planner<unknown> }): Promise<void>;
   };
   lockIsHeld(system: string): Promise<boolean>;
   /** This run goes on beyond its test: a later one settles it. */
@@ -113,8 +110,6 @@ export interface ScriptedRuns {
   replaysWith(run: ScriptedRun, bundle: string): void;
   /** After each test: every run that was started has ended, replays, is named throughout, and its report fits the schema. */
   settle(): Promise<RecordedRun[]>;
-  /** What the workers complained about. */
-  complaints: LogEntry[];
   close(): Promise<void>;
 }
 
@@ -126,10 +121,9 @@ export async function openScriptedRuns(
   const directory = mkdtempSync(path.join(tmpdir(), 'guardia-runs-'));
   const systemsDirectory = path.join(directory, 'systems');
   mkdirSync(systemsDirectory);
-  const locations = { systemsDirectory };
-  const complaints: LogEntry[] = [];
   Runtime.install({
-    logger: new DefaultLogger('WARN', (entry) => void complaints.push(entry)),
+    // Failed workflow tasks and attempts are what many tests are about.
+    logger: new DefaultLogger('ERROR', () => undefined),
     telemetryOptions: { logging: { filter: { core: 'ERROR', other: 'ERROR' }, forward: {} } },
     shutdownSignals: [],
   });
@@ -226,23 +220,36 @@ export async function openScriptedRuns(
       await stopWorkflows?.();
       stopWorkflows = undefined;
     },
-    async start({ bundle, planner: other = planner, cached } = {}) {
+    async start({ bundle, planner: other = planner } = {}) {
       await worker.stop();
-      stopWorkflows = await running({
-        ...workflowWorkerOptions({
+      stopWorkflows = await running(
+        workflowWorkerOptions({
           ...shared,
           taskQueue: WORKFLOW_TASK_QUEUE,
-          activities: createPlanningActivities({ backup: other }, locations),
+          activities: createPlanningActivities({ backup: other }, { systemsDirectory }),
           ...(bundle === undefined ? {} : { bundle }),
         }),
-        ...(cached === undefined ? {} : { maxCachedWorkflows: cached }),
-      });
+      );
     },
   };
-  await worker.start();
-  const stopActivities = await running(
-    activityWorkerOptions({ ...shared, taskQueue: taskQueueOfSite(DEFAULT_SITE), activities }),
-  );
+  let stopActivities: (() => Promise<void>) | undefined;
+  const close = async (): Promise<void> => {
+    await worker.stop();
+    await stopActivities?.();
+    await native.close();
+    await connection.close();
+    await server.stop({ force: true });
+    rmSync(directory, { recursive: true, force: true });
+  };
+  try {
+    await worker.start();
+    stopActivities = await running(
+      activityWorkerOptions({ ...shared, taskQueue: taskQueueOfSite(DEFAULT_SITE), activities }),
+    );
+  } catch (error) {
+    await close();
+    throw error;
+  }
 
   let started: ScriptedRun[] = [];
   let written: string[] = [];
@@ -253,9 +260,6 @@ export async function openScriptedRuns(
 
   const scripted: ScriptedRuns = {
     client,
-    connection,
-    locations,
-    complaints,
     worker,
     system(text = smallSystem, name = `system-${++counter}`) {
       writeFileSync(path.join(systemsDirectory, `${name}.yaml`), text(name));
@@ -322,14 +326,7 @@ export async function openScriptedRuns(
       if (problems.length > 0) throw new Error(problems.join('\n'));
       return recorded;
     },
-    async close() {
-      await worker.stop();
-      await stopActivities();
-      await native.close();
-      await connection.close();
-      await server.stop({ force: true });
-      rmSync(directory, { recursive: true, force: true });
-    },
+    close,
   };
   return scripted;
 }
