@@ -354,7 +354,7 @@ test('a byte that flips in the bucket is found: the recovery point is damaged, t
   expect(ended).toMatchObject({
     end: 'failed',
     message: expect.stringMatching(
-      /step "read database main back: .*" on worker failed: database main on worker: the artifact does not read back: its SHA-256 is .*Do not rely on this recovery point/,
+      /step "read database main back" on worker failed: database main on worker: the artifact does not read back: its SHA-256 is .*Do not rely on this recovery point/,
     ),
   });
   const [damaged, ...older] = await here.points();
