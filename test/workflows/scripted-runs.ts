@@ -7,7 +7,6 @@ import {
   NativeConnection,
   Runtime,
   Worker,
-  type LogEntry,
   type WorkerOptions,
 } from '@temporalio/worker';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
