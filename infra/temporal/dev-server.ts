@@ -211,9 +211,11 @@ function launch(directory: string, executable: ServerExecutable, port: number, u
   );
   closeSync(output);
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()).once('error', () => resolve()));
-  const identity = child.pid === undefined ? undefined : identify(child.pid);
-  if (identity === undefined)
+  if (child.pid === undefined)
     throw new DevServerError(`${executable.path} could not be started${logTail(logFile, logOffset)}`);
+  const identity = identify(child.pid);
+  // It can end before /proc is read.
+  if (identity === undefined) throw endedWhileStarting(logFile, logOffset);
 
   const stopWithUs = () => child.kill('SIGTERM');
   process.once('exit', stopWithUs);
@@ -260,11 +262,7 @@ async function untilReady(server: Running): Promise<void> {
       await listening(server.uiUrl);
       return;
     } catch (error) {
-      if (hasEnded())
-        throw new DevServerError(
-          `the Temporal server ended while starting${logTail(server.logFile, server.logOffset)}`,
-          { cause: error },
-        );
+      if (hasEnded()) throw endedWhileStarting(server.logFile, server.logOffset, error);
       if (Date.now() > deadline) {
         const reason = error instanceof Error ? error.message : String(error);
         throw new DevServerError(
@@ -277,6 +275,10 @@ async function untilReady(server: Running): Promise<void> {
       await pause(100);
     }
   }
+}
+
+function endedWhileStarting(logFile: string, logOffset: number, cause?: unknown): DevServerError {
+  return new DevServerError(`the Temporal server ended while starting${logTail(logFile, logOffset)}`, { cause });
 }
 
 async function listening(url: string): Promise<void> {
