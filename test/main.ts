@@ -1,7 +1,7 @@
 // `npm test [-- JEST-ARGUMENT ...]`: sets everything up, checks the code, runs the tests, leaves nothing running.
 // With arguments only those tests run, without the checks: npm test -- test/workflows
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -42,12 +42,14 @@ async function main(): Promise<number> {
   say(`set up in ${seconds(started)}`);
   const checks = chosen.length === 0 ? await run(['infra/packaging/check.mjs']) : 0;
 
-  const results = path.join(mkdtempSync(path.join(tmpdir(), 'guardia-test-')), 'results.json');
+  // All that the tests make goes below one directory, so that what they leave can be seen.
+  const directory = mkdtempSync(path.join(tmpdir(), 'guardia-test-'));
+  const results = path.join(directory, 'results.json');
   const jest = ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning', 'node_modules/jest/bin/jest.js'];
   const tested = await run([...jest, '--json', '--outputFile', results, ...chosen], {
     ...process.env,
     PATH: machine.path,
-    AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
+    TMPDIR: directory,
   });
   const {
     numPassedTests: passed,
@@ -55,11 +57,16 @@ async function main(): Promise<number> {
     numFailedTestSuites: suites,
     numPendingTests: skipped,
   } = JSON.parse(readFileSync(results, 'utf8')) as Record<string, number>;
-  rmSync(path.dirname(results), { recursive: true });
-
   await removeStaleLabs();
-  const left = allLabs().filter((lab) => lab.owner !== undefined && isStale(lab));
-  if (left.length > 0) say(`left behind: ${left.map((lab) => lab.name).join(', ')}`);
+  const left = [
+    ...allLabs()
+      .filter((lab) => lab.owner !== undefined && isStale(lab))
+      .map(({ name }) => `the lab ${name}`),
+    ...startedBelow(directory),
+    ...readdirSync(directory).filter((name) => name !== path.basename(results)),
+  ];
+  for (const one of left) say(`left behind by the tests: ${one}`);
+  rmSync(directory, { recursive: true });
   if (checks !== 0) say('the checks failed: see above, or run npm run check');
   // A suite that could not even start has no failed test of its own.
   const broken =
@@ -72,6 +79,21 @@ async function main(): Promise<number> {
     `${(passed ?? 0) + (chosen.length === 0 && checks === 0 ? 1 : 0)} passed, ${broken} failed${skipped ? `, ${skipped} skipped` : ''}`,
   );
   return broken === 0 ? 0 : 1;
+}
+
+/** Processes that still run and were started by the tests: they have the tests' directory in their environment. */
+function startedBelow(directory: string): string[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && name !== String(process.pid))
+    .flatMap((pid) => {
+      try {
+        const variables = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
+        if (!variables.includes(`TMPDIR=${directory}`)) return [];
+        return [`process ${pid}: ${readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim()}`];
+      } catch {
+        return []; // it has ended meanwhile
+      }
+    });
 }
 
 const seconds = (since: number): string => `${Math.round((Date.now() - since) / 1000)} s`;

@@ -47,7 +47,9 @@ export function hostNeeds(system: System, name: string, target: HostTarget): Hos
           ? access.address
           : service?.kind === 'compose'
             ? `${service.project}/${service.service}`
-            : '-';
+            : service?.kind === 'container'
+              ? service.container
+              : '-';
       return [
         {
           name: database,
@@ -368,7 +370,7 @@ function databaseFindings(
         title,
         state: 'missing',
         found: `${place} has ${containers} running containers, not one`,
-        remedy: 'Start it with docker compose, or correct the inventory',
+        remedy: 'Start it, or correct the inventory',
       },
     ];
   }

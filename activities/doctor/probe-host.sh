@@ -1,7 +1,7 @@
 # What a host is like, as lines NAME=VALUE, in one go and without changing anything. POSIX sh, as there may be no bash yet.
 #   sh -c SCRIPT doctor login BECOME SCRIPT STATE ENDPOINT [DATABASE ...]
 # BECOME: sudo or none. STATE: guardia's directory there. ENDPOINT: URL of the object store, or '-'.
-# DATABASE: NAME MAJOR KIND PORT PLACE USER, KIND being peer, password or container; PLACE its address or project/service.
+# DATABASE: NAME MAJOR KIND PORT PLACE USER, KIND being peer, password or container; PLACE its address, project/service or container.
 set -u
 export LC_ALL=C PATH="${PATH:-}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -81,7 +81,10 @@ for database in "$@"; do
     ;;
   container)
     if command -v docker >/dev/null; then
-      say "database.$name.containers" "$(docker ps --quiet --filter "label=com.docker.compose.project=${place%%/*}" --filter "label=com.docker.compose.service=${place#*/}" 2>&1 | wc -l)"
+      case $place in
+      */*) docker ps --quiet --filter "label=com.docker.compose.project=${place%%/*}" --filter "label=com.docker.compose.service=${place#*/}" ;;
+      *) docker container inspect --format '{{.State.Running}}' "$place" | grep true ;;
+      esac 2>/dev/null | wc -l | { read -r count; say "database.$name.containers" "$count"; }
     fi
     ;;
   esac

@@ -174,6 +174,8 @@ function open(host: string, ssh: Omit<SshTarget, 'jump'>, privateKey: string, so
   };
   return new Promise((resolve, reject) => {
     const client = new Client();
+    // Each session on it waits for its end, too.
+    client.setMaxListeners(0);
     client.once('ready', () => {
       client.removeListener('error', fail);
       resolve(client);
@@ -201,7 +203,7 @@ function open(host: string, ssh: Omit<SshTarget, 'jump'>, privateKey: string, so
         reject(
           failure('HostUnreachable', `${where} does not answer: ${error.message}`, {
             host,
-            remedy: 'Check that it is up and that the worker reaches it (guardia doctor)',
+            remedy: `Check that it is up and may be reached${sock ? ' from its jump host' : ''}: nc -vz ${ssh.address} ${ssh.port}`,
           }),
         );
     }

@@ -27,23 +27,43 @@ export function listSystems({ systemsDirectory }: InventoryLocations = inventory
     .sort();
 }
 
-/**
- * Reads one system with its overlay. Values may still be unset: a run refuses those that it needs (refuseUnset).
- * Throws `UnknownSystem` with the names that exist, or `InvalidInventory` with every mistake, its file and line.
- */
-export function loadSystem(name: string, locations: InventoryLocations = inventoryLocations()): LoadedSystem {
+/** The inventory as its files are now. */
+export interface Inventory {
+  names: string[];
+  /**
+   * One system with its overlay. Values may still be unset: a run refuses those that it needs (refuseUnset).
+   * Throws `UnknownSystem` with the names that exist, or `InvalidInventory` with every mistake, its file and line.
+   */
+  load(name: string): LoadedSystem;
+}
+
+/** Reads the inventory once. Throws `InvalidInventory` when a directory is not there; other mistakes come with their system. */
+export function readInventory(locations: InventoryLocations = inventoryLocations()): Inventory {
   const names = listSystems(locations);
-  if (!names.includes(name)) {
-    const meant = closestName(name, names);
-    throw failure(
-      'UnknownSystem',
-      `there is no system ${JSON.stringify(name)}${meant ? `; did you mean "${meant}"?` : ''}`,
-      {
-        remedy: `Systems: ${names.join(', ')} (in ${locations.systemsDirectory})`,
-      },
-    );
-  }
-  const readings = names.map((each) => readSystem(each, locations));
+  let readings: Reading[] | undefined;
+  return {
+    names,
+    load(name) {
+      if (!names.includes(name)) {
+        const meant = closestName(name, names);
+        throw failure(
+          'UnknownSystem',
+          `there is no system ${JSON.stringify(name)}${meant ? `; did you mean "${meant}"?` : ''}`,
+          { remedy: `Systems: ${names.join(', ')} (in ${locations.systemsDirectory})` },
+        );
+      }
+      readings ??= names.map((each) => readSystem(each, locations));
+      return loaded(name, readings);
+    },
+  };
+}
+
+/** One system of the inventory: `readInventory(locations).load(name)`. */
+export function loadSystem(name: string, locations: InventoryLocations = inventoryLocations()): LoadedSystem {
+  return readInventory(locations).load(name);
+}
+
+function loaded(name: string, readings: readonly Reading[]): LoadedSystem {
   const reading = readings.find(({ name: each }) => each === name);
   const errors = [...(reading?.problems ?? []), ...sharedMachines(readings, [name])]
     .filter(({ severity }) => severity === 'error')
@@ -63,8 +83,8 @@ export function loadSystem(name: string, locations: InventoryLocations = invento
  */
 export function checkSystems(options: Partial<InventoryLocations> & { only?: string | undefined } = {}): Problem[] {
   const locations = { ...inventoryLocations(), ...options };
-  const names = listSystems(locations);
-  if (options.only !== undefined && !names.includes(options.only)) loadSystem(options.only, locations);
+  const { names, load } = readInventory(locations);
+  if (options.only !== undefined && !names.includes(options.only)) load(options.only);
   const readings = names.map((name) => readSystem(name, locations));
   const asked = options.only === undefined ? names : [options.only];
   const problems = readings.filter(({ name }) => asked.includes(name)).flatMap((reading) => reading.problems);

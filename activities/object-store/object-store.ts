@@ -4,6 +4,9 @@ import type { ObjectStore as ObjectStoreEntry } from '../../workflows/contracts/
 import { type ProviderProfile, providerProfiles } from './provider-profile.js';
 import { explainStoreError } from './store-failure.js';
 
+// The SDK warns at every start that it will leave this Node one day: that is for who chooses the Node.
+process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
+
 /** Where a bucket is: the inventory's entry with nothing unset any more. */
 export interface BucketAddress {
   provider: ObjectStoreEntry['provider'];

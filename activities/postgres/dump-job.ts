@@ -7,7 +7,8 @@ export type ServerAccess =
   | { kind: 'peer'; osUser: string }
   /** `password` is secret. */
   | { kind: 'password'; address: string; user: string; password: string }
-  | { kind: 'container'; project: string; service: string; user: string };
+  | { kind: 'compose'; project: string; service: string; user: string }
+  | { kind: 'container'; container: string; user: string };
 
 export interface DumpSource {
   /** Database in PostgreSQL's own words; any characters. */
@@ -89,8 +90,9 @@ function serverArguments({ access, ...source }: DumpSource) {
     'server-wait-seconds': source.serverWaitSeconds,
     user: access.kind === 'peer' ? access.osUser : access.user,
     address: access.kind === 'password' ? access.address : undefined,
-    project: access.kind === 'container' ? access.project : undefined,
-    service: access.kind === 'container' ? access.service : undefined,
+    project: access.kind === 'compose' ? access.project : undefined,
+    service: access.kind === 'compose' ? access.service : undefined,
+    container: access.kind === 'container' ? access.container : undefined,
   };
 }
 

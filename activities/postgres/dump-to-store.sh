@@ -44,7 +44,7 @@ mkfifo "$scratch/dump" "$scratch/plain" "$scratch/encrypted"
 
 # Reads the table of contents off the head of the stream as it passes, then counts the rest.
 list_contents() {
-  if [[ ${argument[access]} == container ]]; then
+  if [[ -n ${container:-} ]]; then # its programs are inside
     (pg pg_restore --list) <"$scratch/head" >"$scratch/contents" 2>"$scratch/contents.err"
   else
     "$programs/pg_restore" --list "$scratch/head" >"$scratch/contents" 2>"$scratch/contents.err"

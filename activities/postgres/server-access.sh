@@ -1,4 +1,5 @@
-# How the scripts log in to the server: access=peer (as an operating-system user), password (TCP) or container.
+# How the scripts log in to the server: access=peer (as an operating-system user), password (TCP), compose or
+# container (inside the container of a compose service, or of this name).
 # Always with the programs of the server's own major version.
 need_arguments access database version port
 major=${argument[version]}
@@ -41,14 +42,23 @@ case ${argument[access]} in
       exec "$programs/$program" --no-password "$@"
     }
     ;;
-  container)
-    need_arguments user project service
+  compose | container)
+    need_arguments user
     need_tools docker
-    container=$(docker ps --quiet --filter "label=com.docker.compose.project=${argument[project]}" \
-      --filter "label=com.docker.compose.service=${argument[service]}" 2>"$scratch/docker.err") ||
-      fail database-unreachable "docker: $(tail -n 1 "$scratch/docker.err")"
-    [[ -n $container && $container != *$'\n'* ]] ||
-      fail database-unreachable "service ${argument[service]} of compose project ${argument[project]} has $(wc -w <<<"$container") running containers, not one"
+    if [[ ${argument[access]} == compose ]]; then
+      need_arguments project service
+      container=$(docker ps --quiet --filter "label=com.docker.compose.project=${argument[project]}" \
+        --filter "label=com.docker.compose.service=${argument[service]}" 2>"$scratch/docker.err") ||
+        fail database-unreachable "docker: $(tail -n 1 "$scratch/docker.err")"
+      [[ -n $container && $container != *$'\n'* ]] ||
+        fail database-unreachable "service ${argument[service]} of compose project ${argument[project]} has $(wc -w <<<"$container") running containers, not one"
+    else
+      need_arguments container
+      container=${argument[container]}
+      running=$(docker container inspect --format '{{.State.Running}}' "$container" 2>"$scratch/docker.err") ||
+        fail database-unreachable "docker: $(tail -n 1 "$scratch/docker.err")"
+      [[ $running == true ]] || fail database-unreachable "container $container is not running"
+    fi
     pg() {
       local program=$1
       shift
@@ -61,7 +71,7 @@ case ${argument[access]} in
         </dev/null >/dev/null 2>&1
     }
     ;;
-  *) fail bad-arguments "access=${argument[access]} is not peer, password or container" ;;
+  *) fail bad-arguments "access=${argument[access]} is not peer, password, compose or container" ;;
 esac
 
 # A server that has just been started, alone or with its host, takes its time. Returns when it answers, when it refuses for

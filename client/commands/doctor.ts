@@ -4,7 +4,7 @@ import { examineHost, hostNeeds } from '../../activities/doctor/host-examination
 import { examineStore } from '../../activities/doctor/store-examination.js';
 import { examineSecrets, examineWorkerMachine } from '../../activities/doctor/worker-examination.js';
 import { createSshPool, type SshPool } from '../../activities/hosts/ssh-pool.js';
-import { listSystems, loadSystem } from '../../activities/inventory/load.js';
+import { loadSystem, readInventory } from '../../activities/inventory/load.js';
 import { inventoryLocations } from '../../activities/inventory/locations.js';
 import { createSecrets, secretsDirectory, type Secrets } from '../../activities/secrets/resolve.js';
 import { stateDirectory } from '../../activities/temporal/dev-server-state.js';
@@ -65,9 +65,10 @@ function readSystems(terminal: Terminal, only: string | undefined): { systems: S
     findings.push({ id, title: id.replace('-', ' '), state: 'missing', found, remedy });
   };
   try {
-    for (const name of listSystems(locations)) {
+    const { names, load } = readInventory(locations);
+    for (const name of names) {
       try {
-        const { system } = loadSystem(name, locations);
+        const { system } = load(name);
         const open = unsetNeeded(system, BACKUP_VALUES).length;
         if (open === 0) systems.push(system);
         else

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { loadSystem, listSystems } from '../../activities/inventory/load.js';
+import { readInventory, type Inventory } from '../../activities/inventory/load.js';
 import { inventoryLocations } from '../../activities/inventory/locations.js';
 import { runbooks } from '../../workflows/contracts/runbooks.js';
 import { command } from '../command.js';
@@ -101,16 +101,17 @@ export const status = command({
 /** The systems of this machine's inventory, or the one that was asked for, whether it is there or not. */
 function systemsHere(terminal: Terminal, only: string | undefined): { names: string[]; sites: string[] } {
   const locations = inventoryLocations(terminal.env);
-  let names: string[];
+  let inventory: Inventory;
   try {
-    names = only === undefined ? listSystems(locations) : [only];
+    inventory = readInventory(locations);
   } catch (error) {
     terminal.warn(`the inventory cannot be read: ${(error as Error).message}`);
-    return { names: [], sites: [] };
+    return { names: only === undefined ? [] : [only], sites: [] };
   }
+  const names = only === undefined ? inventory.names : [only];
   const sites = names.flatMap((name) => {
     try {
-      return Object.values(loadSystem(name, locations).system.hosts).map(({ site }) => site);
+      return Object.values(inventory.load(name).system.hosts).map(({ site }) => site);
     } catch {
       return [];
     }

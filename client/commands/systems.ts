@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { checkSystems, listSystems, loadSystem } from '../../activities/inventory/load.js';
+import { checkSystems, loadSystem, readInventory } from '../../activities/inventory/load.js';
 import { inventoryLocations } from '../../activities/inventory/locations.js';
 import { problemLine, type Problem } from '../../activities/inventory/problems.js';
 import { unsetNeeded } from '../../workflows/contracts/unset.js';
@@ -12,9 +12,10 @@ export const listSystemsCommand = command({
   options: z.object({}),
   async execute(_, terminal) {
     const locations = inventoryLocations(terminal.env);
-    const systems = listSystems(locations).map((name) => {
+    const inventory = readInventory(locations);
+    const systems = inventory.names.map((name) => {
       try {
-        const { system } = loadSystem(name, locations);
+        const { system } = inventory.load(name);
         const hosts = Object.entries(system.hosts).map(([host, { description }]) => ({
           name: host,
           description: description ?? '',
@@ -58,7 +59,7 @@ export const checkSystemsCommand = command({
     const problems = checkSystems({ ...locations, only: system });
     const mistakes = problems.filter(({ severity }) => severity === 'error');
     const unset = problems.filter(({ severity }) => severity === 'unset');
-    const checked = system === undefined ? listSystems(locations) : [system];
+    const checked = system === undefined ? readInventory(locations).names : [system];
     terminal.document({ checked, mistakes: mistakes.map(placed), unset: unset.map(placed) });
     for (const problem of mistakes) terminal.print(problemLine(problem));
     if (unset.length > 0) {

@@ -6,9 +6,10 @@ import { tmpdir, userInfo } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3';
+import { CreateBucketCommand } from '@aws-sdk/client-s3';
 import { execa } from 'execa';
 import { parse, stringify } from 'yaml';
+import { openBucket } from '../../activities/object-store/object-store.js';
 import { ensurePackages, ensureTool, ToolboxError } from '../packaging/toolbox.js';
 import { packages } from '../packaging/toolbox-tools.js';
 import { say } from '../packaging/toolbox-cache.js';
@@ -249,22 +250,19 @@ async function startS3(directory: string): Promise<{
   const ended = new Promise<void>((resolve) => child.on('exit', () => resolve()));
   process.once('exit', () => child.kill('SIGTERM'));
   const endpoint = `http://127.0.0.1:${port}`;
-  const client = new S3Client({
-    endpoint,
-    region: 'us-east-1',
-    forcePathStyle: true,
-    credentials: { accessKeyId, secretAccessKey },
-    maxAttempts: 1,
-  });
+  const bucket = openBucket(
+    { provider: 'versitygw', endpoint, region: 'us-east-1', bucket: 'guardia-demo' },
+    { accessKeyId, secretAccessKey },
+  );
   const stop = async (): Promise<void> => {
-    client.destroy();
+    bucket.close();
     child.kill('SIGTERM');
     await ended;
   };
   for (const until = Date.now() + 20_000; ; await delay(100)) {
     try {
-      await client.send(new CreateBucketCommand({ Bucket: 'guardia-demo', ObjectLockEnabledForBucket: true }));
-      return { endpoint, bucket: 'guardia-demo', accessKeyId, secretAccessKey, stop };
+      await bucket.client.send(new CreateBucketCommand({ Bucket: bucket.bucket, ObjectLockEnabledForBucket: true }));
+      return { endpoint, bucket: bucket.bucket, accessKeyId, secretAccessKey, stop };
     } catch (error) {
       if (Date.now() < until) continue;
       await stop();

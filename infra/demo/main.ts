@@ -6,8 +6,6 @@ import { onThisMachine } from './local-place.js';
 import { canRunLab } from './lab-possible.js';
 import { showBackup } from './show-backup.js';
 
-process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
-
 export interface DemoOptions {
   once: boolean;
   megabytes: number;

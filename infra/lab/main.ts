@@ -18,9 +18,6 @@ import {
 import { allLabs, hostGroupOf, hostState, isStale, readState, type LabState } from './lab-state.js';
 import { isRunning } from './recorded-process.js';
 
-// The SDK's warning about Node 20 is for who chooses the Node.
-process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
-
 const program = new Command('npm run lab --')
   .description(
     'Test hosts on this machine: real Debian 12 systems with systemd, sshd, PostgreSQL, nginx, Redis and Docker, and an S3 server beside them.',

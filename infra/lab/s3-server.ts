@@ -3,12 +3,13 @@ import {
   HeadBucketCommand,
   PutBucketPolicyCommand,
   PutObjectLockConfigurationCommand,
-  S3Client,
+  type S3Client,
 } from '@aws-sdk/client-s3';
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { openBucket } from '../../activities/object-store/object-store.js';
 import { ensureTool } from '../packaging/toolbox.js';
 import { startDetached } from './control-group.js';
 import { directoryOf, groupOf, type LabState } from './lab-state.js';
@@ -141,13 +142,7 @@ function policy(s3: LabS3): object {
 
 /** A client with every right, for setting up and for looking behind the scenes in tests. */
 export function rootClient(s3: LabS3, key: S3Key = s3.keys.root): S3Client {
-  return new S3Client({
-    endpoint: s3.endpoint,
-    region: s3.region,
-    credentials: key,
-    forcePathStyle: true,
-    maxAttempts: 1,
-  });
+  return openBucket({ ...s3, provider: 'versitygw' }, key).client;
 }
 
 const directory = (state: LabState): string => path.join(directoryOf(state.name), 's3');

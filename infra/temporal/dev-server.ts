@@ -28,7 +28,7 @@ type Log = (line: string) => void;
 
 /** `guardia dev` cannot start as asked. The message says why and what to do. */
 export class DevServerError extends Error {
-  override readonly name = 'DevServerError';
+  override readonly name: string = 'DevServerError';
 }
 
 export interface DevServer {

@@ -11,6 +11,7 @@ import {
 } from '../../activities/temporal/connection.js';
 import { devServerDirectory } from '../../activities/temporal/dev-server-state.js';
 import { identify, type ProcessIdentity } from '../../activities/temporal/process-identity.js';
+import { commandExitCodes } from '../../workflows/contracts/run.js';
 import { DEFAULT_PORT, DEFAULT_UI_PORT, DevServerError, startDevServer, type DevServer } from './dev-server.js';
 import { prepareNamespace } from './namespace.js';
 import { chooseServer, compiled, NoTemporalServer, serverSources } from './server-executable.js';
@@ -37,6 +38,11 @@ interface Options {
   port: number;
   uiPort: number;
   worker: boolean;
+}
+
+/** The command line is wrong: nothing was started. */
+class WrongOptions extends DevServerError {
+  override readonly name = 'WrongOptions';
 }
 
 /** Throws DevServerError that names every wrong option. */
@@ -72,7 +78,7 @@ export function parseOptions(argv: readonly string[]): Options | 'help' {
     uiPort: port('ui-port', DEFAULT_UI_PORT),
     worker: values['no-worker'] !== true,
   };
-  if (wrong.length > 0) throw new DevServerError(`${wrong.join('; ')}\n\n${USAGE}`);
+  if (wrong.length > 0) throw new WrongOptions(`${wrong.join('; ')}\n\n${USAGE}`);
   return options;
 }
 
@@ -221,6 +227,6 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
     const expected = [DevServerError, NoTemporalServer, TemporalConnectionError].some((kind) => error instanceof kind);
     if (!expected) throw error;
     process.stderr.write(`guardia: ${(error as Error).message}\n`);
-    process.exitCode = 1;
+    process.exitCode = error instanceof WrongOptions ? commandExitCodes.usage.exitCode : 1;
   }
 }

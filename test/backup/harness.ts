@@ -104,7 +104,6 @@ async function backupLab(lab: Lab, server: DevServer, state: string, systems: st
     TEMPORAL_NAMESPACE: server.namespace,
     GUARDIA_STATE: state,
     GUARDIA_SYSTEMS: systems,
-    AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
     ...lab.environment,
   };
   const inventory = path.join(systems, 'proofpass.yaml');

@@ -6,9 +6,6 @@ import { DevServerError } from '../../infra/temporal/dev-server.js';
 import { NoTemporalServer } from '../../infra/temporal/server-executable.js';
 import { benchmarkBackup, Interrupted } from './backup.js';
 
-// The SDK's warning about Node 20 is for who chooses the Node.
-process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
-
 const whole = (least: number, most: number) => (text: string) => {
   const value = Number(text);
   if (!/^\d+$/.test(text) || value < least || value > most)

@@ -7,9 +7,6 @@ import { nodeVersions } from './node-versions.js';
 import { temporalOnPostgresql } from './temporal-on-postgresql.js';
 import { workerKilled } from './worker-killed.js';
 
-// The SDK's warning about Node 20 is for who chooses the Node.
-process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
-
 function whole(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('It is a whole number.');
   return Number(text);

@@ -36,7 +36,6 @@ export async function temporalOnPostgresql({ say }: { say: (line: string) => voi
       HOME: directory,
       LANG: 'C.UTF-8',
       GUARDIA_STATE: directory,
-      AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
       ...server.env,
       ...lab.environment,
     };

@@ -293,15 +293,20 @@ export function serverReference(system: System, database: Database): ServerRefer
   const base = { database: database.name, version: given(database.version, 'version'), port: database.port };
   if (access.kind !== 'container') return { ...base, access };
   const service = system.services[access.service];
-  if (service?.kind !== 'compose')
-    throw failure(
-      'InvalidPlan',
-      `database ${database.name} of ${system.system}: ${access.service} is no compose service`,
-    );
-  return {
-    ...base,
-    access: { kind: 'container', project: service.project, service: service.service, user: access.user },
-  };
+  switch (service?.kind) {
+    case 'compose':
+      return {
+        ...base,
+        access: { kind: 'compose', project: service.project, service: service.service, user: access.user },
+      };
+    case 'container':
+      return { ...base, access: { kind: 'container', container: service.container, user: access.user } };
+    default:
+      throw failure(
+        'InvalidPlan',
+        `database ${database.name} of ${system.system}: ${access.service} is no container of this system`,
+      );
+  }
 }
 
 function hostsOf(system: System): string[] {

@@ -9,7 +9,8 @@ export const ServerReference = z.object({
   access: z.discriminatedUnion('kind', [
     z.object({ kind: z.literal('peer'), osUser: z.string() }),
     z.object({ kind: z.literal('password'), address: z.string(), user: z.string(), password: SecretReference }),
-    z.object({ kind: z.literal('container'), project: z.string(), service: z.string(), user: z.string() }),
+    z.object({ kind: z.literal('compose'), project: z.string(), service: z.string(), user: z.string() }),
+    z.object({ kind: z.literal('container'), container: z.string(), user: z.string() }),
   ]),
 });
 export type ServerReference = z.infer<typeof ServerReference>;

@@ -265,4 +265,9 @@ describe('options', () => {
       /unknown option --prot; .*unexpected argument "up"; --port takes a port from 0 to 65535, not "70000"; --ui-port takes .* not "x"/,
     );
   });
+
+  test('a wrong command line ends with 2, as everywhere', async () => {
+    const child = spawn(process.execPath, [compiled('infra/temporal/dev.js'), '--prot', '1'], { stdio: 'ignore' });
+    expect((await once(child, 'exit'))[0]).toBe(2);
+  });
 });
