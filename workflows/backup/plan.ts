@@ -122,13 +122,27 @@ function tidy(system: System, orphans: number, moment: PlanningMoment): Stage {
   ]);
 }
 
-/** One lane for each host: a host dumps one thing at a time. */
 function save(parts: Part[]): Stage {
   const hosts = [...new Set(parts.map((part) => part.on))];
   return stage(
     'save',
-    hosts.map((host) => ({ on: host, steps: parts.filter((part) => part.on === host).map((part) => part.save) })),
+    hosts.flatMap((host) =>
+      largeAndSmall(
+        host,
+        parts.filter((part) => part.on === host),
+        (part) => part.save,
+      ),
+    ),
   );
+}
+
+/** Databases one after the other, and what is small beside them: two dumps at once would only slow the host down. */
+function largeAndSmall(on: string, parts: Part[], step: (part: Part) => Step): Lane[] {
+  const lane = (some: Part[]): Lane[] => (some.length > 0 ? [{ on, steps: some.map(step) }] : []);
+  return [
+    ...lane(parts.filter(({ kind }) => kind === 'database')),
+    ...lane(parts.filter(({ kind }) => kind !== 'database')),
+  ];
 }
 
 function complete(input: BackupInput, system: System, parts: Part[], moment: PlanningMoment): Stage {
@@ -159,27 +173,25 @@ function complete(input: BackupInput, system: System, parts: Part[], moment: Pla
 }
 
 function verify(system: System, parts: Part[], moment: PlanningMoment): Stage {
-  return stage('read back', [
-    {
-      on: WORKER_HOST,
-      steps: parts.map((part) => ({
-        id: `verify-${part.save.id}`,
-        title: `read ${part.kind} ${part.name} back`,
-        why: 'every byte: checksum, decrypt, decompress, parse. A backup counts when it was read back, away from the host that made it',
-        do: call('verifyArtifact', {
-          store: storeReference(system),
-          id: pointOf(moment),
-          kind: part.kind,
-          name: part.name,
-          identity: given(system.backup.identity, 'backup.identity'),
-          timeoutSeconds: (part.save.do.with['timeoutSeconds'] as number) + DUMP_SECONDS,
-        }),
-        undo: { none: 'it only reads' },
-        attempts: 3,
-        runAgainIfLost: true,
-      })),
-    },
-  ]);
+  return stage(
+    'read back',
+    largeAndSmall(WORKER_HOST, parts, (part) => ({
+      id: `verify-${part.save.id}`,
+      title: `read ${part.kind} ${part.name} back`,
+      why: 'every byte: checksum, decrypt, decompress, parse. A backup counts when it was read back, away from the host that made it',
+      do: call('verifyArtifact', {
+        store: storeReference(system),
+        id: pointOf(moment),
+        kind: part.kind,
+        name: part.name,
+        identity: given(system.backup.identity, 'backup.identity'),
+        timeoutSeconds: (part.save.do.with['timeoutSeconds'] as number) + DUMP_SECONDS,
+      }),
+      undo: { none: 'it only reads' },
+      attempts: 3,
+      runAgainIfLost: true,
+    })),
+  );
 }
 
 function prove(system: System, parts: Part[], moment: PlanningMoment): Stage {
