@@ -50,6 +50,6 @@ describe('guardia dev', () => {
   test('a wrong argument is refused by the child, with its exit code', async () => {
     const child = start('dev', '--prot', '1');
     const [exitCode] = (await once(child, 'exit')) as [number | null];
-    expect(exitCode).toBe(1);
+    expect(exitCode).toBe(2);
   });
 });

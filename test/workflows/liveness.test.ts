@@ -15,7 +15,7 @@ beforeAll(async () => {
   runs = await openScriptedRuns();
   await runs.worker.start({
     bundle: doctoredBundle({
-      "HEARTBEAT_TIMEOUT = '30 seconds'": `HEARTBEAT_TIMEOUT = '${HEARTBEAT_SECONDS} seconds'`,
+      "HEARTBEAT_TIMEOUT = '15 seconds'": `HEARTBEAT_TIMEOUT = '${HEARTBEAT_SECONDS} seconds'`,
     }),
   });
 }, 120_000);

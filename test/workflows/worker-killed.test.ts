@@ -38,7 +38,7 @@ beforeAll(async () => {
   });
   for (const each of [systemsDirectory, effects]) mkdirSync(each);
   // The real limit is too long for a test: the same code, with fewer seconds.
-  bundle = doctoredBundle({ "HEARTBEAT_TIMEOUT = '30 seconds'": "HEARTBEAT_TIMEOUT = '3 seconds'" });
+  bundle = doctoredBundle({ "HEARTBEAT_TIMEOUT = '15 seconds'": "HEARTBEAT_TIMEOUT = '3 seconds'" });
   server = await startDevServer({ directory: path.join(directory, 'server'), port: 0, uiPort: 0 });
   ({ client, connection } = await connectClient({
     target: { ...server, source: 'test', connection: { address: server.address } },

@@ -9,9 +9,10 @@ const atRestWhenCancelled = { cancellationType: ActivityCancellationType.WAIT_CA
 
 /**
  * After this time without a sign of life the worker of an activity is taken for dead, and another attempt begins. The sign is given by
- * every worker (workers/activity-interceptor.ts), for a job by its follower.
+ * every worker (workers/activity-interceptor.ts), for a job by its follower, every 5 s: three may go missing. A worker that was only slow
+ * does no harm: the other attempt attaches to its job.
  */
-export const HEARTBEAT_TIMEOUT = '30 seconds';
+export const HEARTBEAT_TIMEOUT = '15 seconds';
 
 /**
  * Timeouts and retries of a call. Typed failures that cannot be helped by trying again are non-retryable by themselves
