@@ -1,5 +1,5 @@
 import { startLab } from '../lab/lab.js';
-import type { Place } from './main.js';
+import type { Place } from './place.js';
 
 /** One host of the lab with ProofPass on it, and the lab's object store. */
 export async function onLab(megabytes: number): Promise<Place> {

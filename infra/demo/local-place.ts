@@ -13,7 +13,7 @@ import { openBucket } from '../../activities/object-store/object-store.js';
 import { ensurePackages, ensureTool, ToolboxError } from '../packaging/toolbox.js';
 import { packages } from '../packaging/toolbox-tools.js';
 import { say } from '../packaging/toolbox-cache.js';
-import type { DemoOptions, Place } from './main.js';
+import type { DemoOptions, Place } from './place.js';
 
 /** How the demo logs in to the server that it found or was told about. */
 interface Login {

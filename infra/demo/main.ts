@@ -4,23 +4,8 @@ import { ToolboxError, say } from '../packaging/toolbox-cache.js';
 import { onLab } from './lab-place.js';
 import { onThisMachine } from './local-place.js';
 import { canRunLab } from './lab-possible.js';
+import type { DemoOptions } from './place.js';
 import { showBackup } from './show-backup.js';
-
-export interface DemoOptions {
-  once: boolean;
-  megabytes: number;
-  local: boolean;
-  database?: string;
-}
-
-/** Where the demo's database lives: a machine of the lab, or this one. */
-export interface Place {
-  /** What guardia needs in its environment to look after it. */
-  environment: Record<string, string>;
-  /** For people: where to look. */
-  links: string[];
-  down(): Promise<void>;
-}
 
 const size = (text: string): number => {
   const number = Number(text);

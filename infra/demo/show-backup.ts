@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { say, ToolboxError } from '../packaging/toolbox-cache.js';
-import type { Place } from './main.js';
+import type { Place } from './place.js';
 
 const built = fileURLToPath(new URL('../../', import.meta.url));
 const command = path.join(built, 'client/main.js');

@@ -12,7 +12,8 @@ import {
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ToolboxError } from '../packaging/toolbox.js';
-import { record, type RecordedProcess } from './recorded-process.js';
+import type { ProcessIdentity } from '../../activities/temporal/process-identity.js';
+import { record } from './recorded-process.js';
 
 // Everything of a lab runs in control groups of its own (version 2), so that nothing of it can outlive a kill.
 
@@ -87,7 +88,7 @@ export function startDetached(
   argv: readonly string[],
   log: string,
   env: Record<string, string> = {},
-): RecordedProcess {
+): ProcessIdentity {
   const output = openSync(log, 'a', 0o600);
   try {
     const child = spawn('/bin/sh', ['-c', 'echo $$ > "$0/cgroup.procs" && exec "$@"', controlGroup(group), ...argv], {

@@ -1,12 +1,12 @@
 import type { LabState } from './lab-state.js';
-import type { RecordedProcess } from './recorded-process.js';
+import type { ProcessIdentity } from '../../activities/temporal/process-identity.js';
 import { s3Server } from './s3-server.js';
 
 /** A server beside the hosts: a process of this machine that listens on the lab's bridge. */
 export interface LabService {
   name: string;
   /** Starts it, with its data below the lab's directory; called again after a restore. */
-  start(state: LabState): Promise<RecordedProcess>;
+  start(state: LabState): Promise<ProcessIdentity>;
   /** Returns when it answers and is set up. Idempotent. */
   ready(state: LabState): Promise<void>;
 }

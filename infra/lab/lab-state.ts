@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { ToolboxError } from '../packaging/toolbox.js';
-import { isRunning, type RecordedProcess } from './recorded-process.js';
+import { isRunning, type ProcessIdentity } from '../../activities/temporal/process-identity.js';
 
 /** What is known of one host of a lab. */
 export interface HostState {
@@ -13,7 +13,7 @@ export interface HostState {
   layers: string[];
   /** `ssh-ed25519 AAAA...` */
   hostKeys: string[];
-  supervisor?: RecordedProcess;
+  supervisor?: ProcessIdentity;
   cut: boolean;
   /** Rate that its network is limited to, as tc spells it. */
   rate?: string;
@@ -27,10 +27,10 @@ export interface LabState {
   index: number;
   createdAt: string;
   /** The process that the lab ends with; a lab made by the command has one only until it is ready. */
-  owner?: RecordedProcess;
+  owner?: ProcessIdentity;
   systems: string[];
   hosts: HostState[];
-  services: Record<string, RecordedProcess>;
+  services: Record<string, ProcessIdentity>;
 }
 
 /** Directory of all labs: GUARDIA_LAB_DIR, else /var/lib/guardia-lab. */

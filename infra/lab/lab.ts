@@ -41,7 +41,8 @@ import {
 import { boot, forgetMachine, leaderOf } from './machine.js';
 import { mountOverlay, unmountBelow } from './mounts.js';
 import { addNetwork, addressOf, applyFaults, bridgeOf, cardOf, isIndexFree, removeNetwork } from './network.js';
-import { end, isRunning, record } from './recorded-process.js';
+import { isRunning } from '../../activities/temporal/process-identity.js';
+import { end, record } from './recorded-process.js';
 import { s3Of, type LabS3 } from './s3-server.js';
 
 export type { Fixture } from './fixture-layers.js';

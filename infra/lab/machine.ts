@@ -2,7 +2,7 @@ import { execa } from 'execa';
 import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { controlGroup, groupDirectory, killControlGroup, startDetached } from './control-group.js';
-import type { RecordedProcess } from './recorded-process.js';
+import type { ProcessIdentity } from '../../activities/temporal/process-identity.js';
 
 /** What every systemd-nspawn gets. The machine's kernel refuses nspawn's own system-call filter, and hosts see one hierarchy of control groups. */
 const environment = { SYSTEMD_NSPAWN_UNIFIED_HIERARCHY: '1', SYSTEMD_SECCOMP: '0' };
@@ -55,7 +55,7 @@ export function boot(options: {
   binds: string[];
   readOnlyBinds: string[];
   log: string;
-}): RecordedProcess {
+}): ProcessIdentity {
   const argv = [
     'systemd-nspawn',
     ...common,

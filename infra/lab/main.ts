@@ -16,7 +16,7 @@ import {
   type Lab,
 } from './lab.js';
 import { allLabs, hostGroupOf, hostState, isStale, readState, type LabState } from './lab-state.js';
-import { isRunning } from './recorded-process.js';
+import { isRunning } from '../../activities/temporal/process-identity.js';
 
 const program = new Command('npm run lab --')
   .description(

@@ -10,10 +10,10 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openBucket } from '../../activities/object-store/object-store.js';
+import type { ProcessIdentity } from '../../activities/temporal/process-identity.js';
 import { ensureTool } from '../packaging/toolbox.js';
 import { startDetached } from './control-group.js';
 import { directoryOf, groupOf, type LabState } from './lab-state.js';
-import type { LabService } from './lab-services.js';
 import { gatewayOf } from './network.js';
 
 export interface S3Key {
@@ -35,9 +35,9 @@ const REGION = 'us-east-1';
 const BUCKET = 'guardia-backups';
 
 /** Versity S3 Gateway over a directory of the lab. */
-export const s3Server: LabService = {
+export const s3Server = {
   name: 's3',
-  async start(state) {
+  async start(state: LabState): Promise<ProcessIdentity> {
     const program = await ensureTool('versitygw');
     const at = directory(state);
     for (const name of ['data', 'versions', 'iam']) mkdirSync(path.join(at, name), { recursive: true, mode: 0o700 });
@@ -61,7 +61,7 @@ export const s3Server: LabService = {
       { ROOT_ACCESS_KEY_ID: keys.root.accessKeyId, ROOT_SECRET_ACCESS_KEY: keys.root.secretAccessKey },
     );
   },
-  async ready(state) {
+  async ready(state: LabState): Promise<void> {
     const s3 = s3Of(state);
     const client = rootClient(s3);
     try {

@@ -5,7 +5,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { startDetached } from '../../infra/lab/control-group.js';
 import type { Lab } from '../../infra/lab/lab.js';
-import { end, isRunning, type RecordedProcess } from '../../infra/lab/recorded-process.js';
+import { isRunning, type ProcessIdentity } from '../../activities/temporal/process-identity.js';
+import { end } from '../../infra/lab/recorded-process.js';
 import { benchGroups, labGroup } from './meters.js';
 
 const READY_SECONDS = 60;
@@ -45,7 +46,7 @@ export async function startWorker(lab: Lab, environment: Record<string, string>)
   };
 }
 
-async function gone(recorded: RecordedProcess): Promise<void> {
+async function gone(recorded: ProcessIdentity): Promise<void> {
   while (isRunning(recorded)) await delay(5);
 }
 

@@ -24,7 +24,7 @@ import { parse } from 'yaml';
 import { allLabs, openLab, removeStaleLabs, rootClient, startLab, type Lab } from '../../infra/lab/lab.js';
 import { readState, type LabState } from '../../infra/lab/lab-state.js';
 import { mountsBelow } from '../../infra/lab/mounts.js';
-import { isRunning } from '../../infra/lab/recorded-process.js';
+import { isRunning } from '../../activities/temporal/process-identity.js';
 
 jest.setTimeout(180_000);
 

@@ -7,7 +7,11 @@ import { stepsOf, type Plan } from '../../../workflows/contracts/plan.js';
 import type { System } from '../../../workflows/contracts/system.js';
 import { checkPlan } from '../../../workflows/lib/check-plan.js';
 
-const moment = { workflowId: 'backup/proofpass/1', runId: '01a2b3c4-d000-7000-8000-00001a2b3c4d', now: '2026-11-22T02:00:00.000Z' };
+const moment = {
+  workflowId: 'backup/proofpass/1',
+  runId: '01a2b3c4-d000-7000-8000-00001a2b3c4d',
+  now: '2026-11-22T02:00:00.000Z',
+};
 const point = '20261122T020000Z-1a2b3c4d';
 const seen = { bytes: 2e9, systemIdentifier: '7', serverVersion: 150000 };
 const calm = { 'database main': seen, store: { orphans: 0 }, worker: { tools: {} } };
@@ -91,7 +95,9 @@ describe('the plan of a backup of proofpass', () => {
   });
 
   test('begins by removing what a terminated run has left', () => {
-    expect(outline(planOf(proofpass(), { ...calm, store: { orphans: 3 } }))[0]).toBe('tidy up | system | remove-orphans');
+    expect(outline(planOf(proofpass(), { ...calm, store: { orphans: 3 } }))[0]).toBe(
+      'tidy up | system | remove-orphans',
+    );
   });
 
   test('an accepted anomaly goes into the manifest', () => {
