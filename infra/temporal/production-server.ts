@@ -49,7 +49,7 @@ export interface ProductionServer {
 
 /**
  * A PostgreSQL cluster of its own in `directory`, on the loopback address and a free port, from the newest server binaries on this machine. As
- * root it runs as user postgres. Throws when there are no binaries.
+ * root it runs as user postgres, who must be able to reach the directory. Throws when there are no binaries.
  */
 export async function startPostgres(directory: string): Promise<Postgres> {
   const binaries = postgresBinaries();

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -18,6 +18,8 @@ const RESULT = fileURLToPath(new URL('../../../test/campaigns/temporal-on-postgr
  */
 export async function temporalOnPostgresql({ say }: { say: (line: string) => void }): Promise<boolean> {
   const directory = mkdtempSync(path.join(tmpdir(), 'guardia-production-'));
+  // The user postgres has to pass through it.
+  chmodSync(directory, 0o711);
   const ends: (() => Promise<unknown> | void)[] = [() => rmSync(directory, { recursive: true, force: true })];
   try {
     await ensurePostgresServer();
