@@ -115,7 +115,10 @@ async function uploadOf(hosts: Hosts, bucket: Bucket, key: string, context: Call
     { run: context.runId, step: entry, content: Buffer.from(JSON.stringify(opened)) },
     { fence: context.fence },
   );
-  return (await journal()) ?? opened;
+  const kept = (await journal()) ?? opened;
+  // Another attempt was faster: its upload is the one that the job fills.
+  if (kept.uploadId !== opened.uploadId) await abortUpload(bucket, opened);
+  return kept;
 }
 
 /** Waits out an object store that does not answer, with heartbeats; then the failure is final. */

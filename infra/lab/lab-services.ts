@@ -1,5 +1,6 @@
-import type { LabState } from './lab-state.js';
-import type { ProcessIdentity } from '../../activities/temporal/process-identity.js';
+import { isRunning, type ProcessIdentity } from '../../activities/temporal/process-identity.js';
+import { shown } from '../packaging/toolbox-cache.js';
+import { writeState, type LabState } from './lab-state.js';
 import { s3Server } from './s3-server.js';
 
 /** A server beside the hosts: a process of this machine that listens on the lab's bridge. */
@@ -13,3 +14,17 @@ export interface LabService {
 
 /** Started in this order before the hosts. They are ended by their recorded process; nothing else of them may run. */
 export const services: LabService[] = [s3Server];
+
+/** Starts those that do not run, and returns when all answer. Idempotent. */
+export async function startServices(state: LabState): Promise<void> {
+  for (const service of services) {
+    await shown(`starting ${service.name} of the lab ${state.name}`, async () => {
+      const running = state.services[service.name];
+      if (running === undefined || !isRunning(running)) {
+        state.services[service.name] = await service.start(state);
+        writeState(state);
+      }
+      await service.ready(state);
+    });
+  }
+}

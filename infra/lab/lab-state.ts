@@ -3,6 +3,9 @@ import path from 'node:path';
 import { ToolboxError } from '../packaging/toolbox.js';
 import { isRunning, type ProcessIdentity } from '../../activities/temporal/process-identity.js';
 
+/** Names of labs, hosts and snapshots. */
+export const NAME = /^[a-z][a-z0-9-]{0,39}$/;
+
 /** What is known of one host of a lab. */
 export interface HostState {
   name: string;
@@ -19,9 +22,12 @@ export interface HostState {
   rate?: string;
 }
 
+/** Of `lab.json`. A lab of another version of guardia is left alone: what is recorded of it may mean something else. */
+const FORMAT = 2;
+
 /** One lab, as recorded in `lab.json`: written before the act, so that whatever exists can be found and removed. */
 export interface LabState {
-  format: 1;
+  format: typeof FORMAT;
   name: string;
   /** 1 to 254: its subnet is 10.77.INDEX.0/24, and its names carry it. */
   index: number;
@@ -75,7 +81,7 @@ export function allLabs(): LabState[] {
 
 /** A lab whose owner is dead. */
 export function isStale(state: LabState): boolean {
-  return state.owner !== undefined && !isRunning(state.owner);
+  return state.format === FORMAT && state.owner !== undefined && !isRunning(state.owner);
 }
 
 export function hostState(state: LabState, host: string): HostState {

@@ -1,63 +1,56 @@
 // Test hosts that are real: Debian 12 with its own systemd, sshd, PostgreSQL, nginx, Redis and Docker, on a private bridge, with an S3
 // server beside them. README.md tells how it is used and what to mind.
-import { execa } from 'execa';
 import { randomBytes } from 'node:crypto';
-import {
-  chmodSync,
-  chownSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import net from 'node:net';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { ensurePackages, ensureTool, ToolboxError } from '../packaging/toolbox.js';
 import { shown, withLock } from '../packaging/toolbox-cache.js';
-import { discardAbandonedBuilds, ensureBaseTree, PACKAGE_SOURCE, type BaseTree } from './base-tree.js';
-import { command } from './command.js';
-import { killControlGroup, populated } from './control-group.js';
-import { ensureFixtureLayer, type Fixture } from './fixture-layers.js';
+import { discardAbandonedBuilds, ensureBaseTree } from './base-tree.js';
+import { killControlGroup } from './control-group.js';
+import { ensureFixtureLayer } from './fixture-layers.js';
 import { identityFile, makeSecrets, overlayDirectory, secretsDirectory, writeOverlay } from './inventory-overlay.js';
-import { services } from './lab-services.js';
+import {
+  captured,
+  execArguments,
+  hostDirectory,
+  powerOff,
+  prepareHost,
+  rebootHost,
+  split,
+  ssh,
+  startHost,
+  writeKnownHosts,
+  type HostSpec,
+  type Output,
+} from './lab-host.js';
+import { startServices } from './lab-services.js';
+import { restoreSnapshot, takeSnapshot } from './lab-snapshot.js';
 import {
   allLabs,
   directoryOf,
   groupOf,
-  hostGroupOf,
   hostState,
   isStale,
   labsDirectory,
+  NAME,
   readState,
   writeHost,
   writeState,
   type HostState,
   type LabState,
 } from './lab-state.js';
-import { boot, forgetMachine, leaderOf } from './machine.js';
-import { mountOverlay, unmountBelow } from './mounts.js';
-import { addNetwork, addressOf, applyFaults, bridgeOf, cardOf, isIndexFree, removeNetwork } from './network.js';
-import { isRunning } from '../../activities/temporal/process-identity.js';
-import { end, record } from './recorded-process.js';
+import { forgetMachine } from './machine.js';
+import { unmountBelow } from './mounts.js';
+import { addNetwork, addressOf, applyFaults, bridgeOf, isIndexFree, removeNetwork } from './network.js';
+import { record } from './recorded-process.js';
 import { s3Of, type LabS3 } from './s3-server.js';
+import { waitForAll } from './wait-for-all.js';
 
 export type { Fixture } from './fixture-layers.js';
 export type { LabS3, S3Key } from './s3-server.js';
+export type { HostSpec } from './lab-host.js';
 export { rootClient } from './s3-server.js';
 export { allLabs, isStale, labsDirectory, type LabState } from './lab-state.js';
-
-/** A host that a lab shall have. */
-export interface HostSpec {
-  /** As the inventory names it. */
-  name: string;
-  fixture?: Fixture;
-  /** Units that start with the host beside sshd, such as `docker.service`; a fixture enables its own. */
-  enable?: string[];
-}
 
 export interface LabRequest {
   /** Lower-case letters, digits and hyphens; drawn when missing. */
@@ -78,12 +71,6 @@ export interface LabHost {
   identityFile: string;
   /** `ssh-ed25519 AAAA...` */
   hostKeys: string[];
-}
-
-export interface Output {
-  exitCode: number;
-  stdout: string;
-  stderr: string;
 }
 
 export interface Lab {
@@ -120,7 +107,6 @@ export interface Lab {
   down(): Promise<void>;
 }
 
-const NAME = /^[a-z][a-z0-9-]{0,39}$/;
 /** Labs are allocated and removed one at a time on a machine, whatever their directory. */
 const allocation = <T>(work: () => Promise<T>): Promise<T> => withLock('/run/lock/guardia-lab.lock', work);
 
@@ -148,7 +134,7 @@ export async function startLab(request: LabRequest): Promise<Lab> {
     if (existsSync(directoryOf(name)))
       throw new ToolboxError(`there is a lab ${name} already. Remove it with: npm run lab -- down --lab ${name}`);
     const fresh: LabState = {
-      format: 1,
+      format: 2,
       name,
       index: await freeIndex(),
       createdAt: new Date().toISOString(),
@@ -176,7 +162,7 @@ export async function startLab(request: LabRequest): Promise<Lab> {
   });
   try {
     await makeSecrets(state);
-    await every([
+    await waitForAll([
       startServices(state),
       ...request.hosts.map((spec) => prepareHost(state, hostState(state, spec.name), base, spec)),
     ]);
@@ -185,7 +171,7 @@ export async function startLab(request: LabRequest): Promise<Lab> {
     writeKnownHosts(state);
     const names = state.hosts.map((host) => host.name).join(', ');
     await shown(`booting ${names} in the lab ${name}`, () =>
-      every(state.hosts.map((host) => startHost(state, host, base.packages))),
+      waitForAll(state.hosts.map((host) => startHost(state, host, base.packages))),
     );
     if (!request.owner) delete state.owner;
     writeState(state);
@@ -208,7 +194,7 @@ export async function resumeLab(name: string): Promise<Lab> {
   });
   await startServices(state);
   const { packages } = await ensureBaseTree();
-  await every(state.hosts.map((host) => startHost(state, host, packages)));
+  await waitForAll(state.hosts.map((host) => startHost(state, host, packages)));
   return lab;
 }
 
@@ -261,11 +247,6 @@ export async function removeLab(state: LabState): Promise<void> {
   });
 }
 
-/** Waits for all of them, also when one has failed: nothing may still be at work when the lab is removed. Throws the first error. */
-async function every(works: Promise<unknown>[]): Promise<void> {
-  for (const result of await Promise.allSettled(works)) if (result.status === 'rejected') throw result.reason;
-}
-
 function checkRequest(name: string, request: LabRequest): void {
   const wrong: string[] = [];
   const check = (what: string, value: string) => {
@@ -289,302 +270,6 @@ async function freeIndex(): Promise<number> {
   throw new ToolboxError(
     'all 254 numbers of labs (10.77.1.0/24 to 10.77.254.0/24) are taken on this machine; see: npm run lab -- list',
   );
-}
-
-async function startServices(state: LabState): Promise<void> {
-  for (const service of services) {
-    await shown(`starting ${service.name} of the lab ${state.name}`, async () => {
-      const running = state.services[service.name];
-      if (running === undefined || !isRunning(running)) {
-        state.services[service.name] = await service.start(state);
-        writeState(state);
-      }
-      await service.ready(state);
-    });
-  }
-}
-
-const hostDirectory = (state: LabState, host: HostState): string =>
-  path.join(directoryOf(state.name), 'hosts', host.name);
-
-/** Makes the host's disk: its name, keys and network over the layers. */
-async function prepareHost(state: LabState, host: HostState, base: BaseTree, spec: HostSpec): Promise<void> {
-  const at = hostDirectory(state, host);
-  for (const name of ['', 'upper', 'work', 'root', 'docker', 'containerd'])
-    mkdirSync(path.join(at, name), { recursive: true });
-  chmodSync(path.join(at, 'upper'), 0o755);
-  // PostgreSQL opens its files for writing, which makes overlayfs copy each one whole at first touch: better now than in mid-run.
-  for (const layer of host.layers.filter((one) => one !== base.tree)) {
-    const data = path.join(layer, 'var/lib/postgresql');
-    if (!existsSync(data)) continue;
-    const to = path.join(at, 'upper/var/lib/');
-    mkdirSync(to, { recursive: true });
-    const copy = () => command(['cp', '--archive', '--no-preserve=xattr', '--reflink=auto', data, to]);
-    await ((spec.fixture?.megabytes ?? 0) > 500 ? shown(`copying the database of ${host.name}`, copy) : copy());
-  }
-  const root = await mountOverlay(at, host.layers);
-  const write = (file: string, text: string, mode = 0o644) => {
-    writeFileSync(path.join(root, file), text, { mode });
-    chmodSync(path.join(root, file), mode);
-  };
-  write('etc/hostname', `${host.name}\n`);
-  write('etc/machine-id', `${randomBytes(16).toString('hex')}\n`, 0o444);
-  const others = state.hosts.map((one) => `${one.address} ${one.name}\n`).join('');
-  write('etc/hosts', `127.0.0.1 localhost\n::1 localhost\n${others}`);
-  // Before 80-container-host0.network, which would ask for an address by DHCP.
-  const network = [
-    '[Match]',
-    'Name=host0',
-    '',
-    '[Network]',
-    `Address=${host.address}/24`,
-    'LinkLocalAddressing=no',
-    'IPv6AcceptRA=no',
-  ];
-  write(
-    'etc/systemd/network/10-host0.network',
-    [...network, 'ConfigureWithoutCarrier=yes', 'IgnoreCarrierLoss=yes', ''].join('\n'),
-  );
-  const ssh = path.join(root, 'home/guardia/.ssh');
-  mkdirSync(ssh, { mode: 0o700, recursive: true });
-  cpSync(`${identityFile(state)}.pub`, path.join(ssh, 'authorized_keys'));
-  const [uid, gid] =
-    /^guardia:[^:]*:(\d+):(\d+):/m
-      .exec(readFileSync(path.join(root, 'etc/passwd'), 'utf8'))
-      ?.slice(1)
-      .map(Number) ?? [];
-  if (uid === undefined || gid === undefined) throw new Error(`no user guardia in ${root}`);
-  for (const file of [ssh, path.join(ssh, 'authorized_keys')]) chownSync(file, uid, gid);
-  const keyFile = path.join(root, 'etc/ssh/ssh_host_ed25519_key');
-  await command(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', `root@${host.name}`, '-f', keyFile]);
-  host.hostKeys = [readFileSync(`${keyFile}.pub`, 'utf8').split(' ').slice(0, 2).join(' ')];
-  if ((spec.enable ?? []).length > 0)
-    await command(['systemctl', '--quiet', `--root=${root}`, 'enable', ...(spec.enable ?? [])]);
-}
-
-function writeKnownHosts(state: LabState): void {
-  const lines = state.hosts.flatMap((host) => host.hostKeys.map((key) => `${host.address} ${key}\n`));
-  writeFileSync(path.join(directoryOf(state.name), 'known_hosts'), lines.join(''));
-}
-
-/** Boots the host and waits until it takes logins and its services run; a host that is cut off is only booted. */
-async function startHost(state: LabState, host: HostState, packages: string): Promise<void> {
-  const at = hostDirectory(state, host);
-  const group = hostGroupOf(state.index, host);
-  if (!populated(group)) {
-    const root = await mountOverlay(at, host.layers);
-    host.supervisor = boot({
-      group,
-      root,
-      machine: host.machine,
-      hostname: host.name,
-      bridge: bridgeOf(state.index),
-      // dockerd cannot stack its own overlay on an overlay.
-      binds: [`${at}/docker:/var/lib/docker`, `${at}/containerd:/var/lib/containerd`],
-      readOnlyBinds: [`${packages}:${PACKAGE_SOURCE}`],
-      log: path.join(at, 'console.log'),
-    });
-    writeHost(state, host);
-    await faultsAgain(state, host);
-  }
-  if (!host.cut) await hasBooted(state, host);
-}
-
-/** A new boot has a new network card: it gets the faults of the old one. */
-async function faultsAgain(state: LabState, host: HostState): Promise<void> {
-  if (!host.cut && host.rate === undefined) return;
-  const ready = () =>
-    leaderOf(hostGroupOf(state.index, host)) !== undefined && existsSync(`/sys/class/net/${cardOf(host)}`);
-  await until('its network card', 30_000, ready, state, host);
-  await applyFaults(state, host);
-}
-
-async function until(
-  what: string,
-  patience: number,
-  test: () => boolean | Promise<boolean>,
-  state: LabState,
-  host: HostState,
-): Promise<void> {
-  const end = Date.now() + patience;
-  while (!(await test())) {
-    if (Date.now() > end) {
-      const log = path.join(hostDirectory(state, host), 'console.log');
-      const tail = existsSync(log) ? readFileSync(log, 'utf8').trimEnd().split('\n').slice(-15).join('\n') : '';
-      throw new Error(
-        `the lab's host ${host.name} did not get to ${what} within ${patience / 1000} s. The end of ${log}:\n${tail}`,
-      );
-    }
-    await sleep(25);
-  }
-}
-
-async function hasBooted(state: LabState, host: HostState): Promise<void> {
-  await until('its sshd', 60_000, () => greets(host.address), state, host);
-  // While a host boots, its sshd answers and refuses everyone but root.
-  await until('a login', 60_000, async () => (await ssh(state, host, ['true'])).exitCode === 0, state, host);
-  // And it takes logins before its services answer.
-  await captured(...split(execArguments(state, host, ['timeout', '60', 'systemctl', 'is-system-running', '--wait'])));
-}
-
-/** True when an SSH server answers there. */
-function greets(address: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = net.connect({ host: address, port: 22, timeout: 500 });
-    const answer = (value: boolean) => {
-      socket.destroy();
-      resolve(value);
-    };
-    socket.once('data', (data) => answer(data.toString('latin1').startsWith('SSH-')));
-    socket.once('error', () => answer(false));
-    socket.once('timeout', () => answer(false));
-    socket.once('close', () => answer(false));
-  });
-}
-
-/** Arguments of `ssh` that reach the host with the lab's key, and no other settings of this machine. */
-export function sshArguments(state: LabState, host: HostState): string[] {
-  return [
-    ...[
-      '-F',
-      'none',
-      '-i',
-      identityFile(state),
-      '-o',
-      'IdentitiesOnly=yes',
-      '-o',
-      'BatchMode=yes',
-      '-o',
-      'ConnectTimeout=10',
-      '-o',
-      'LogLevel=ERROR',
-    ],
-    ...[
-      '-o',
-      `UserKnownHostsFile=${path.join(directoryOf(state.name), 'known_hosts')}`,
-      '-o',
-      'GlobalKnownHostsFile=/dev/null',
-    ],
-    ...['-o', 'StrictHostKeyChecking=yes', `guardia@${host.address}`],
-  ];
-}
-
-/** One argument for a POSIX shell. */
-const quoted = (argument: string): string => `'${argument.replaceAll("'", `'\\''`)}'`;
-
-function ssh(state: LabState, host: HostState, argv: readonly string[], stdin?: string | Buffer): Promise<Output> {
-  return captured('ssh', [...sshArguments(state, host), argv.map(quoted).join(' ')], stdin);
-}
-
-async function captured(program: string, argv: string[], stdin?: string | Buffer): Promise<Output> {
-  const result = await execa(program, argv, {
-    reject: false,
-    stripFinalNewline: false,
-    ...(stdin === undefined ? { stdin: 'ignore' as const } : { input: stdin }),
-  });
-  return { exitCode: result.exitCode ?? 255, stdout: result.stdout, stderr: result.stderr };
-}
-
-/** The command line that runs a program as root inside the host, past its network. */
-export function execArguments(state: LabState, host: HostState, argv: readonly string[]): [string, ...string[]] {
-  const leader = leaderOf(hostGroupOf(state.index, host));
-  if (leader === undefined)
-    throw new ToolboxError(
-      `the host ${host.name} of the lab ${state.name} is off. Boot it with: npm run lab -- poweron ${host.name}`,
-    );
-  const environment = [
-    'env',
-    '-i',
-    'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-    'HOME=/root',
-    'LANG=C.UTF-8',
-    'TERM=xterm',
-  ];
-  return ['nsenter', '--target', String(leader), '--all', ...environment, ...argv];
-}
-
-async function powerOff(state: LabState, host: HostState): Promise<void> {
-  await killControlGroup(hostGroupOf(state.index, host));
-  forgetMachine(host.machine, path.join(hostDirectory(state, host), 'root'));
-  delete host.supervisor;
-  writeHost(state, host);
-}
-
-/** An orderly shutdown; pulls the plug when the host does not end. */
-async function shutDown(state: LabState, host: HostState): Promise<void> {
-  if (host.supervisor !== undefined && isRunning(host.supervisor)) {
-    await captured(...split(execArguments(state, host, ['systemctl', 'poweroff', '--no-block'])));
-    const patience = Date.now() + 60_000;
-    while (isRunning(host.supervisor) && Date.now() < patience) await sleep(50);
-  }
-  await powerOff(state, host);
-}
-
-const split = ([program, ...argv]: [string, ...string[]]): [string, string[]] => [program, argv];
-
-async function rebootHost(state: LabState, host: HostState): Promise<void> {
-  const group = hostGroupOf(state.index, host);
-  const before = leaderOf(group);
-  await captured(...split(execArguments(state, host, ['systemctl', 'reboot', '--no-block'])));
-  await until('its next boot', 120_000, () => ![undefined, before].includes(leaderOf(group)), state, host);
-  await faultsAgain(state, host);
-  if (!host.cut) await hasBooted(state, host);
-}
-
-/** What a snapshot holds, below the lab's directory. */
-const saved = (state: LabState): string[] => [
-  's3',
-  ...state.hosts.flatMap((host) => ['upper', 'docker', 'containerd'].map((name) => `hosts/${host.name}/${name}`)),
-];
-
-async function whileStopped(state: LabState, work: () => Promise<void>): Promise<void> {
-  await every(state.hosts.map((host) => shutDown(state, host)));
-  for (const [name, recorded] of Object.entries(state.services)) {
-    await end(recorded);
-    delete state.services[name];
-  }
-  await unmountBelow(directoryOf(state.name));
-  await work();
-  await startServices(state);
-  const { packages } = await ensureBaseTree();
-  await every(state.hosts.map((host) => startHost(state, host, packages)));
-}
-
-async function snapshot(state: LabState, name: string): Promise<void> {
-  if (!NAME.test(name))
-    throw new ToolboxError(
-      `not a name for a snapshot: ${JSON.stringify(name)}; use lower-case letters, digits and hyphens`,
-    );
-  const directory = directoryOf(state.name);
-  const target = path.join(directory, 'snapshots', name);
-  if (existsSync(target)) throw new ToolboxError(`the lab ${state.name} has a snapshot ${name} already`);
-  await shown(`taking the snapshot ${name} of the lab ${state.name}`, () =>
-    whileStopped(state, async () => {
-      for (const part of saved(state)) await copyTree(path.join(directory, part), path.join(`${target}.part`, part));
-      await command(['mv', `${target}.part`, target]);
-    }),
-  );
-}
-
-async function restore(state: LabState, name: string): Promise<void> {
-  const directory = directoryOf(state.name);
-  const source = path.join(directory, 'snapshots', name);
-  if (!existsSync(source)) throw new ToolboxError(`the lab ${state.name} has no snapshot ${name}`);
-  await shown(`restoring the snapshot ${name} of the lab ${state.name}`, () =>
-    whileStopped(state, async () => {
-      for (const part of saved(state)) {
-        rmSync(path.join(directory, part), { recursive: true, force: true });
-        await copyTree(path.join(source, part), path.join(directory, part));
-      }
-      for (const host of state.hosts)
-        rmSync(path.join(hostDirectory(state, host), 'work'), { recursive: true, force: true });
-    }),
-  );
-}
-
-async function copyTree(from: string, to: string): Promise<void> {
-  mkdirSync(path.dirname(to), { recursive: true });
-  await command(['cp', '--archive', '--reflink=auto', from, to]);
 }
 
 function labOf(initial: LabState): Lab {
@@ -646,8 +331,8 @@ function labOf(initial: LabState): Lab {
       await on(host, (now, one) => startHost(now, one, packages));
     },
     reboot: (host) => on(host, rebootHost),
-    snapshot: (as) => snapshot(state(), as),
-    restore: (from) => restore(state(), from),
+    snapshot: (as) => takeSnapshot(state(), as),
+    restore: (from) => restoreSnapshot(state(), from),
     down: async () => {
       const current = readState(name);
       if (current !== undefined && current.createdAt === initial.createdAt) await removeLab(current);

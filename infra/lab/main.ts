@@ -5,16 +5,8 @@ import { say } from '../packaging/toolbox-cache.js';
 import { ToolboxError } from '../packaging/toolbox.js';
 import { removeUnusedTrees } from './base-tree.js';
 import { populated } from './control-group.js';
-import {
-  execArguments,
-  openLab,
-  removeStaleLabs,
-  resumeLab,
-  sshArguments,
-  startLab,
-  type HostSpec,
-  type Lab,
-} from './lab.js';
+import { openLab, removeStaleLabs, resumeLab, startLab, type HostSpec, type Lab } from './lab.js';
+import { execArguments, sshArguments } from './lab-host.js';
 import { allLabs, hostGroupOf, hostState, isStale, readState, type LabState } from './lab-state.js';
 import { isRunning } from '../../activities/temporal/process-identity.js';
 

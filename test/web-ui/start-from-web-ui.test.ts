@@ -74,7 +74,7 @@ test('with {"system":"proofpass"}: the run page tells where it stands, and at th
     .waitFor();
   await picture('running-history');
   expect(await currentDetails()).toMatch(
-    /^backup of proofpass: applying \(0 of 8 steps done\)\s+▶ dump database proofpass_prod \(\d+ MB\) into the bucket \(app, running\)\s+[☐▶] save roles .*\(app[^]*☐ write the proof: .*Requested by unknown\. Plan [0-9a-f]{12}/s,
+    /^backup of proofpass: applying \([0-2] of 8 steps done\)\s+▶ dump database proofpass_prod \(\d+ MB\) into the bucket \(app, running\)\s+[☐▶✔] save roles .*\(app[^]*☐ write the proof: .*Requested by unknown\. Plan [0-9a-f]{12}/s,
   );
   await picture('running-details');
 

@@ -44,7 +44,7 @@ async function applyStage(run: Applying, stage: Stage): Promise<void> {
   const worker = async (): Promise<void> => {
     for (let lane = waiting.shift(); lane && !over(); lane = waiting.shift()) {
       try {
-        await applyLane(run, lane);
+        await applyLane(run, lane, over);
       } catch (error) {
         failed.push(error);
       }
@@ -57,8 +57,12 @@ async function applyStage(run: Applying, stage: Stage): Promise<void> {
   if (over()) throw failed.find(isCancellation) ?? failed[0];
 }
 
-async function applyLane(run: Applying, lane: Lane): Promise<void> {
-  for (const step of lane.steps) await applyStep(run, lane, step);
+/** A lane begins no further step once its stage is over: all of it would only be undone. */
+async function applyLane(run: Applying, lane: Lane, over: () => boolean): Promise<void> {
+  for (const step of lane.steps) {
+    if (over()) return;
+    await applyStep(run, lane, step);
+  }
 }
 
 async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
