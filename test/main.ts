@@ -1,7 +1,7 @@
 // `npm test [-- JEST-ARGUMENT ...]`: sets everything up, checks the code, runs the tests, leaves nothing running.
 // With arguments only those tests run, without the checks: npm test -- test/workflows
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -44,6 +44,7 @@ async function main(): Promise<number> {
 
   // All that the tests make goes below one directory, so that what they leave can be seen.
   const directory = mkdtempSync(path.join(tmpdir(), 'guardia-test-'));
+  chmodSync(directory, 0o711); // PostgreSQL's user passes through it
   const results = path.join(directory, 'results.json');
   const jest = ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning', 'node_modules/jest/bin/jest.js'];
   const tested = await run([...jest, '--json', '--outputFile', results, ...chosen], {

@@ -34,7 +34,7 @@ export interface Inventory {
    * One system with its overlay. Values may still be unset: a run refuses those that it needs (refuseUnset).
    * Throws `UnknownSystem` with the names that exist, or `InvalidInventory` with every mistake, its file and line.
    */
-  load(name: string): LoadedSystem;
+  load: (name: string) => LoadedSystem;
 }
 
 /** Reads the inventory once. Throws `InvalidInventory` when a directory is not there; other mistakes come with their system. */

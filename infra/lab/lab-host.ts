@@ -16,7 +16,7 @@ import { identityFile } from './inventory-overlay.js';
 import { directoryOf, hostGroupOf, writeHost, type HostState, type LabState } from './lab-state.js';
 import { boot, forgetMachine, leaderOf } from './machine.js';
 import { mountOverlay } from './mounts.js';
-import { applyFaults, bridgeOf, cardOf } from './network.js';
+import { applyFaults, bridgeOf, cardOf, removeCard } from './network.js';
 
 /** A host that a lab shall have. */
 export interface HostSpec {
@@ -103,6 +103,7 @@ export async function startHost(state: LabState, host: HostState, packages: stri
   const group = hostGroupOf(state.index, host);
   if (!populated(group)) {
     const root = await mountOverlay(at, host.layers);
+    await removeCard(host);
     host.supervisor = boot({
       group,
       root,

@@ -55,6 +55,14 @@ export async function removeNetwork(index: number): Promise<void> {
 /** The host's network card as the machine sees it. */
 export const cardOf = (host: HostState): string => `vb-${host.machine}`;
 
+/** Removes the card of a host that is off: after a power cut the kernel does so in its own time. Idempotent. */
+export async function removeCard(host: HostState): Promise<void> {
+  const at = `/sys/class/net/${cardOf(host)}`;
+  await command(['ip', 'link', 'delete', cardOf(host)]).catch((error: unknown) => {
+    if (existsSync(at)) throw error;
+  });
+}
+
 /** Brings a running host's network to what its state says: cut or not, limited or not. Idempotent. */
 export async function applyFaults(state: LabState, host: HostState): Promise<void> {
   const card = cardOf(host);

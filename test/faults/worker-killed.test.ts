@@ -17,11 +17,11 @@ test('killed in mid-dump, with parts in the bucket: the dump goes on without a w
   await here.lab.slow('app', '80mbit');
   const killed = await backupWithKill(here, () => here.untilPartStored());
   await here.lab.heal('app');
-  expect(killed).toMatchObject({ ...good, during: 'database-main' });
+  expect(killed).toMatchObject({ ...good, during: expect.stringContaining('database-main') as unknown });
   expect(killed.ended.report?.steps.map(({ generation }) => generation)).toEqual([1, 1, 1, 1, 1, 1, 1, 1]);
 });
 
 test('killed while the backup is read back: it is read back, and the run ends well', async () => {
   const killed = await backupWithKill(here, () => until('it is read back', () => here.workerJobs().length > 0));
-  expect(killed).toMatchObject({ ...good, during: 'verify-database-main' });
+  expect(killed).toMatchObject({ ...good, during: expect.stringContaining('verify-database-main') as unknown });
 });

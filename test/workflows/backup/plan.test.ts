@@ -113,7 +113,7 @@ describe('other lay-outs', () => {
     const system = proofpass(({ hosts, databases, backup }) => {
       hosts['db'] = structuredClone(hosts['app'] as System['hosts'][string]);
       databases['main'] = { ...(databases['main'] as System['databases'][string]), on: 'db' };
-      databases['audit'] = { ...(databases['main'] as System['databases'][string]), name: 'audit' };
+      databases['audit'] = { ...databases['main'], name: 'audit' };
       backup.configuration['db'] = { on: 'db', paths: ['/etc/postgresql'], optional: [] };
     });
     const plan = planOf(system, { ...calm, 'database audit': seen });
