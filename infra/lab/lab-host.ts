@@ -241,6 +241,7 @@ export function execArguments(state: LabState, host: HostState, argv: readonly s
 
 export async function powerOff(state: LabState, host: HostState): Promise<void> {
   await killControlGroup(hostGroupOf(state.index, host));
+  await removeCard(host);
   forgetMachine(host.machine, path.join(hostDirectory(state, host), 'root'));
   delete host.supervisor;
   writeHost(state, host);

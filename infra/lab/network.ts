@@ -55,7 +55,7 @@ export async function removeNetwork(index: number): Promise<void> {
 /** The host's network card as the machine sees it. */
 export const cardOf = (host: HostState): string => `vb-${host.machine}`;
 
-/** Removes the card of a host that is off: after a power cut the kernel does so in its own time. Idempotent. */
+/** Removes the card of a host that is off, which the kernel would do in its own time; the next boot makes one of the same name. Idempotent. */
 export async function removeCard(host: HostState): Promise<void> {
   const at = `/sys/class/net/${cardOf(host)}`;
   await command(['ip', 'link', 'delete', cardOf(host)]).catch((error: unknown) => {
