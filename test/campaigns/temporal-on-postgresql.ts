@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import { startLab } from '../../infra/lab/lab.js';
-import { ensurePostgresServer } from '../../infra/packaging/toolbox.js';
+import { ensurePostgresServer, tools } from '../../infra/packaging/toolbox.js';
 import { startPostgres, startProductionServer } from '../../infra/temporal/production-server.js';
 import { compiled } from '../../infra/temporal/server-executable.js';
 
@@ -77,12 +77,11 @@ export async function temporalOnPostgresql({ say }: { say: (line: string) => voi
     await worker.ended;
     worker = startWorker();
     good = tell('a backup whose worker is killed after 4 s', await killed, (Date.now() - began) / 1000) && good;
-    const version = (await execa(process.execPath, [compiled('infra/packaging/toolbox.js'), 'temporal-server'])).stdout;
     writeFileSync(
       RESULT,
       `# Backups on Temporal with PostgreSQL
 
-\`npm run campaign -- temporal-on-postgresql\`: the server module ${path.basename(path.dirname(version))}, built from source, on PostgreSQL 15 with
+\`npm run campaign -- temporal-on-postgresql\`: the server of version ${tools['temporal-server'].version}, built from its Go module, on PostgreSQL 15 with
 mutual TLS and the configuration of infra/temporal/production; a lab host with 300 MB of ProofPass.
 
 | run | result | took |
