@@ -151,8 +151,8 @@ damaged: does not read back. Warns when the newest verified one is older than a 
     name: 'doctor',
     group: SETUP,
     summary: 'what is missing on this machine, in Temporal and on each host, and what helps',
-    about: `Changes nothing. Looks at each host with one SSH call. Run it where the worker runs: its secrets and tools are what counts.
-Without SYSTEM, systems that are not filled in yet are passed over. Exit code 1: something required is missing.`,
+    about: `Looks at each host with one SSH call, and tries its access key with an upload that is given up: nothing is left behind.
+Run it where the worker runs: its secrets and tools are what counts. Without SYSTEM, systems that are not filled in yet are passed over. Exit code 1: something required is missing.`,
     arguments: [['[system]', 'only this system, with everything that is not filled in']],
     examples: [
       ['guardia doctor', 'before the first run'],

@@ -1,43 +1,162 @@
+import { randomUUID } from 'node:crypto';
+import {
+  GetBucketVersioningCommand,
+  GetObjectLockConfigurationCommand,
+  ListObjectsV2Command,
+  UploadPartCommand,
+} from '@aws-sdk/client-s3';
 import { ApplicationFailure } from '@temporalio/common';
-import { storeNeeds, storeReference } from '../../workflows/contracts/store-reference.js';
+import { storeNeeds, storeReference, type StoreReference } from '../../workflows/contracts/store-reference.js';
 import { recoveryPointsPrefix } from '../../workflows/contracts/recovery-point.js';
 import type { System } from '../../workflows/contracts/system.js';
 import { unsetNeeded } from '../../workflows/contracts/unset.js';
+import { abortUpload, openUpload } from '../object-store/multipart-upload.js';
+import { openBucket, request, type Bucket } from '../object-store/object-store.js';
 import { listPrefixes } from '../object-store/objects.js';
-import { withBucket } from '../object-store/open-store.js';
+import { addressOf, hostKeyOf, withBucket } from '../object-store/open-store.js';
 import type { Secrets } from '../secrets/resolve.js';
 import type { Finding } from './findings.js';
 
 const ANSWER_MS = 20_000;
 
-/** Whether this machine reaches a system's bucket with the worker's key. Reads only. */
-export async function examineStore(system: System, secrets: Secrets): Promise<Finding> {
+/**
+ * Whether this machine reaches a system's bucket with the worker's key, whether the bucket keeps what is in it, and whether the key of
+ * each host may do what it has to and no more. Leaves nothing: the one byte that each host's key sends belongs to an upload that
+ * is aborted.
+ */
+export async function examineStore(system: System, secrets: Secrets): Promise<Finding[]> {
   const id = 'store';
   const title = "object store with the worker's key";
-  if (unsetNeeded(system, storeNeeds([])).length > 0) return { id, title, state: 'skipped', found: 'not filled in' };
+  if (unsetNeeded(system, storeNeeds([])).length > 0) return [{ id, title, state: 'skipped', found: 'not filled in' }];
   const store = storeReference(system);
   try {
-    const points = await withBucket(secrets, store, (bucket) =>
-      listPrefixes(bucket, recoveryPointsPrefix(store.prefix, store.system), AbortSignal.timeout(ANSWER_MS)),
-    );
-    return {
-      id,
-      title,
-      state: 'ok',
-      found: `${store.bucket} at ${store.endpoint}, ${points.length} recovery point${points.length === 1 ? '' : 's'}`,
-    };
+    return await withBucket(secrets, store, async (bucket) => {
+      const points = await listPrefixes(bucket, recoveryPointsPrefix(store.prefix, store.system), answer());
+      const found = `${store.bucket} at ${store.endpoint}, ${points.length} recovery point${points.length === 1 ? '' : 's'}`;
+      return [
+        { id, title, state: 'ok', found },
+        await versioning(bucket),
+        await objectLock(bucket),
+        ...(await Promise.all(
+          Object.keys(system.objectStore.keys.hosts).map((host) => hostKey(system, host, bucket, secrets)),
+        )),
+      ];
+    });
   } catch (error) {
     if (error instanceof ApplicationFailure && error.type === 'SecretUnavailable')
-      return { id, title, state: 'skipped', found: 'needs its secrets' };
-    const remedy =
-      error instanceof ApplicationFailure ? (error.details?.[0] as { remedy?: string } | undefined)?.remedy : undefined;
-    const message = error instanceof Error ? error.message : String(error);
-    return {
-      id,
-      title,
-      state: 'missing',
-      found: remedy === undefined ? message : message.replace(`. ${remedy}`, ''),
-      ...(remedy === undefined ? {} : { remedy }),
-    };
+      return [{ id, title, state: 'skipped', found: 'needs its secrets' }];
+    return [{ id, title, state: 'missing', ...inWords(error) }];
   }
+}
+
+async function versioning(bucket: Bucket): Promise<Finding> {
+  const finding = { id: 'store-versions', title: 'versions of objects' };
+  try {
+    const { Status } = await request(bucket, 'GetBucketVersioning', undefined, answer(), (client, options) =>
+      client.send(new GetBucketVersioningCommand({ Bucket: bucket.bucket }), options),
+    );
+    if (Status === 'Enabled') return { ...finding, state: 'ok', found: 'kept' };
+    return {
+      ...finding,
+      state: 'warning',
+      found: 'not kept: what is overwritten or deleted is gone',
+      remedy: 'Switch versioning on for the bucket',
+    };
+  } catch (error) {
+    return { ...finding, state: 'skipped', found: inWords(error).found };
+  }
+}
+
+async function objectLock(bucket: Bucket): Promise<Finding> {
+  const finding = { id: 'store-lock', title: 'object lock' };
+  try {
+    const { ObjectLockConfiguration: lock } = await request(
+      bucket,
+      'GetObjectLockConfiguration',
+      undefined,
+      answer(),
+      (client, options) => client.send(new GetObjectLockConfigurationCommand({ Bucket: bucket.bucket }), options),
+    );
+    const { Mode, Days, Years } = lock?.Rule?.DefaultRetention ?? {};
+    if (Mode !== undefined)
+      return { ...finding, state: 'ok', found: `${Mode.toLowerCase()}, ${Years ? `${Years} years` : `${Days} days`}` };
+  } catch (error) {
+    // A bucket without a lock answers with an error, too.
+    if (!/ObjectLockConfigurationNotFound/i.test(inWords(error).found))
+      return { ...finding, state: 'skipped', found: inWords(error).found };
+  }
+  return {
+    ...finding,
+    state: 'warning',
+    found: 'none: who gets hold of a key that deletes can delete every backup',
+    remedy: 'Make the bucket with object lock and a default retention',
+  };
+}
+
+/** The key of a host has to send parts, and should not be able to look around: the host may be in somebody else's hands one day. */
+async function hostKey(system: System, host: string, bucket: Bucket, secrets: Secrets): Promise<Finding> {
+  const finding = { id: `store-key-${host}`, title: `access key of host ${host}` };
+  if (unsetNeeded(system, [`objectStore.keys.hosts.${host}`]).length > 0)
+    return { ...finding, state: 'skipped', found: 'not filled in' };
+  const store: StoreReference = storeReference(system, host);
+  const upload = await openUpload(bucket, `${store.prefix}${store.system}/doctor/${randomUUID()}`, answer());
+  try {
+    const own = openBucket(addressOf(store), await hostKeyOf(secrets, store));
+    try {
+      await request(own, 'UploadPart', upload.key, answer(), (client, options) =>
+        client.send(
+          new UploadPartCommand({
+            Bucket: own.bucket,
+            Key: upload.key,
+            UploadId: upload.uploadId,
+            PartNumber: 1,
+            Body: Buffer.from('?'),
+            ...(own.profile.storedChecksum ? { ChecksumAlgorithm: 'SHA256' as const } : {}),
+          }),
+          options,
+        ),
+      );
+      return (await mayList(own, store))
+        ? {
+            ...finding,
+            state: 'warning',
+            found: 'may write, but may look around in the bucket, too',
+            remedy: `Give it s3:PutObject below ${store.prefix}${store.system}/ and nothing else: who takes the host over has its key`,
+          }
+        : { ...finding, state: 'ok', found: 'may write, and may not look around' };
+    } finally {
+      own.close();
+    }
+  } catch (error) {
+    return { ...finding, state: 'missing', ...inWords(error) };
+  } finally {
+    await abortUpload(bucket, upload, answer());
+  }
+}
+
+async function mayList(bucket: Bucket, store: StoreReference): Promise<boolean> {
+  try {
+    await request(bucket, 'ListObjectsV2', undefined, answer(), (client, options) =>
+      client.send(
+        new ListObjectsV2Command({
+          Bucket: bucket.bucket,
+          Prefix: recoveryPointsPrefix(store.prefix, store.system),
+          MaxKeys: 1,
+        }),
+        options,
+      ),
+    );
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const answer = (): AbortSignal => AbortSignal.timeout(ANSWER_MS);
+
+function inWords(error: unknown): { found: string; remedy?: string } {
+  const remedy =
+    error instanceof ApplicationFailure ? (error.details?.[0] as { remedy?: string } | undefined)?.remedy : undefined;
+  const message = error instanceof Error ? error.message : String(error);
+  return remedy === undefined ? { found: message } : { found: message.replace(`. ${remedy}`, ''), remedy };
 }

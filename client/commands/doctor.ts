@@ -108,7 +108,7 @@ async function examineSystem(system: System, secrets: Secrets): Promise<Examinat
     findings: [
       ...(values.length === 0 ? [filled] : values),
       ...(await examineSecrets(system, secrets)),
-      await examineStore(system, secrets),
+      ...(await examineStore(system, secrets)),
     ],
   };
 }
