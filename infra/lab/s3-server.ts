@@ -107,8 +107,8 @@ function policy(s3: LabS3): object {
     Object.values(keys).map((key) => ({
       Effect: 'Allow',
       Principal: { AWS: [key.accessKeyId] },
-      // PutObject covers making, filling and completing a multipart upload.
-      Action: ['s3:PutObject', 's3:AbortMultipartUpload', 's3:ListMultipartUploadParts'],
+      // What a host needs to send the parts of an upload that the worker has opened.
+      Action: ['s3:PutObject'],
       Resource: [`${bucket}/${system}/*`],
     })),
   );
