@@ -4,21 +4,12 @@ import path from 'node:path';
 import { ApplicationFailure } from '@temporalio/common';
 import type { System } from '../../workflows/contracts/system.js';
 import { isUnset } from '../../workflows/contracts/unset.js';
+import { workerTools } from '../object-store/worker-tools.js';
 import type { Secrets } from '../secrets/resolve.js';
 import { atLeast, installLine, packagesOf, type Examination, type Finding } from './findings.js';
 
 /** The oldest Node.js that guardia runs on. */
 const NODE_VERSION = '20.19.0';
-/** Programs that read a backup back, with the Debian package of each. */
-const VERIFY_TOOLS: readonly { tool: string; package: string; least?: string; version: readonly string[] }[] = [
-  { tool: 'bash', package: 'bash', least: '5.0', version: ['--version'] },
-  { tool: 'age', package: 'age', version: ['--version'] },
-  { tool: 'age-keygen', package: 'age', version: ['--version'] },
-  { tool: 'zstd', package: 'zstd', version: ['--version'] },
-  { tool: 'openssl', package: 'openssl', version: ['version'] },
-  { tool: 'curl', package: 'curl', least: '7.88', version: ['--version'] },
-  { tool: 'tar', package: 'tar', version: ['--version'] },
-];
 const STATE_FREE_BYTES = 100 * 1024 * 1024;
 
 /** Looks at this machine as the worker's: Node.js, the tools that read backups back, its state directory. Reads only. */
@@ -38,17 +29,18 @@ export async function examineWorkerMachine(options: {
           remedy: 'Install Node.js 22 or 24 from nodejs.org or your distribution',
         },
     stateDirectoryFinding(options.stateDirectory),
-    ...(await Promise.all(VERIFY_TOOLS.map(tool))),
+    ...(await Promise.all([...workerTools, { tool: 'age-keygen', package: 'age' }].map(tool))),
     ...postgresFindings(options.systems),
   ];
   const install = installLine(packagesOf(findings));
   return { about: 'this machine', findings, ...(install === undefined ? {} : { install }) };
 }
 
-async function tool({ tool: name, package: from, least, version }: (typeof VERIFY_TOOLS)[number]): Promise<Finding> {
+async function tool({ tool: name, package: from, least }: (typeof workerTools)[number]): Promise<Finding> {
   const id = `tool-${name}`;
   const title = `${name}: reading backups back`;
-  const { stdout, stderr, failed } = await execa(name, version, { reject: false, timeout: 10_000, stdin: 'ignore' });
+  const ask = name === 'openssl' ? 'version' : '--version';
+  const { stdout, stderr, failed } = await execa(name, [ask], { reject: false, timeout: 10_000, stdin: 'ignore' });
   const found = /[0-9]+\.[0-9][0-9.]*/.exec(`${stdout}\n${stderr}`)?.[0];
   if (failed && found === undefined) return { id, title, state: 'missing', found: 'not installed', packages: [from] };
   if (least !== undefined && found !== undefined && !atLeast(found, least))

@@ -21,6 +21,7 @@ import { explainJobFailure } from './job-failures.js';
 import { addressOf, placeOf, resolveKey, withBucket } from './open-store.js';
 import * as points from './recovery-point-store.js';
 import { ArtifactPlace, final, patiently, size } from './store-artifact.js';
+import { workerTools } from './worker-tools.js';
 
 const Point = z.object({ store: StoreReference, id: RecoveryPointId });
 const InStore = z.object({ store: StoreReference, except: RecoveryPointId });
@@ -43,9 +44,6 @@ const version = (
   ) as { version: string }
 ).version;
 
-/** Programs that reading a backup back needs on the worker's machine. */
-const VERIFY_TOOLS = ['age', 'zstd', 'openssl', 'curl', 'tar'];
-
 export function createRecoveryPointActivities({ hosts, secrets }: { hosts: Hosts; secrets: Secrets }) {
   return {
     /** What the bucket holds of the system. Reads only. */
@@ -64,10 +62,10 @@ export function createRecoveryPointActivities({ hosts, secrets }: { hosts: Hosts
     /** Whether the worker's machine can read a backup back: programs, and a pg_restore that is new enough. Reads only. */
     async observeWorker({ with: raw, context }: CallInput) {
       const { serverVersions } = ObserveWorker.parse(raw);
-      const script = `for tool in ${VERIFY_TOOLS.join(' ')}; do command -v "$tool" >/dev/null || echo "missing $tool"; done; ls /usr/lib/postgresql/*/bin/pg_restore /usr/pgsql-*/bin/pg_restore 2>/dev/null; true`;
+      const script = `for tool in ${workerTools.map(({ tool }) => tool).join(' ')}; do command -v "$tool" >/dev/null || echo "missing $tool"; done; ls /usr/lib/postgresql/*/bin/pg_restore /usr/pgsql-*/bin/pg_restore 2>/dev/null; true`;
       const { stdout } = await hosts.run(targetOf(context), { argv: ['/bin/sh', '-c', script] });
       const lines = stdout.trim().split('\n');
-      const missing = lines.filter((line) => line.startsWith('missing ')).map((line) => line.slice('missing '.length));
+      const missing = workerTools.filter(({ tool }) => lines.includes(`missing ${tool}`)).map((one) => one.package);
       const majors = lines.flatMap((line) => /(?:postgresql\/|pgsql-)(\d+)\//.exec(line)?.[1] ?? []).map(Number);
       const needed = Math.max(...serverVersions, 0);
       if (needed > 0 && !majors.some((major) => major >= needed)) missing.push(`postgresql-client-${needed}`);

@@ -90,8 +90,8 @@ export const packages = {
     'apt-utils',
     'dpkg-dev',
   ],
-  /** What a worker needs to verify a backup. */
-  worker: ['zstd', 'age', 'openssl', 'postgresql-client-15', 'curl'],
+  /** What a worker needs to verify a backup: activities/object-store/worker-tools.ts. */
+  worker: ['procps', 'zstd', 'age', 'openssl', 'postgresql-client-15', 'curl'],
   ui: ['chromium'],
   /** The server, for clusters that the tests make and remove. */
   postgresql: ['postgresql-15'],
