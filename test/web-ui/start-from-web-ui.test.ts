@@ -16,6 +16,8 @@ beforeAll(async () => {
   here = await startBackupLab({ bulkMegabytes: 40 });
   browser = await chromium.launch({
     executablePath: '/usr/bin/chromium',
+    // It leaves files at home, and a directory of PulseAudio's: with the lab they go.
+    env: { ...process.env, HOME: here.state, PULSE_RUNTIME_PATH: path.join(here.state, 'pulse') },
     args: [
       ...['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync'],
       ...['--disable-background-networking', '--disable-component-update'],
