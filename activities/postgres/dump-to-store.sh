@@ -39,7 +39,9 @@ read -r -t 60 -u "$answers_fd" snapshot && read -r -t 60 -u "$answers_fd" server
 
 # 2. The stream.
 mkfifo "$scratch/dump" "$scratch/plain" "$scratch/encrypted"
-(pg pg_dump --format=custom --compress=0 --lock-wait-timeout="${argument[lock-wait-seconds]:-60}s" \
+# pg_dump writes 4 KiB at a time by itself; larger pieces cost less of the processor on their way through the pipes.
+(! command -v stdbuf >/dev/null || through=(stdbuf --output=1M)
+pg pg_dump --format=custom --compress=0 --lock-wait-timeout="${argument[lock-wait-seconds]:-60}s" \
   --snapshot="$snapshot" --dbname="$(connection_string)") </dev/null >"$scratch/dump" 2>"$scratch/pg_dump.err" & dumper=$!
 
 # Reads the table of contents off the head of the stream as it passes, then counts the rest.

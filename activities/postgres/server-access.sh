@@ -14,6 +14,8 @@ connection_string() {
 for directory in "/usr/lib/postgresql/$major/bin" "/usr/pgsql-$major/bin"; do
   [[ -x $directory/pg_dump ]] && programs=$directory && break
 done
+# What a program of the server is started through; not inside containers, whose programs we do not choose.
+through=()
 case ${argument[access]} in
   peer)
     need_arguments user
@@ -24,8 +26,8 @@ case ${argument[access]} in
     pg() { # not runuser: it would stand between us and the program's status and signals
       local program=$1
       shift
-      if (($(id -u) == $(id -u "${argument[user]}"))); then exec "$programs/$program" "$@"; fi
-      HOME=/ exec setpriv --reuid "${argument[user]}" --regid "$(id -g "${argument[user]}")" --init-groups "$programs/$program" "$@"
+      if (($(id -u) == $(id -u "${argument[user]}"))); then exec "${through[@]}" "$programs/$program" "$@"; fi
+      HOME=/ exec setpriv --reuid "${argument[user]}" --regid "$(id -g "${argument[user]}")" --init-groups "${through[@]}" "$programs/$program" "$@"
     }
     ;;
   password)
@@ -39,7 +41,7 @@ case ${argument[access]} in
     pg() {
       local program=$1
       shift
-      exec "$programs/$program" --no-password "$@"
+      exec "${through[@]}" "$programs/$program" --no-password "$@"
     }
     ;;
   compose | container)
