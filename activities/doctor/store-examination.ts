@@ -98,37 +98,43 @@ async function hostKey(system: System, host: string, bucket: Bucket, secrets: Se
   const finding = { id: `store-key-${host}`, title: `access key of host ${host}` };
   if (unsetNeeded(system, [`objectStore.keys.hosts.${host}`]).length > 0)
     return { ...finding, state: 'skipped', found: 'not filled in' };
-  const store: StoreReference = storeReference(system, host);
-  const upload = await openUpload(bucket, `${store.prefix}${store.system}/doctor/${randomUUID()}`, answer());
+  const store = storeReference(system, host);
   try {
     const own = openBucket(addressOf(store), await hostKeyOf(secrets, store));
     try {
-      await request(own, 'UploadPart', upload.key, answer(), (client, options) =>
-        client.send(
-          new UploadPartCommand({
-            Bucket: own.bucket,
-            Key: upload.key,
-            UploadId: upload.uploadId,
-            PartNumber: 1,
-            Body: Buffer.from('?'),
-            ...(own.profile.storedChecksum ? { ChecksumAlgorithm: 'SHA256' as const } : {}),
-          }),
-          options,
-        ),
-      );
-      return (await mayList(own, store))
-        ? {
-            ...finding,
-            state: 'warning',
-            found: 'may write, but may look around in the bucket, too',
-            remedy: `Give it s3:PutObject below ${store.prefix}${store.system}/ and nothing else: who takes the host over has its key`,
-          }
-        : { ...finding, state: 'ok', found: 'may write, and may not look around' };
+      await sendPart(bucket, own, `${store.prefix}${store.system}/doctor/${randomUUID()}`);
+      if (!(await mayList(own, store))) return { ...finding, state: 'ok', found: 'may write, and may not look around' };
     } finally {
       own.close();
     }
   } catch (error) {
     return { ...finding, state: 'missing', ...inWords(error) };
+  }
+  return {
+    ...finding,
+    state: 'warning',
+    found: 'may write, but may look around in the bucket, too',
+    remedy: `Give it s3:PutObject below ${store.prefix}${store.system}/ and nothing else: who takes the host over has its key`,
+  };
+}
+
+/** One byte with the host's key into an upload that the worker opens and gives up again, as a backup would go if it failed. */
+async function sendPart(bucket: Bucket, own: Bucket, key: string): Promise<void> {
+  const upload = await openUpload(bucket, key, answer());
+  try {
+    await request(own, 'UploadPart', key, answer(), (client, options) =>
+      client.send(
+        new UploadPartCommand({
+          Bucket: own.bucket,
+          Key: key,
+          UploadId: upload.uploadId,
+          PartNumber: 1,
+          Body: Buffer.from('?'),
+          ...(own.profile.storedChecksum ? { ChecksumAlgorithm: 'SHA256' as const } : {}),
+        }),
+        options,
+      ),
+    );
   } finally {
     await abortUpload(bucket, upload, answer());
   }
