@@ -46,14 +46,14 @@ async function applyStage(run: Applying, stage: Stage): Promise<void> {
       try {
         await applyLane(run, lane, over);
       } catch (error) {
+        // A mistake in guardia parks the run where it stands: at once, in the workflow task that made it. A task that was completed
+        // without the step could not be taken up by corrected code.
+        if (!(error instanceof TemporalFailure)) throw error;
         failed.push(error);
       }
     }
   };
   await Promise.all(Array.from({ length: Math.min(stage.atOnce, stage.lanes.length) }, worker));
-  // A mistake in guardia parks the run as it is: it is thrown before any failure that would start the undo.
-  const bug = failed.find((error) => !(error instanceof TemporalFailure));
-  if (bug !== undefined) throw bug;
   if (over()) throw failed.find(isCancellation) ?? failed[0];
 }
 
