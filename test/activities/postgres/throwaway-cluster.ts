@@ -1,5 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { appendFileSync, chownSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { appendFileSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { freePort } from '../object-store/versity-gateway.js';
@@ -30,6 +30,11 @@ export async function startCluster(): Promise<Cluster> {
     Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8' })),
   ) as [number, number];
   chownSync(directory, uid, gid);
+  // Where there is no systemd, nobody makes it anew after a restart of the machine.
+  if (!existsSync('/var/run/postgresql')) {
+    mkdirSync('/var/run/postgresql', { recursive: true });
+    chownSync('/var/run/postgresql', uid, gid);
+  }
   const as = (command: string, args: string[]) =>
     execFileSync(command, args, {
       uid,
