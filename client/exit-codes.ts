@@ -1,4 +1,5 @@
 import { ApplicationFailure } from '@temporalio/common';
+import { splitRemedy } from '../workflows/contracts/errors.js';
 import { commandExitCodes, EndState, endStates } from '../workflows/contracts/run.js';
 import { CommandFailure, type ExitReason } from './command-failure.js';
 
@@ -49,9 +50,8 @@ export function explain(error: unknown): ExplainedError {
   if (error instanceof CommandFailure) return { reason: error.reason, message: error.message, remedy: error.remedy };
   if (error instanceof ApplicationFailure) {
     const type = error.type ?? '';
-    const remedy = (error.details?.[0] as { remedy?: unknown } | undefined)?.remedy;
     const reason = reasons[type] ?? (EndState.safeParse(type).success ? (type as EndState) : 'failed');
-    return { reason, ...withoutRemedy(error.message, typeof remedy === 'string' ? remedy : undefined) };
+    return { reason, ...splitRemedy(error) };
   }
   const name = error instanceof Error ? error.name : '';
   if (name === 'TemporalConnectionError')
@@ -66,12 +66,6 @@ export function explain(error: unknown): ExplainedError {
     message: `a mistake in guardia: ${error instanceof Error ? error.message : String(error)}`,
     remedy: 'GUARDIA_DEBUG=1 shows where. Please report it',
   };
-}
-
-/** A typed failure carries its remedy as the end of its message, too. */
-function withoutRemedy(message: string, remedy: string | undefined): { message: string; remedy?: string } {
-  if (remedy === undefined) return { message };
-  return { message: message.endsWith(`. ${remedy}`) ? message.slice(0, -remedy.length - 2) : message, remedy };
 }
 
 /** `what; what to do` in one sentence. */

@@ -3,6 +3,7 @@
 import { renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { stripVTControlCharacters } from 'node:util';
 import { bundleWorkflowCode, DefaultLogger } from '@temporalio/worker';
 import { WORKFLOW_BUNDLE } from './worker-options.js';
 
@@ -34,8 +35,7 @@ export async function bundle(workflows: string, to: string): Promise<{ bytes: nu
 
 /** What webpack says on an error, without the list of modules, its own stack and the search for a missing file. */
 function webpackErrors(text: string): string[] {
-  // eslint-disable-next-line no-control-regex
-  const plain = text.replaceAll(/\u001b\[[0-9;]*m/g, '');
+  const plain = stripVTControlCharacters(text);
   if (!plain.includes('ERROR in')) return plain.startsWith('Webpack finished') ? [] : [plain.trim()];
   return plain
     .split(/^ERROR in /m)

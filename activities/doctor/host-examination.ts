@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { ApplicationFailure } from '@temporalio/common';
+import { splitRemedy } from '../../workflows/contracts/errors.js';
 import type { HostTarget } from '../../workflows/contracts/host-target.js';
 import type { Database, System } from '../../workflows/contracts/system.js';
 import { isUnset } from '../../workflows/contracts/unset.js';
@@ -109,10 +110,7 @@ export async function examineHost(needs: HostNeeds, ssh: SshPool, about: string)
 
 function unreachable(target: HostTarget, error: unknown): Finding {
   const failed = error instanceof ApplicationFailure ? error : undefined;
-  const remedy = (failed?.details?.[0] as { remedy?: string } | undefined)?.remedy;
-  const message = failed?.message ?? `${target.name} did not answer within ${PROBE_MS / 1000} s`;
-  const found =
-    remedy !== undefined && message.endsWith(`. ${remedy}`) ? message.slice(0, -remedy.length - 2) : message;
+  const { message: found, remedy } = splitRemedy(failed ?? `${target.name} did not answer within ${PROBE_MS / 1000} s`);
   const ids: Record<string, Finding['id']> = {
     HostKeyRefused: 'host-key',
     HostLoginRefused: 'login',

@@ -6,6 +6,7 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { ApplicationFailure } from '@temporalio/common';
+import { splitRemedy } from '../../workflows/contracts/errors.js';
 import { storeNeeds, storeReference, type StoreReference } from '../../workflows/contracts/store-reference.js';
 import { recoveryPointsPrefix } from '../../workflows/contracts/recovery-point.js';
 import type { System } from '../../workflows/contracts/system.js';
@@ -161,8 +162,6 @@ async function mayList(bucket: Bucket, store: StoreReference): Promise<boolean> 
 const answer = (): AbortSignal => AbortSignal.timeout(ANSWER_MS);
 
 function inWords(error: unknown): { found: string; remedy?: string } {
-  const remedy =
-    error instanceof ApplicationFailure ? (error.details?.[0] as { remedy?: string } | undefined)?.remedy : undefined;
-  const message = error instanceof Error ? error.message : String(error);
-  return remedy === undefined ? { found: message } : { found: message.replace(`. ${remedy}`, ''), remedy };
+  const { message: found, ...rest } = splitRemedy(error);
+  return { found, ...rest };
 }

@@ -1,7 +1,7 @@
 import { execa } from 'execa';
 import { accessSync, constants, existsSync, readdirSync, statfsSync } from 'node:fs';
 import path from 'node:path';
-import { ApplicationFailure } from '@temporalio/common';
+import { splitRemedy } from '../../workflows/contracts/errors.js';
 import type { System } from '../../workflows/contracts/system.js';
 import { isUnset } from '../../workflows/contracts/unset.js';
 import { workerTools } from '../object-store/worker-tools.js';
@@ -120,7 +120,7 @@ export async function examineSecrets(system: System, secrets: Secrets): Promise<
       await secrets.resolve(reference);
       resolvable += 1;
     } catch (error) {
-      const { message, remedy } = inWords(error);
+      const { message, remedy } = splitRemedy(error);
       findings.push({
         id: `secret-${what}`,
         title: `secret ${what}`,
@@ -194,12 +194,4 @@ async function identityFinding(identity: string, recipients: readonly string[]):
     found: `its public key ${own[0] ?? '?'} is not among backup.recipients: what is encrypted to them cannot be read back here`,
     remedy: 'Correct backup.recipients or backup.identity in the inventory, before the next backup',
   };
-}
-
-function inWords(error: unknown): { message: string; remedy?: string } {
-  const message = error instanceof Error ? error.message : String(error);
-  const remedy =
-    error instanceof ApplicationFailure ? (error.details?.[0] as { remedy?: string } | undefined)?.remedy : undefined;
-  if (remedy === undefined) return { message };
-  return { message: message.endsWith(`. ${remedy}`) ? message.slice(0, -remedy.length - 2) : message, remedy };
 }

@@ -5,15 +5,10 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { putOnce } from '../../activities/object-store/objects.js';
 import type { RunView } from '../../client/run-view.js';
-import {
-  keysOf,
-  manifestText,
-  proofText,
-  recoveryPointId,
-  type Manifest,
-} from '../../workflows/contracts/recovery-point.js';
+import { keysOf, manifestText, proofText, recoveryPointId } from '../../workflows/contracts/recovery-point.js';
 import { recordKeys, type RunRecord } from '../../workflows/contracts/run-record.js';
 import type { RunReport } from '../../workflows/contracts/run.js';
+import { manifestOf } from '../activities/object-store/small-manifest.js';
 import { rootKey, startGateway, type Gateway } from '../activities/object-store/versity-gateway.js';
 import { smallSystem } from '../workflows/small-system.js';
 import { runMain } from './command-run.js';
@@ -118,7 +113,11 @@ describe('what the bucket tells without Temporal', () => {
     ) as [string, string, string];
     for (const id of ids) {
       const keys = keysOf('', 'proofpass', id);
-      await putOnce(gateway.bucket, keys.manifest, id === ids[1] ? '{}' : manifestText(manifestOf(id)));
+      await putOnce(
+        gateway.bucket,
+        keys.manifest,
+        id === ids[1] ? '{}' : manifestText(manifestOf({ prefix: '', system: 'proofpass' }, id)),
+      );
     }
     await putOnce(
       gateway.bucket,
@@ -174,35 +173,3 @@ describe('what the bucket tells without Temporal', () => {
     expect(`${wrong.stderr}${missing.stderr}`).not.toContain('not-the-secret-key');
   });
 });
-
-function manifestOf(id: string): Manifest {
-  return {
-    schemaVersion: 1,
-    system: 'proofpass',
-    id,
-    createdAt: '2026-01-01T02:00:00.000Z',
-    run: { workflowId: 'backup/proofpass/x', runId: 'r' },
-    guardia: '0.1.0',
-    retention: 'standard',
-    parents: [],
-    acceptedAnomalies: [],
-    artifacts: [
-      {
-        kind: 'globals',
-        name: 'main',
-        host: 'app',
-        key: keysOf('', 'proofpass', id).artifact('globals', 'main'),
-        compression: 'zstd',
-        encryption: 'age',
-        recipients: ['age1x'],
-        bytes: { plain: 2048, stored: 1024 },
-        sha256: '0'.repeat(64),
-        parts: { size: 16777216, count: 1, compositeSha256: 'x-1', digest: '0'.repeat(64) },
-        level: 1,
-        seconds: 1,
-        tools: {},
-        contents: { roles: 1, passwords: true },
-      },
-    ],
-  };
-}

@@ -53,7 +53,8 @@ describe('on a terminal', () => {
     );
   }
 
-  const DOWN = '\u001b[B';
+  const ESCAPE = '\u001b';
+  const DOWN = `${ESCAPE}[B`;
 
   test('run asks what is missing', async () => {
     const { shown, exitCode } = await typed(
@@ -76,7 +77,7 @@ describe('on a terminal', () => {
   });
 
   test('colours are for terminals, and not with NO_COLOR', async () => {
-    const colour = /\u001b\[\d+m/; // eslint-disable-line no-control-regex
+    const colour = new RegExp(`${ESCAPE}\\[\\d+m`);
     expect((await typed(['systems'], [])).raw).toMatch(colour);
     expect((await typed(['systems'], [], { NO_COLOR: '1' })).raw).not.toMatch(colour);
     expect((await typed(['systems', '--json'], [])).raw).not.toMatch(colour);

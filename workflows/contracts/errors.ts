@@ -66,6 +66,15 @@ export function failure(
   });
 }
 
+/** What an error says, and its remedy apart: `failure` puts it at the end of the message, too. Pure. */
+export function splitRemedy(error: unknown): { message: string; remedy?: string } {
+  const message = error instanceof Error ? error.message : String(error);
+  const details = error instanceof ApplicationFailure ? FailureDetails.safeParse(error.details?.[0]).data : undefined;
+  const remedy = details?.remedy;
+  if (remedy === undefined) return { message };
+  return { message: message.endsWith(`. ${remedy}`) ? message.slice(0, -remedy.length - 2) : message, remedy };
+}
+
 export function isFailure(error: unknown, ...types: FailureType[]): error is ApplicationFailure {
   return error instanceof ApplicationFailure && types.includes(error.type as FailureType);
 }

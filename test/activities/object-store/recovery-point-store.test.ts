@@ -27,6 +27,7 @@ import {
   type ProofLevel,
   recoveryPointId,
 } from '../../../workflows/contracts/recovery-point.js';
+import { manifestOf } from './small-manifest.js';
 import { BUCKET, type Gateway, startGateway } from './versity-gateway.js';
 
 let gateway: Gateway;
@@ -38,43 +39,11 @@ beforeAll(async () => {
 });
 afterAll(() => gateway?.remove());
 
-const hex = '0'.repeat(64);
 let systems = 0;
 /** A system of its own for each test, beside one whose name begins the same. */
 const newPlace = () => ({ prefix: 'prod/', system: `system${++systems}` });
 const newId = (day: number) => recoveryPointId(new Date(Date.UTC(2026, 0, day, 2)), randomUUID());
 
-function manifestOf(place: { prefix: string; system: string }, id: string, bytes = 5): Manifest {
-  return {
-    schemaVersion: 1,
-    system: place.system,
-    id,
-    createdAt: '2026-01-01T02:00:00.000Z',
-    run: { workflowId: 'w', runId: 'r' },
-    guardia: '0.1.0',
-    retention: 'standard',
-    parents: [],
-    acceptedAnomalies: [],
-    artifacts: [
-      {
-        kind: 'globals',
-        name: 'main',
-        host: 'app1',
-        key: keysOf(place.prefix, place.system, id).artifact('globals', 'main'),
-        compression: 'zstd',
-        encryption: 'age',
-        recipients: ['age1x'],
-        bytes: { plain: 10, stored: bytes },
-        sha256: hex,
-        parts: { size: 16777216, count: 1, compositeSha256: 'x-1', digest: hex },
-        level: 1,
-        seconds: 1,
-        tools: {},
-        contents: { roles: 1, passwords: true },
-      },
-    ],
-  };
-}
 const proofOf = (manifest: Manifest, level: ProofLevel): Proof => ({
   schemaVersion: 1,
   system: manifest.system,
@@ -88,7 +57,7 @@ const proofOf = (manifest: Manifest, level: ProofLevel): Proof => ({
 });
 
 async function makePoint(place: { prefix: string; system: string }, day: number): Promise<Manifest> {
-  const manifest = manifestOf(place, newId(day));
+  const manifest = manifestOf(place, newId(day), 5);
   await putOnce(gateway.bucket, manifest.artifacts[0]?.key ?? '', 'bytes');
   await writeManifest(gateway.bucket, place, manifest);
   return manifest;
@@ -123,7 +92,7 @@ describe('a recovery point', () => {
 
   test('is not complete before every artifact is there with its size', async () => {
     const place = newPlace();
-    const manifest = manifestOf(place, newId(1));
+    const manifest = manifestOf(place, newId(1), 5);
     await expect(writeManifest(gateway.bucket, place, manifest)).rejects.toThrow(/the object is not there/);
     await putOnce(gateway.bucket, manifest.artifacts[0]?.key ?? '', 'of another size');
     await expect(writeManifest(gateway.bucket, place, manifest)).rejects.toThrow(/has 15 bytes, 5 were written/);
@@ -136,7 +105,7 @@ describe('a recovery point', () => {
     expect(await writeManifest(gateway.bucket, place, manifest)).toMatchObject({ written: false });
     const other = { ...manifest, guardia: '9.9.9' };
     await expect(writeManifest(gateway.bucket, place, other)).rejects.toMatchObject({ type: 'ObjectConflict' });
-    const racing = manifestOf(place, newId(2));
+    const racing = manifestOf(place, newId(2), 5);
     await putOnce(gateway.bucket, racing.artifacts[0]?.key ?? '', 'bytes');
     const both = await Promise.allSettled(
       ['1.0.0', '2.0.0'].map((guardia) => writeManifest(gateway.bucket, place, { ...racing, guardia })),
