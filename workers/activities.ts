@@ -1,11 +1,16 @@
 import type { Client } from '@temporalio/client';
 import { createConfigurationActivities } from '../activities/configuration-files/configuration-activities.js';
+import { createBalancerActivities } from '../activities/balancer/balancer-activities.js';
 import { createFenceActivities } from '../activities/hosts/fence-activities.js';
 import type { Hosts } from '../activities/hosts/hosts.js';
+import { createMigrationActivities } from '../activities/migrations/migration-activities.js';
 import { createRecoveryPointActivities } from '../activities/object-store/recovery-point-activities.js';
 import { createPostgresActivities } from '../activities/postgres/postgres-activities.js';
+import { createReleaseActivities } from '../activities/releases/release-activities.js';
 import { createRunRecordActivities } from '../activities/run-record/run-record-activities.js';
 import type { Secrets } from '../activities/secrets/resolve.js';
+import { createServiceActivities } from '../activities/services/service-activities.js';
+import { createSmokeActivities } from '../activities/smoke/smoke-activities.js';
 import { createLockActivities } from '../activities/temporal/lock-activities.js';
 
 export interface Dependencies {
@@ -23,5 +28,10 @@ export function createActivities({ hosts, secrets, client }: Dependencies) {
     ...createConfigurationActivities({ hosts, secrets }),
     ...createRecoveryPointActivities({ hosts, secrets }),
     ...createRunRecordActivities({ hosts, secrets }),
+    ...createServiceActivities({ hosts }),
+    ...createReleaseActivities({ hosts, secrets }),
+    ...createMigrationActivities({ hosts, secrets }),
+    ...createBalancerActivities({ hosts }),
+    ...createSmokeActivities({ hosts, secrets }),
   };
 }
