@@ -25,6 +25,20 @@ export const calls = {
   withdrawManifest: 'change',
   verifyArtifact: 'job',
   writeProof: 'change',
+  observeFiles: 'observe',
+  writeFile: 'change',
+  makeDirectory: 'change',
+  makeSymlink: 'change',
+  removePath: 'change',
+  restorePath: 'change',
+  writeBlock: 'change',
+  restoreBlock: 'change',
+  observeUnits: 'observe',
+  setUnit: 'change',
+  restoreUnit: 'change',
+  noteUnit: 'change',
+  applyUnit: 'change',
+  reapplyUnit: 'change',
 } as const satisfies Record<string, CallKind>;
 export type CallName = keyof typeof calls;
 

@@ -34,6 +34,7 @@ export const failures = {
   BackupDamaged: { retry: false, means: 'the stored backup does not read back' },
   VerificationFailed: { retry: false, means: 'the outcome could not be seen from outside' },
   VerificationImpossible: { retry: true, means: 'the outcome could not be checked' },
+  ThirdState: { retry: false, means: 'what a step changed was changed by somebody else, and is left as it is' },
   RolledBack: { retry: false, means: 'a step failed and everything before it was undone' },
   RollbackIncomplete: { retry: false, means: 'a step failed and not everything could be undone' },
 } as const;
