@@ -47,29 +47,32 @@ export async function startLabActivities(specs: HostSpec[] = [{ name: 'app' }]) 
     secrets,
     fingerprints,
     target,
-    /** Calls an activity for a step of a run on a host. Undo and do of one step are two calls with the same run and step. */
-    async call<T = Record<string, unknown>>(
-      activity: Activity,
-      argument: Record<string, unknown>,
-      { step = 'step', run = 'run', on = 'app' }: { step?: string; run?: string; on?: string } = {},
-    ): Promise<T> {
-      const context: CallContext = {
-        system: 'test',
-        runbook: 'test',
-        workflowId: `test/${run}`,
-        runId: run,
-        step,
-        generation: 1,
-        runAgainIfLost: false,
-        target: target(on),
+    /**
+     * Calls activities by name, for a step of a run on a host, as a plan would. Do and undo of one step are two calls with the same run and
+     * step.
+     */
+    calls(activities: Record<string, Activity>) {
+      return async (
+        name: string,
+        argument: Record<string, unknown>,
+        { step = 'step', run = 'run', on = 'app' }: { step?: string; run?: string; on?: string } = {},
+      ): Promise<Record<string, unknown>> => {
+        const context: CallContext = {
+          system: 'test',
+          runbook: 'test',
+          workflowId: `test/${run}`,
+          runId: run,
+          step,
+          generation: 1,
+          runAgainIfLost: false,
+          target: target(on),
+        };
+        const activity = activities[name];
+        if (!activity) throw new Error(`no activity ${name}`);
+        const environment = new MockActivityEnvironment({}, { logger: new DefaultLogger('ERROR') });
+        const answer = async (input: CallInput) => ((await activity(input)) ?? {}) as Record<string, unknown>;
+        return environment.run(answer, { with: argument, context });
       };
-      return (await new MockActivityEnvironment({}, { logger: new DefaultLogger('ERROR') }).run(
-        activity as (input: CallInput) => Promise<T>,
-        {
-          with: argument,
-          context,
-        },
-      )) as T;
     },
     /** Shell as root on a host. Throws with what it said when it fails. */
     async shell(script: string, on = 'app'): Promise<string> {

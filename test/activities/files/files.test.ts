@@ -9,8 +9,8 @@ jest.setTimeout(180_000);
 /** Files and units on one real host: do, do twice, undo, undo twice, and what somebody else changed meanwhile. */
 describe('on a host', () => {
   let here: LabActivities;
-  let files: ReturnType<typeof createFileActivities>;
-  let units: ReturnType<typeof createSystemdActivities>;
+  let file: ReturnType<LabActivities['calls']>;
+  let onUnit: ReturnType<LabActivities['calls']>;
   let number = 0;
   const step = () => ({ step: `step-${(number += 1)}` });
   const all = (path: string): Promise<string> =>
@@ -20,8 +20,8 @@ describe('on a host', () => {
 
   beforeAll(async () => {
     here = await startLabActivities();
-    files = createFileActivities(here);
-    units = createSystemdActivities(here);
+    file = here.calls(createFileActivities(here));
+    onUnit = here.calls(createSystemdActivities(here));
     await here.shell('mkdir -p /etc/trial');
   });
   afterAll(() => here?.down());
@@ -31,8 +31,7 @@ describe('on a host', () => {
       'a new file',
       '/etc/trial/new',
       async () => undefined,
-      (at) =>
-        here.call(files.writeFile, { path: '/etc/trial/new', content: 'naïve\n', mode: '0640', group: 'adm' }, at),
+      (at) => file('writeFile', { path: '/etc/trial/new', content: 'naïve\n', mode: '0640', group: 'adm' }, at),
       'regular file 640 root:adm\nnaïve\n',
     ],
     [
@@ -40,21 +39,21 @@ describe('on a host', () => {
       '/etc/trial/old',
       () =>
         here.shell(`printf 'old\\0\\377' >/etc/trial/old; chown www-data:adm /etc/trial/old; chmod 604 /etc/trial/old`),
-      (at) => here.call(files.writeFile, { path: '/etc/trial/old', content: 'new' }, at),
+      (at) => file('writeFile', { path: '/etc/trial/old', content: 'new' }, at),
       'regular file 604 www-data:adm\nnew',
     ],
     [
       'a link in the place of a file',
       '/etc/trial/link',
       () => here.shell('echo file >/etc/trial/link'),
-      (at) => here.call(files.makeSymlink, { path: '/etc/trial/link', target: 'a b/c' }, at),
+      (at) => file('makeSymlink', { path: '/etc/trial/link', target: 'a b/c' }, at),
       'symbolic link 777 root:root\na b/c\n',
     ],
     [
       'a file in the place of a link',
       '/etc/trial/was-link',
       () => here.shell('ln -s /nowhere /etc/trial/was-link'),
-      (at) => here.call(files.writeFile, { path: '/etc/trial/was-link', content: 'x' }, at),
+      (at) => file('writeFile', { path: '/etc/trial/was-link', content: 'x' }, at),
       'regular file 644 root:root\nx',
     ],
     [
@@ -62,26 +61,21 @@ describe('on a host', () => {
       '/etc/trial/directory',
       async () => undefined,
       (at) =>
-        here.call(
-          files.makeDirectory,
-          { path: '/etc/trial/directory', mode: '2750', owner: 'www-data', group: 'adm' },
-          at,
-        ),
+        file('makeDirectory', { path: '/etc/trial/directory', mode: '2750', owner: 'www-data', group: 'adm' }, at),
       'directory 2750 www-data:adm\n',
     ],
     [
       'a directory that is there',
       '/etc/trial/full',
       () => here.shell('mkdir /etc/trial/full; touch /etc/trial/full/file'),
-      (at) =>
-        here.call(files.makeDirectory, { path: '/etc/trial/full', mode: '0700', owner: 'root', group: 'adm' }, at),
+      (at) => file('makeDirectory', { path: '/etc/trial/full', mode: '0700', owner: 'root', group: 'adm' }, at),
       'directory 700 root:adm\n',
     ],
     [
       'a file that goes',
       '/etc/trial/gone',
       () => here.shell('echo precious >/etc/trial/gone; chmod 600 /etc/trial/gone'),
-      (at) => here.call(files.removePath, { path: '/etc/trial/gone' }, at),
+      (at) => file('removePath', { path: '/etc/trial/gone' }, at),
       "stat: cannot statx '/etc/trial/gone': No such file or directory\n",
     ],
   ])('%s', (_, path, prepare, act, wanted) => {
@@ -92,8 +86,8 @@ describe('on a host', () => {
       await act(at);
       await act(at);
       expect(await all(path)).toBe(wanted);
-      await here.call(files.restorePath, { path }, at);
-      await here.call(files.restorePath, { path }, at);
+      await file('restorePath', { path }, at);
+      await file('restorePath', { path }, at);
       expect(await all(path)).toBe(before);
       expect(await here.shell('find /etc/trial -name "*.guardia-draft"')).toBe('');
     });
@@ -101,30 +95,30 @@ describe('on a host', () => {
 
   test('an undo whose step never began does nothing', async () => {
     await here.shell('echo mine >/etc/trial/untouched');
-    await here.call(files.restorePath, { path: '/etc/trial/untouched' }, step());
+    await file('restorePath', { path: '/etc/trial/untouched' }, step());
     expect(await all('/etc/trial/untouched')).toContain('mine');
   });
 
   test('what somebody else changed since is left alone, and the failure says so', async () => {
     const at = step();
-    await here.call(files.writeFile, { path: '/etc/trial/third', content: 'guardia' }, at);
+    await file('writeFile', { path: '/etc/trial/third', content: 'guardia' }, at);
     await here.shell('echo theirs >/etc/trial/third');
-    await expect(here.call(files.restorePath, { path: '/etc/trial/third' }, at)).rejects.toMatchObject({
+    await expect(file('restorePath', { path: '/etc/trial/third' }, at)).rejects.toMatchObject({
       type: 'ThirdState',
       message: expect.stringMatching(/^\/etc\/trial\/third on app was changed by somebody else since\. Decide/),
     });
-    await expect(
-      here.call(files.writeFile, { path: '/etc/trial/third', content: 'guardia' }, at),
-    ).rejects.toMatchObject({ type: 'ThirdState' });
+    await expect(file('writeFile', { path: '/etc/trial/third', content: 'guardia' }, at)).rejects.toMatchObject({
+      type: 'ThirdState',
+    });
     expect(await all('/etc/trial/third')).toContain('theirs');
   });
 
   test('a directory that has been filled is not removed', async () => {
     const at = step();
     const path = '/etc/trial/filled';
-    await here.call(files.makeDirectory, { path, mode: '0755', owner: 'root', group: 'root' }, at);
+    await file('makeDirectory', { path, mode: '0755', owner: 'root', group: 'root' }, at);
     await here.shell(`echo upload >${path}/upload`);
-    await expect(here.call(files.restorePath, { path }, at)).rejects.toMatchObject({ type: 'ThirdState' });
+    await expect(file('restorePath', { path }, at)).rejects.toMatchObject({ type: 'ThirdState' });
     expect(await here.shell(`cat ${path}/upload`)).toBe('upload\n');
   });
 
@@ -134,7 +128,7 @@ describe('on a host', () => {
     );
     try {
       await expect(
-        here.call(files.writeFile, { path: '/etc/trial/small/file', content: 'x'.repeat(200_000) }, step()),
+        file('writeFile', { path: '/etc/trial/small/file', content: 'x'.repeat(200_000) }, step()),
       ).rejects.toMatchObject({ type: 'CommandFailed' });
       expect(await here.shell('ls -A /etc/trial/small; cat /etc/trial/small/file')).toBe('file\nold\n');
     } finally {
@@ -148,25 +142,25 @@ describe('on a host', () => {
     const block = { path, name: 'pg hba', comment: '#', at: 'end' };
     await here.shell(`printf 'first\\377\\nno line end' >${path}; chmod 640 ${path}`);
     const before = await here.shell(`sha256sum ${path}`);
-    await here.call(files.writeBlock, { ...block, content: 'host all\n' }, at);
-    await here.call(files.writeBlock, { ...block, content: 'host all\n' }, at);
+    await file('writeBlock', { ...block, content: 'host all\n' }, at);
+    await file('writeBlock', { ...block, content: 'host all\n' }, at);
     expect(await here.shell(`tail -n +2 ${path}`)).toBe(
       'no line end\n# BEGIN guardia pg hba: changes in here are lost\nhost all\n# END guardia pg hba\n',
     );
-    await here.call(files.restoreBlock, block, at);
-    await here.call(files.restoreBlock, block, at);
+    await file('restoreBlock', block, at);
+    await file('restoreBlock', block, at);
     expect(await here.shell(`sha256sum ${path}`)).toBe(before);
 
     const other = step();
-    await here.call(files.writeBlock, { ...block, content: 'one\n' }, other);
+    await file('writeBlock', { ...block, content: 'one\n' }, other);
     await here.shell(`sed -i '1i theirs' ${path}`);
-    await here.call(files.restoreBlock, block, other);
+    await file('restoreBlock', block, other);
     expect(await here.shell(`head -1 ${path}; wc -l <${path}; stat -c %a ${path}`)).toBe('theirs\n2\n640\n');
 
     const third = step();
-    await here.call(files.writeBlock, { ...block, content: 'one\n' }, third);
+    await file('writeBlock', { ...block, content: 'one\n' }, third);
     await here.shell(`sed -i 's/^one$/two/' ${path}`);
-    await expect(here.call(files.restoreBlock, block, third)).rejects.toMatchObject({ type: 'ThirdState' });
+    await expect(file('restoreBlock', block, third)).rejects.toMatchObject({ type: 'ThirdState' });
   });
 
   test('what is seen holds no secret: values of secret files are masked, digests are keyed', async () => {
@@ -174,7 +168,7 @@ describe('on a host', () => {
     await here.shell(
       `printf 'A=1\\nJWT_SECRET=${secret}\\n' >/etc/trial/.env; printf 'password = ${secret}\\nplain\\n' >/etc/trial/plain; ln -s x /etc/trial/l`,
     );
-    const { files: seen } = await here.call<{ files: Record<string, SeenFile> }>(files.observeFiles, {
+    const answer = await file('observeFiles', {
       files: [
         { path: '/etc/trial/.env', secret: true, text: true },
         { path: '/etc/trial/plain', text: true },
@@ -184,6 +178,7 @@ describe('on a host', () => {
         { path: '/etc/trial', wanted: '' },
       ],
     });
+    const seen = answer['files'] as Record<string, SeenFile>;
     expect(JSON.stringify(seen)).not.toContain(secret);
     const sum = (await here.shell('sha256sum /etc/trial/.env')).slice(0, 32);
     expect(JSON.stringify(seen)).not.toContain(sum);
@@ -199,8 +194,8 @@ describe('on a host', () => {
     const unit = 'trial.service';
     const state = () => here.shell(`systemctl is-enabled ${unit}; systemctl is-active ${unit}; true`);
     const write = (at: { step: string }, word: string) =>
-      here.call(
-        files.writeFile,
+      file(
+        'writeFile',
         {
           path: `/etc/systemd/system/${unit}`,
           content: `[Service]\nExecStart=/bin/sh -c 'echo ${word} >>/run/trial; exec sleep 1000'\n[Install]\nWantedBy=multi-user.target\n`,
@@ -212,47 +207,47 @@ describe('on a host', () => {
       await write(step(), 'one');
       expect(await state()).toBe('disabled\ninactive\n');
       const at = step();
-      await here.call(units.setUnit, { unit, enabled: true, active: true }, at);
-      await here.call(units.setUnit, { unit, enabled: true, active: true }, at);
+      await onUnit('setUnit', { unit, enabled: true, active: true }, at);
+      await onUnit('setUnit', { unit, enabled: true, active: true }, at);
       expect(await state()).toBe('enabled\nactive\n');
-      const { units: seen } = await here.call<{ units: unknown }>(units.observeUnits, {
+      const { units: seen } = await onUnit('observeUnits', {
         units: [unit, 'no-such.service'],
       });
       expect(seen).toEqual({
         [unit]: { load: 'loaded', enabled: 'enabled', active: 'active' },
         'no-such.service': { load: 'not-found', enabled: '-', active: 'inactive' },
       });
-      await here.call(units.restoreUnit, { unit }, at);
-      await here.call(units.restoreUnit, { unit }, at);
+      await onUnit('restoreUnit', { unit }, at);
+      await onUnit('restoreUnit', { unit }, at);
       expect(await state()).toBe('disabled\ninactive\n');
     });
 
     test('undone, a changed unit runs with its old file again', async () => {
-      await here.call(units.setUnit, { unit, active: true }, step());
+      await onUnit('setUnit', { unit, active: true }, step());
       await here.shell('rm -f /run/trial');
       const [note, changed] = [step(), step()];
-      await here.call(units.noteUnit, { unit, how: 'restart' }, note);
+      await onUnit('noteUnit', { unit, how: 'restart' }, note);
       await write(changed, 'two');
-      await here.call(units.applyUnit, { unit, how: 'restart' }, step());
-      await here.call(files.restorePath, { path: `/etc/systemd/system/${unit}` }, changed);
-      await here.call(units.reapplyUnit, { unit, how: 'restart' }, note);
+      await onUnit('applyUnit', { unit, how: 'restart' }, step());
+      await file('restorePath', { path: `/etc/systemd/system/${unit}` }, changed);
+      await onUnit('reapplyUnit', { unit, how: 'restart' }, note);
       expect(await here.shell('cat /run/trial; systemctl is-active trial')).toBe('two\none\nactive\n');
     });
 
     test('that dies at once, or is not there, is a failure that says what the unit said', async () => {
-      await here.call(
-        files.writeFile,
+      await file(
+        'writeFile',
         {
           path: '/etc/systemd/system/dies.service',
           content: "[Service]\nExecStart=/bin/sh -c 'echo out of order; exit 7'\n",
         },
         step(),
       );
-      await expect(here.call(units.setUnit, { unit: 'dies.service', active: true }, step())).rejects.toMatchObject({
+      await expect(onUnit('setUnit', { unit: 'dies.service', active: true }, step())).rejects.toMatchObject({
         type: 'CommandFailed',
         details: [expect.objectContaining({ output: expect.stringContaining('out of order') })],
       });
-      await expect(here.call(units.setUnit, { unit: 'absent.service', active: true }, step())).rejects.toMatchObject({
+      await expect(onUnit('setUnit', { unit: 'absent.service', active: true }, step())).rejects.toMatchObject({
         type: 'HostUnusable',
         message: 'app has no unit absent.service. Install what it belongs to first',
       });
