@@ -1,6 +1,7 @@
 import type { Client } from '@temporalio/client';
 import { createConfigurationActivities } from '../activities/configuration-files/configuration-activities.js';
 import { createBalancerActivities } from '../activities/balancer/balancer-activities.js';
+import { createFileActivities } from '../activities/files/file-activities.js';
 import { createFenceActivities } from '../activities/hosts/fence-activities.js';
 import type { Hosts } from '../activities/hosts/hosts.js';
 import { createMigrationActivities } from '../activities/migrations/migration-activities.js';
@@ -8,25 +9,31 @@ import { createRecoveryPointActivities } from '../activities/object-store/recove
 import { createPostgresActivities } from '../activities/postgres/postgres-activities.js';
 import { createReleaseActivities } from '../activities/releases/release-activities.js';
 import { createRunRecordActivities } from '../activities/run-record/run-record-activities.js';
+import type { Fingerprints } from '../activities/secrets/fingerprint.js';
 import type { Secrets } from '../activities/secrets/resolve.js';
 import { createServiceActivities } from '../activities/services/service-activities.js';
 import { createSmokeActivities } from '../activities/smoke/smoke-activities.js';
+import { createSystemdActivities } from '../activities/systemd/systemd-activities.js';
 import { createLockActivities } from '../activities/temporal/lock-activities.js';
 
 export interface Dependencies {
   hosts: Hosts;
   secrets: Secrets;
   client: Client;
+  /** Under the key of this worker: tells whether a file that may hold secrets has changed. */
+  fingerprints: Fingerprints;
 }
 
 /** Everything that touches the world, as one flat object: the activities of a site. */
-export function createActivities({ hosts, secrets, client }: Dependencies) {
+export function createActivities({ hosts, secrets, client, fingerprints }: Dependencies) {
   return {
     ...createFenceActivities(hosts),
     ...createLockActivities(client),
     ...createPostgresActivities({ hosts, secrets }),
     ...createConfigurationActivities({ hosts, secrets }),
     ...createRecoveryPointActivities({ hosts, secrets }),
+    ...createFileActivities({ hosts, fingerprints }),
+    ...createSystemdActivities({ hosts }),
     ...createRunRecordActivities({ hosts, secrets }),
     ...createServiceActivities({ hosts }),
     ...createReleaseActivities({ hosts, secrets }),

@@ -49,6 +49,20 @@ export const calls = {
   setServers: 'change',
   restoreServers: 'change',
   runSmokeTest: 'change',
+  observeFiles: 'observe',
+  writeFile: 'change',
+  makeDirectory: 'change',
+  makeSymlink: 'change',
+  removePath: 'change',
+  restorePath: 'change',
+  writeBlock: 'change',
+  restoreBlock: 'change',
+  observeUnits: 'observe',
+  setUnit: 'change',
+  restoreUnit: 'change',
+  noteUnit: 'change',
+  applyUnit: 'change',
+  reapplyUnit: 'change',
 } as const satisfies Record<string, CallKind>;
 export type CallName = keyof typeof calls;
 

@@ -27,6 +27,10 @@ export const Step = z.strictObject({
   do: Call,
   undo: z.union([Call, NoUndo]).describe('Registered before `do` runs; never needs a result of `do`'),
   verify: Call.optional().describe('Proves from outside that the step did its work'),
+  diff: z
+    .string()
+    .optional()
+    .describe('What changes in a file, as a unified diff for people; values of files that may hold secrets are masked'),
   expectedSeconds: z.number().nonnegative().optional(),
   attempts: z
     .int()
