@@ -4,7 +4,7 @@ import { loadSystem } from '../activities/inventory/load.js';
 import type { InventoryLocations } from '../activities/inventory/locations.js';
 import { failure } from '../workflows/contracts/errors.js';
 import type { FrameActivities } from '../workflows/contracts/frame-activities.js';
-import { stepsOf } from '../workflows/contracts/plan.js';
+import { placeOf, stepsOf } from '../workflows/contracts/plan.js';
 import type { Planner } from '../workflows/contracts/planning.js';
 import { laneTarget } from '../workflows/lib/calls.js';
 import { checkPlan } from '../workflows/lib/check-plan.js';
@@ -36,7 +36,7 @@ export function createPlanningActivities(
     async planRun({ runbook, input, system, observation, moment }) {
       const plan = checkPlan(planner(runbook).plan(input, system, observation, moment));
       // A host that is not there or cannot be reached is found now, not in the middle of the run.
-      for (const { lane } of stepsOf(plan)) laneTarget(system, lane.on);
+      for (const { lane, step } of stepsOf(plan)) laneTarget(system, placeOf(lane, step));
       return { plan, digest: digest(plan), facetsDigest: digest(planner(runbook).facets(observation)) };
     },
   };

@@ -2,7 +2,7 @@ import { ActivityFailure, TemporalFailure } from '@temporalio/common';
 import { isCancellation } from '@temporalio/workflow';
 import { calls, isCallName, type CallContext } from '../contracts/calls.js';
 import type { HostTarget } from '../contracts/host-target.js';
-import type { Call, Lane, Plan, Stage, Step } from '../contracts/plan.js';
+import { placeOf, type Call, type Lane, type Plan, type Stage, type Step } from '../contracts/plan.js';
 import type { System } from '../contracts/system.js';
 import { laneTarget, resolveReferences, runCall } from './calls.js';
 import { applicationFailureIn, reasonOf, type Progress } from './progress.js';
@@ -68,7 +68,8 @@ async function applyLane(run: Applying, lane: Lane, over: () => boolean): Promis
 async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
   const { progress, saga, results } = run;
   let generation = 1;
-  const target = laneTarget(run.system, lane.on);
+  const on = placeOf(lane, step);
+  const target = laneTarget(run.system, on);
   const context = (): CallContext => ({
     system: run.system.system,
     runbook: run.plan.runbook,
@@ -78,7 +79,7 @@ async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
     generation,
     runAgainIfLost: step.runAgainIfLost ?? false,
     ...(target ? { target } : {}),
-    ...(run.fences.has(lane.on) ? { fence: run.fences.get(lane.on) } : {}),
+    ...(run.fences.has(on) ? { fence: run.fences.get(on) } : {}),
   });
   const argument = (call: Call): Call => ({ ...call, with: resolveReferences(call.with, results) as Call['with'] });
 
@@ -86,7 +87,7 @@ async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
   if ('activity' in undo)
     saga.register({
       step,
-      on: lane.on,
+      on,
       run: async () => {
         progress.step(step.id, { state: 'undoing' });
         try {
@@ -111,7 +112,7 @@ async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
     } catch (error) {
       const type = error instanceof ActivityFailure ? applicationFailureIn(error)?.type : undefined;
       progress.step(step.id, { state: 'failed', note: reasonOf(error) });
-      run.failedAt.set(error, { step, on: lane.on });
+      run.failedAt.set(error, { step, on });
       if (target && type && isCallName(step.do.activity) && calls[step.do.activity] === 'job')
         await run.keepLog(target, step.id, generation);
       if (generation < (step.attempts ?? 1) && type && worthAnotherRun.has(type)) {

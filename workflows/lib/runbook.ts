@@ -16,7 +16,7 @@ import { failure } from '../contracts/errors.js';
 import type { FrameActivities } from '../contracts/frame-activities.js';
 import { hostTarget, workerHost, type HostTarget } from '../contracts/host-target.js';
 import { SYSTEM_LANE, WORKER_HOST } from '../contracts/names.js';
-import { stepsOf, type Plan, type Step } from '../contracts/plan.js';
+import { placeOf, stepsOf, type Plan, type Step } from '../contracts/plan.js';
 import type { PlannedRun, PlanningMoment, PreparedRun } from '../contracts/planning.js';
 import { statusQuery, type EndState, type RunReport, type RunStatus } from '../contracts/run.js';
 import type { RecordEntry } from '../contracts/run-record.js';
@@ -173,7 +173,7 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
     };
 
     const takeOver = async (planned: PlannedRun, system: System): Promise<void> => {
-      const lanes = [...new Set(planned.plan.stages.flatMap((stage) => stage.lanes.map((lane) => lane.on)))];
+      const lanes = [...new Set(stepsOf(planned.plan).map(({ lane, step }) => placeOf(lane, step)))];
       const hosts = lanes.filter((lane) => lane !== SYSTEM_LANE && lane !== WORKER_HOST);
       // The worker's machine serves every system at once: it has no fence, only jobs to tidy away.
       if (lanes.includes(WORKER_HOST)) visited.push(workerHost);
