@@ -8,6 +8,7 @@ import { createMigrationActivities } from '../activities/migrations/migration-ac
 import { createRecoveryPointActivities } from '../activities/object-store/recovery-point-activities.js';
 import { createPostgresActivities } from '../activities/postgres/postgres-activities.js';
 import { createReleaseActivities } from '../activities/releases/release-activities.js';
+import { createDeployRecordActivities } from '../activities/run-record/deploy-records.js';
 import { createRunRecordActivities } from '../activities/run-record/run-record-activities.js';
 import type { Fingerprints } from '../activities/secrets/fingerprint.js';
 import type { Secrets } from '../activities/secrets/resolve.js';
@@ -35,6 +36,7 @@ export function createActivities({ hosts, secrets, client, fingerprints }: Depen
     ...createFileActivities({ hosts, fingerprints }),
     ...createSystemdActivities({ hosts }),
     ...createRunRecordActivities({ hosts, secrets }),
+    ...createDeployRecordActivities({ secrets }),
     ...createServiceActivities({ hosts }),
     ...createReleaseActivities({ hosts, secrets }),
     ...createMigrationActivities({ hosts, secrets }),

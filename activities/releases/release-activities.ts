@@ -4,10 +4,13 @@ import type { CallContext, CallInput } from '../../workflows/contracts/calls.js'
 import { CommandEnvironment, ReleaseCommand, SharedPath } from '../../workflows/contracts/deployment.js';
 import { failure } from '../../workflows/contracts/errors.js';
 import { Commit, ReleaseId, type ReleaseObservation, type ResolvedRef } from '../../workflows/contracts/release.js';
+import { StoreReference } from '../../workflows/contracts/store-reference.js';
 import { ServiceReference } from '../../workflows/contracts/service-reference.js';
 import { cancelStepJobs, runStepJob, targetOf } from '../activity-context.js';
 import type { Hosts, RunResult } from '../hosts/hosts.js';
 import { recall, remember } from '../journal.js';
+import { headObject, readAddress } from '../object-store/objects.js';
+import { withBucket } from '../object-store/open-store.js';
 import type { Secrets } from '../secrets/resolve.js';
 import { serviceArgument, serviceStates } from '../services/service-script.js';
 import {
@@ -32,11 +35,15 @@ const ResolveRef = z.object({
   releases: z.string(),
   migrations: z.object({ directory: z.string(), up: z.string(), down: z.string() }).optional(),
 });
+const ResolveArchive = z.object({ store: StoreReference, key: z.string(), digest: Commit });
 const release = { ...place, id: ReleaseId };
 const FetchRelease = z.object({
   ...release,
   commit: Commit,
-  source: z.object({ kind: z.literal('git'), url: z.string() }),
+  source: z.discriminatedUnion('kind', [
+    z.object({ kind: z.literal('git'), url: z.string() }),
+    z.object({ kind: z.literal('archive'), store: StoreReference, key: z.string() }),
+  ]),
   shared: z.array(SharedPath),
   timeoutSeconds: z.number(),
 });
@@ -129,6 +136,17 @@ export function createReleaseActivities({ hosts, secrets }: { hosts: Hosts; secr
       };
     },
 
+    /** An archive of the bucket, by its digest. Reads only. Throws `UnknownRelease` where it is not there. */
+    async resolveArchive({ with: raw }: CallInput): Promise<ResolvedRef> {
+      const { store, key, digest } = ResolveArchive.parse(raw);
+      const head = await withBucket(secrets, store, (bucket) => headObject(bucket, key, cancellationSignal()));
+      if (!head)
+        throw failure('UnknownRelease', `the bucket ${store.bucket} has no ${key}`, {
+          remedy: 'Put the archive there under its SHA-256 first, or name another one',
+        });
+      return { commit: digest, subject: '', migrations: null };
+    },
+
     /**
      * Brings a commit to the host and unpacks it beside the finished releases. Idempotent by (run, step, generation).
      * Undo: `discardRelease`.
@@ -146,8 +164,19 @@ export function createReleaseActivities({ hosts, secrets }: { hosts: Hosts; secr
         const [releases, mirror] = stdout.split('\n').map((line) => line === 'yes');
         return { releases, mirror };
       });
+      const from =
+        source.kind === 'git'
+          ? { args: { kind: 'git', url: source.url }, stdin: Buffer.alloc(0) }
+          : {
+              args: { kind: 'archive' },
+              // One object, for as long as the job may take, and nothing else: a host's own key does not read.
+              stdin: Buffer.from(
+                `${await withBucket(secrets, source.store, (bucket) => readAddress(bucket, source.key, timeoutSeconds))}\n`,
+              ),
+            };
       const { seconds } = await runStepJob(hosts, host, context, {
-        command: { script: scripts.fetch, args: [...named({ ...rest, ...source }), ...sharedArguments(shared)] },
+        command: { script: scripts.fetch, args: [...named({ ...rest, ...from.args }), ...sharedArguments(shared)] },
+        stdin: from.stdin,
         timeoutSeconds,
       });
       return { summary: `fetched in ${seconds.toFixed(0)} s` };

@@ -53,7 +53,7 @@ export function applicationOf(system: System, name?: string): Application {
   const hosts = hostsOf(system, deployment.on);
   if (hosts.length === 0)
     throw failure('InvalidPlan', `the deployment ${chosen} of ${system.system} is on no host: ${deployment.on} is empty`);
-  const balancer = balancerOf(system, deployment);
+  const balancer = hosts.length > 1 ? balancerOf(system, deployment) : undefined;
   const migrations = migrationsOf(system, deployment, hosts);
   return {
     name: chosen,
@@ -65,7 +65,7 @@ export function applicationOf(system: System, name?: string): Application {
   };
 }
 
-/** Undefined where the layout has no balancer: its service is on no host then. */
+/** Undefined where the layout has no balancer: its service is on no host then. With a single server behind it there is nothing to balance either. */
 function balancerOf(system: System, { balancer }: Deployment): ApplicationBalancer | undefined {
   if (!balancer) return undefined;
   const service = system.services[balancer.service];

@@ -35,6 +35,7 @@ export const failures = {
   VerificationFailed: { retry: false, means: 'the outcome could not be seen from outside' },
   VerificationImpossible: { retry: true, means: 'the outcome could not be checked' },
   ThirdState: { retry: false, means: 'what a step changed was changed by somebody else, and is left as it is' },
+  UnknownRelease: { retry: false, means: 'there is no such commit, archive or release' },
   NoServerLeft: { retry: false, means: 'taking a server out of the balancer would leave nobody to answer' },
   DataAtStake: { retry: false, means: 'the way back would lose data, and no person has decided that' },
   RolledBack: { retry: false, means: 'a step failed and everything before it was undone' },

@@ -57,7 +57,14 @@ export type Lane = z.infer<typeof Lane>;
 export const Stage = z.strictObject({
   title: z.string(),
   atOnce: z.int().min(1).describe('How many lanes run side by side'),
-  errorBudget: z.int().min(0).describe('How many lanes may fail before the stage fails'),
+  errorBudget: z
+    .int()
+    .min(0)
+    .describe('How many lanes may fail before the stage fails; a lane that fails within it is undone at once'),
+  rolling: z
+    .boolean()
+    .optional()
+    .describe('A lane begins only while failed lanes and those under way together fit the error budget'),
   lanes: z.array(Lane).min(1),
 });
 export type Stage = z.infer<typeof Stage>;
@@ -69,6 +76,10 @@ export const Plan = z.strictObject({
   stages: z.array(Stage),
   downtime: z.array(z.strictObject({ service: z.string(), seconds: z.number().nonnegative() })),
   pointOfNoReturn: StepId.optional().describe('Once this step is done, nothing before it is undone'),
+  atStake: z
+    .strictObject({ on: Name, call: Call })
+    .optional()
+    .describe('Asked when the run holds behind the point of no return: returns `lines` that name what would be lost'),
   notes: z.array(z.string()),
 });
 export type Plan = z.infer<typeof Plan>;
