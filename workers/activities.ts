@@ -1,5 +1,6 @@
 import type { Client } from '@temporalio/client';
 import { createConfigurationActivities } from '../activities/configuration-files/configuration-activities.js';
+import { createHealthActivities } from '../activities/health/health-activities.js';
 import { createFenceActivities } from '../activities/hosts/fence-activities.js';
 import type { Hosts } from '../activities/hosts/hosts.js';
 import { createRecoveryPointActivities } from '../activities/object-store/recovery-point-activities.js';
@@ -19,6 +20,7 @@ export function createActivities({ hosts, secrets, client }: Dependencies) {
   return {
     ...createFenceActivities(hosts),
     ...createLockActivities(client),
+    ...createHealthActivities({ hosts, secrets }),
     ...createPostgresActivities({ hosts, secrets }),
     ...createConfigurationActivities({ hosts, secrets }),
     ...createRecoveryPointActivities({ hosts, secrets }),
