@@ -2,6 +2,7 @@ import type { Client } from '@temporalio/client';
 import { createConfigurationActivities } from '../activities/configuration-files/configuration-activities.js';
 import { createBalancerActivities } from '../activities/balancer/balancer-activities.js';
 import { createFileActivities } from '../activities/files/file-activities.js';
+import { createHealthActivities } from '../activities/health/health-activities.js';
 import { createFenceActivities } from '../activities/hosts/fence-activities.js';
 import type { Hosts } from '../activities/hosts/hosts.js';
 import { createMigrationActivities } from '../activities/migrations/migration-activities.js';
@@ -30,6 +31,7 @@ export function createActivities({ hosts, secrets, client, fingerprints }: Depen
   return {
     ...createFenceActivities(hosts),
     ...createLockActivities(client),
+    ...createHealthActivities({ hosts, secrets }),
     ...createPostgresActivities({ hosts, secrets }),
     ...createConfigurationActivities({ hosts, secrets }),
     ...createRecoveryPointActivities({ hosts, secrets }),

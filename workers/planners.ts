@@ -1,4 +1,5 @@
 import { backupPlanner } from '../workflows/backup/plan.js';
+import { healthCheckPlanner } from '../workflows/health-check/plan.js';
 import type { RunbookName } from '../workflows/contracts/runbooks.js';
 import type { Planner } from '../workflows/contracts/planning.js';
 
@@ -6,4 +7,5 @@ import type { Planner } from '../workflows/contracts/planning.js';
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- each planner takes the input of its own runbook
 export const planners: Record<RunbookName, Planner<any>> = {
   backup: backupPlanner,
+  'health-check': healthCheckPlanner,
 };

@@ -1,3 +1,4 @@
 // Every function exported here can be started by its name: the runbooks, and the lock that they hold.
 export { backup } from './backup/workflow.js';
+export { healthCheck as 'health-check' } from './health-check/workflow.js';
 export { lock } from './lock/workflow.js';

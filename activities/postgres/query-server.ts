@@ -2,20 +2,11 @@ import type { HostTarget } from '../../workflows/contracts/host-target.js';
 import type { ServerReference } from '../../workflows/contracts/server-reference.js';
 import type { Hosts } from '../hosts/hosts.js';
 import { explainJobFailure } from '../object-store/job-failures.js';
-import { scriptOf } from '../object-store/job-text.js';
 import type { Secrets } from '../secrets/resolve.js';
-import { observationScript, serverInput, type DumpSource } from './dump-job.js';
+import { serverInput, serverScript } from './dump-job.js';
+import { serverSource } from './server-source.js';
 
-const script = observationScript(
-  scriptOf('none', new URL('./server-access.sh', import.meta.url), new URL('./query-server.sh', import.meta.url)),
-);
-
-/** A server with the login that its reference names. Secret. Throws `SecretUnavailable`. */
-export async function sourceOf(secrets: Secrets, { access, ...rest }: ServerReference): Promise<DumpSource> {
-  return access.kind === 'password'
-    ? { ...rest, access: { ...access, password: (await secrets.resolve(access.password)).reveal() } }
-    : { ...rest, access };
-}
+const script = serverScript(new URL('./query-server.sh', import.meta.url));
 
 /**
  * Asks a server, in a read-only transaction on its own host, and returns what psql prints (unaligned, tuples only). psql's own
@@ -28,7 +19,7 @@ export async function queryServer(
   sql: string,
   options: { signal?: AbortSignal } = {},
 ): Promise<string> {
-  const { args, stdin } = serverInput(await sourceOf(secrets, server));
+  const { args, stdin } = serverInput(await serverSource(server, secrets));
   try {
     const { stdout } = await hosts.run(
       target,

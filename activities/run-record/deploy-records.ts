@@ -40,7 +40,8 @@ export async function readDeploys(
 ): Promise<DeployRecord[]> {
   const ends: ListedObject[] = [];
   const prefix = recordsPrefix(place.prefix, place.system);
-  for await (const object of listObjects(bucket, prefix, signal)) if (object.key.endsWith('/end.json')) ends.push(object);
+  for await (const object of listObjects(bucket, prefix, signal))
+    if (object.key.endsWith('/end.json')) ends.push(object);
   ends.sort((a, b) => b.modifiedAt.localeCompare(a.modifiedAt));
   const named = ends.filter(({ key }) => key.startsWith(`${prefix}deploy_`));
   const others = ends.filter(({ key }) => !/^[a-z-]+_/.test(key.slice(prefix.length))).slice(0, MOST_OTHERS);

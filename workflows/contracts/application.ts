@@ -52,7 +52,10 @@ export function applicationOf(system: System, name?: string): Application {
     );
   const hosts = hostsOf(system, deployment.on);
   if (hosts.length === 0)
-    throw failure('InvalidPlan', `the deployment ${chosen} of ${system.system} is on no host: ${deployment.on} is empty`);
+    throw failure(
+      'InvalidPlan',
+      `the deployment ${chosen} of ${system.system} is on no host: ${deployment.on} is empty`,
+    );
   const balancer = hosts.length > 1 ? balancerOf(system, deployment) : undefined;
   const migrations = migrationsOf(system, deployment, hosts);
   return {

@@ -14,7 +14,9 @@ export const DeployInput = z.strictObject({
     .string()
     .regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$/, 'a branch, a tag, a commit, or the SHA-256 of an archive')
     .optional()
-    .describe('What is deployed: a branch, a tag, a commit; of an archive its SHA-256. Default: what the inventory says'),
+    .describe(
+      'What is deployed: a branch, a tag, a commit; of an archive its SHA-256. Default: what the inventory says',
+    ),
   force: z.boolean().default(false).describe('Build and switch although this commit is current and healthy everywhere'),
 });
 export type DeployInput = z.infer<typeof DeployInput>;
@@ -86,6 +88,8 @@ export function deployOf(report: RunReport, directory: string): DeployRecord | u
     release,
     commit: Commit.safeParse(commit).success ? commit : '',
     hosts,
-    migrations: AppliedMigrations.nullable().catch(null).parse(report.result?.['migrations'] ?? null),
+    migrations: AppliedMigrations.nullable()
+      .catch(null)
+      .parse(report.result?.['migrations'] ?? null),
   });
 }

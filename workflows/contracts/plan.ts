@@ -22,7 +22,9 @@ export const NoUndo = z.strictObject({ none: z.string().describe('Why nothing ne
 
 export const Step = z.strictObject({
   id: StepId,
-  on: Name.optional().describe("Host that it acts on, where that is not its lane's: the balancer, in the lane of a server"),
+  on: Name.optional().describe(
+    "Host that it acts on, where that is not its lane's: the balancer, in the lane of a server",
+  ),
   title: z.string().describe('What the step does, as an operator would say it'),
   why: z.string(),
   do: Call,

@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import { BackupInput } from './backup.js';
+import { HealthCheckInput } from './health-check.js';
 
 export interface Runbook {
   /** Workflow type, and the name in the command. */
@@ -20,6 +21,13 @@ export const runbooks = {
     title: 'Back up the databases and the configuration, and read the backup back',
     input: BackupInput,
     example: { system: 'proofpass' },
+  },
+  'health-check': {
+    name: 'health-check',
+    title: 'Look at everything that the manual checks; changes nothing',
+    input: HealthCheckInput,
+    example: { system: 'proofpass' },
+    readOnly: true,
   },
 } as const satisfies Record<string, Runbook>;
 export type RunbookName = keyof typeof runbooks;

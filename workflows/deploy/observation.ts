@@ -61,7 +61,10 @@ export function lookAtApplication(system: System, application: Application): Obs
             as: 'database',
             title: `look which migrations ${migrations.database.server.database} has`,
             on: migrations.database.on,
-            call: call('observeMigrations', { server: migrations.database.server, applied: migrations.declared.applied }),
+            call: call('observeMigrations', {
+              server: migrations.database.server,
+              applied: migrations.declared.applied,
+            }),
           },
         ]
       : []),

@@ -64,11 +64,15 @@ export const deployPlanner: Planner<DeployInput> = {
       system.system,
       [
         once('recovery point', SYSTEM_LANE, [
-          runbook('backup', { system: system.system }, {
-            id: 'recovery-point',
-            title: 'back up the databases and the configuration, and read the backup back',
-            why: 'whatever this deploy does to the data, there is a way back that was proved',
-          }),
+          runbook(
+            'backup',
+            { system: system.system },
+            {
+              id: 'recovery-point',
+              title: 'back up the databases and the configuration, and read the backup back',
+              why: 'whatever this deploy does to the data, there is a way back that was proved',
+            },
+          ),
         ]),
         sideBySide('prepare', behind, (host) => [
           release.fetch(host, application, source, next),
@@ -87,11 +91,15 @@ export const deployPlanner: Planner<DeployInput> = {
         ]),
         bake(system, application),
         afterwards('recovery point of the configuration', [SYSTEM_LANE], () => [
-          runbook('backup', { system: system.system, only: 'configuration' }, {
-            id: 'recovery-point-after',
-            title: 'back up the configuration as it is now',
-            why: 'after each change (L944)',
-          }),
+          runbook(
+            'backup',
+            { system: system.system, only: 'configuration' },
+            {
+              id: 'recovery-point-after',
+              title: 'back up the configuration as it is now',
+              why: 'after each change (L944)',
+            },
+          ),
         ]),
         afterwards('tidy', behind, (host) => [
           release.prune(host, application, [next.id, before(host) ?? next.id, ...namedBy(now.deploys.deploys)]),
@@ -127,7 +135,9 @@ function refuseWhatCannotBe(system: System, { hosts, deployment }: Application, 
         ? [`${deployment.directory} on ${host} is a plain directory and no link to a release: run adopt`]
         : []),
       ...(seen.link !== null && seen.current === null
-        ? [`${deployment.directory} on ${host} points to ${seen.link}, which is no release below ${deployment.releases}`]
+        ? [
+            `${deployment.directory} on ${host} points to ${seen.link}, which is no release below ${deployment.releases}`,
+          ]
         : []),
       ...(seen.missing.length > 0 ? [`${host} lacks ${seen.missing.join(', ')}: run provision-host`] : []),
       ...(seen.freeBytes < room
@@ -172,12 +182,20 @@ function bake(system: System, { services, deployment }: Application): Stage[] {
   const { minutes, tolerated } = deployment.bake;
   if (minutes === 0 || probes.length === 0) return [];
   return once('bake', SYSTEM_LANE, [
-    health.bake(system, probes, { seconds: Math.round(minutes * 60), tolerated, title: `watch for ${minutes} minutes` }),
+    health.bake(system, probes, {
+      seconds: Math.round(minutes * 60),
+      tolerated,
+      title: `watch for ${minutes} minutes`,
+    }),
   ]);
 }
 
 /** With a balancer somebody always answers. Without one a host is away from the stop to the last probe, as long as it was the last times. */
-function downtimeOf({ services, balancer: balanced, deployment }: Application, behind: readonly string[], now: Now): Plan['downtime'] {
+function downtimeOf(
+  { services, balancer: balanced, deployment }: Application,
+  behind: readonly string[],
+  now: Now,
+): Plan['downtime'] {
   if (balanced || behind.length === 0) return [];
   const measured = now.deploys.deploys.flatMap(({ hosts }) =>
     Object.values(hosts).flatMap(({ downtimeSeconds }) => downtimeSeconds ?? []),
@@ -188,7 +206,9 @@ function downtimeOf({ services, balancer: balanced, deployment }: Application, b
 
 /** Releases that a rollback of the deploys on record would need. */
 const namedBy = (deploys: readonly DeployRecord[]): string[] =>
-  deploys.slice(0, 1).flatMap(({ release: id, hosts }) => [id, ...Object.values(hosts).flatMap(({ from }) => from ?? [])]);
+  deploys
+    .slice(0, 1)
+    .flatMap(({ release: id, hosts }) => [id, ...Object.values(hosts).flatMap(({ from }) => from ?? [])]);
 
 function notesOf(application: Application, migrations: ReturnType<typeof migrationsOf>): string[] {
   const irreversible = migrations?.pending?.filter((one) => !one.reversible).map(({ name }) => name);
@@ -198,9 +218,7 @@ function notesOf(application: Application, migrations: ReturnType<typeof migrati
           `${irreversible?.length ? irreversible.join(', ') : 'The migrations'} cannot be taken back. Once applied, a failure holds for a person and names the rows at stake; data is never restored silently.`,
         ]
       : []),
-    ...(application.balancer
-      ? []
-      : [`There is no balancer: while a host is switched, nobody answers there.`]),
+    ...(application.balancer ? [] : [`There is no balancer: while a host is switched, nobody answers there.`]),
   ];
 }
 

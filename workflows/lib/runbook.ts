@@ -382,7 +382,8 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
 /** A runbook that holds no lock may not change anything. Throws `InvalidPlan`. */
 function refuseChanges(plan: Plan): void {
   const change = stepsOf(plan).find(
-    ({ step }) => 'activity' in step.undo || !isCallName(step.do.activity) || calls[step.do.activity] !== 'observe',
+    ({ step: { undo, do: call } }) =>
+      'activity' in undo || !isCallName(call.activity) || !['observe', 'watch'].includes(calls[call.activity]),
   );
   if (change)
     throw failure(

@@ -24,7 +24,12 @@ const FETCH_SECONDS = 1800;
 export const placeOf = ({ directory, releases, user }: Deployment) => ({ directory, releases, user });
 
 /** The source, unpacked beside the releases, with links to what is shared. */
-export function fetch(host: string, { deployment }: Application, source: Record<string, unknown>, release: NewRelease): Step {
+export function fetch(
+  host: string,
+  { deployment }: Application,
+  source: Record<string, unknown>,
+  release: NewRelease,
+): Step {
   const place = { ...placeOf(deployment), ...release };
   return {
     id: `fetch-${host}`,

@@ -11,7 +11,7 @@ export function smoke(host: string, { deployment }: Application): Step[] {
       title: `try it: ${deployment.smoke.map(({ title }) => title).join(', ')}`,
       why: 'a service can be healthy and of no use',
       do: call('runSmokeTest', { calls: deployment.smoke }),
-      undo: { none: 'what it writes is a test user\'s' },
+      undo: { none: "what it writes is a test user's" },
       attempts: 2,
     },
   ];

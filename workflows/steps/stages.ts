@@ -23,7 +23,9 @@ export function rolling(
   steps: (host: string) => Step[],
 ): Stage[] {
   const lanes = lanesOf(hosts, steps);
-  return lanes.length === 0 ? [] : [{ title, atOnce: Math.min(atOnce, lanes.length), errorBudget, rolling: true, lanes }];
+  return lanes.length === 0
+    ? []
+    : [{ title, atOnce: Math.min(atOnce, lanes.length), errorBudget, rolling: true, lanes }];
 }
 
 /** Tidying that comes after the goal: a host where it fails keeps what it would have lost, and nothing is undone for that. */
@@ -47,4 +49,5 @@ export function plan(
 }
 
 /** Nothing to do, and why. */
-export const nothingToDo = (runbook: string, system: string, why: string): Plan => plan(runbook, system, [], { notes: [why] });
+export const nothingToDo = (runbook: string, system: string, why: string): Plan =>
+  plan(runbook, system, [], { notes: [why] });
