@@ -26,6 +26,9 @@ import type { Lab, LabRequest } from './lab.js';
 
 const grafana = fileURLToPath(new URL('./fixtures/images/grafana', import.meta.url));
 
+/** Another one when what this file does changes. */
+const RECIPE = 1;
+
 /** What the image is made of and how it starts; paths below the image's root. */
 interface Image {
   /** Its name, and the tag beside `latest`: of the program inside, or of the version that it stands for. */
@@ -120,8 +123,14 @@ export async function ensureImages(
 ): Promise<LoadedImages> {
   const hash = createHash('sha256')
     .update(base.digest)
-    .update(JSON.stringify([images, tools.openbao]));
-  hash.update(readFileSync(path.join(grafana, 'server.js'))).update(readFileSync(fileURLToPath(import.meta.url)));
+    .update(
+      JSON.stringify([
+        RECIPE,
+        images.map(({ from, ...image }) => [image, 'script' in from ? '' : from]),
+        tools.openbao,
+      ]),
+    );
+  hash.update(readFileSync(path.join(grafana, 'server.js')));
   const directory = await builtOnce(
     path.join(cacheDirectory(), 'lab', `images-${hash.digest('hex').slice(0, 12)}`),
     'making the container images (about 30 s the first time)',

@@ -6,6 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { cacheDirectory } from '../packaging/toolbox.js';
 import { builtOnce } from '../packaging/toolbox-cache.js';
 import { command } from './command.js';
+import { unpackPackage } from './npm-package.js';
+import { npm } from './own-packages.js';
 
 const source = fileURLToPath(new URL('./fixtures/proofpass/application', import.meta.url));
 
@@ -40,7 +42,7 @@ export interface Application {
 
 /** ProofPass's repository, the same commits at every place, and the npm packages that it is built with; made when the cache has none of this recipe. */
 export async function ensureApplication(): Promise<Application> {
-  const hash = createHash('sha256').update(JSON.stringify(proofpassVersions));
+  const hash = createHash('sha256').update(JSON.stringify([proofpassVersions, npm]));
   for (const file of filesBelow(source)) hash.update(`${path.relative(source, file)}\0`).update(readFileSync(file));
   const at = await builtOnce(
     path.join(cacheDirectory(), 'lab', `application-${hash.digest('hex').slice(0, 12)}`),
@@ -76,9 +78,13 @@ async function build(directory: string): Promise<void> {
   await git(repository, 0, 'config', 'uploadpack.allowAnySHA1InWant', 'true');
 
   await git(work, 0, 'checkout', '-q', 'v1');
-  const npm = path.join(directory, 'npm');
-  await command(['npm', 'ci', '--silent', '--no-audit', '--ignore-scripts', '--prefix', work, '--cache', npm]);
-  rmSync(path.join(npm, '_logs'), { recursive: true, force: true });
+  // With the npm of the hosts: another one would ask its cache for other things.
+  const program = path.join(directory, 'program');
+  await unpackPackage(npm, program);
+  const cache = path.join(directory, 'npm');
+  const settings = ['--silent', '--no-audit', '--ignore-scripts', '--prefix', work, '--cache', cache];
+  await command([process.execPath, path.join(program, 'bin/npm-cli.js'), 'ci', ...settings]);
+  for (const one of [program, path.join(cache, '_logs')]) rmSync(one, { recursive: true, force: true });
   await command(['chmod', '-R', 'a+rX', directory]);
   rmSync(work, { recursive: true });
 }
