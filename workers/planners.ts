@@ -1,5 +1,8 @@
 import { backupPlanner } from '../workflows/backup/plan.js';
 import { healthCheckPlanner } from '../workflows/health-check/plan.js';
+import { deployPlanner } from '../workflows/deploy/plan.js';
+import { restartServicePlanner } from '../workflows/restart-service/plan.js';
+import { rollbackPlanner } from '../workflows/rollback/plan.js';
 import type { RunbookName } from '../workflows/contracts/runbooks.js';
 import type { Planner } from '../workflows/contracts/planning.js';
 
@@ -7,5 +10,8 @@ import type { Planner } from '../workflows/contracts/planning.js';
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- each planner takes the input of its own runbook
 export const planners: Record<RunbookName, Planner<any>> = {
   backup: backupPlanner,
+  deploy: deployPlanner,
+  rollback: rollbackPlanner,
+  'restart-service': restartServicePlanner,
   'health-check': healthCheckPlanner,
 };

@@ -6,12 +6,15 @@ import { failure } from '../../workflows/contracts/errors.js';
 import { HostTarget } from '../../workflows/contracts/host-target.js';
 import { RowBaseline, type RowsAtStake } from '../../workflows/contracts/migration.js';
 import { ReleaseId } from '../../workflows/contracts/release.js';
+import { StoreReference } from '../../workflows/contracts/store-reference.js';
 import { ServerReference } from '../../workflows/contracts/server-reference.js';
 import { cancelStepJobs, jobId, runStepJob, targetOf } from '../activity-context.js';
 import type { Hosts } from '../hosts/hosts.js';
 import { recall, remember, thirdState } from '../journal.js';
+import { withBucket } from '../object-store/open-store.js';
 import { queryServer } from '../postgres/query-server.js';
 import { commandArguments, environmentArguments, environmentSecrets, scripts } from '../releases/release-script.js';
+import { readDeploys } from '../run-record/deploy-records.js';
 import type { Secrets } from '../secrets/resolve.js';
 
 /** Identifiers come from the inventory, which lets only lower-case letters, digits and _ through. */
@@ -39,7 +42,11 @@ const TakeBack = Migrate.extend({ down: ReleaseCommand, migrations: z.array(z.st
 const CountRows = z.object({
   database: Database,
   tables: z.array(z.object({ table: Table, createdAt: Column })),
-  baseline: RowBaseline,
+  baseline: RowBaseline.optional(),
+  record: z
+    .object({ store: StoreReference, directory: z.string() })
+    .optional()
+    .describe('Without a baseline: where the record of the last deploy has it'),
 });
 
 /** The most tables that are named. */
@@ -91,7 +98,14 @@ select 1 where false`;
   ): Promise<void> => {
     const host = targetOf(context);
     for (const migration of [...migrations].sort().reverse()) {
-      const command = { ...down, run: down.run.map((word) => word.replaceAll('{migration}', () => migration)) };
+      const now = await applied(argument.database.target, argument.database.server, argument.applied);
+      const before = now.filter((name) => name < migration).at(-1) ?? 'none';
+      const command = {
+        ...down,
+        run: down.run.map((word) =>
+          word.replaceAll('{migration}', () => migration).replaceAll('{before}', () => before),
+        ),
+      };
       await hosts.job(
         host,
         {
@@ -239,9 +253,20 @@ select 1 where false`;
         });
     },
 
-    /** Rows written since migrations were applied: what going back would lose. Reads only; safe to ask at any time. */
+    /**
+     * Rows written since migrations were applied: what going back would lose. Measured from a baseline, or from the one in the record of
+     * the last deploy; nothing where that has none. Reads only.
+     */
     async countRowsAtStake({ with: raw }: CallInput): Promise<RowsAtStake> {
-      const { database, tables, baseline: then } = CountRows.parse(raw);
+      const { database, tables, record, ...argument } = CountRows.parse(raw);
+      const recorded = async (): Promise<RowBaseline | undefined> =>
+        record &&
+        (await withBucket(secrets, record.store, async (bucket) => {
+          const [last] = await readDeploys(bucket, record.store, record.directory, 1, cancellationSignal());
+          return last?.migrations?.baseline;
+        }));
+      const then = argument.baseline ?? (await recorded());
+      if (!then) return { rows: [], lines: [] };
       const now = await baseline(database.target, database.server);
       const exact = new Map<string, number>();
       for (const { table, createdAt } of tables) {

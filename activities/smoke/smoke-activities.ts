@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { CallInput } from '../../workflows/contracts/calls.js';
 import { SmokeCall } from '../../workflows/contracts/deployment.js';
 import { failure } from '../../workflows/contracts/errors.js';
+import { given, isUnset } from '../../workflows/contracts/unset.js';
 import { targetOf } from '../activity-context.js';
 import type { Hosts } from '../hosts/hosts.js';
 import type { Secrets } from '../secrets/resolve.js';
@@ -14,6 +15,18 @@ const RunSmokeTest = z.object({
 
 /** Shows that an application works by using it: calls over HTTP, one after the other, from its own host. */
 export function createSmokeActivities({ hosts, secrets }: { hosts: Hosts; secrets: Secrets }) {
+  const bodyOf = async (
+    json: NonNullable<SmokeCall['json']>,
+    kept: Readonly<Record<string, string>>,
+  ): Promise<Record<string, unknown>> => {
+    const values = Object.entries(json).map(async ([name, value]): Promise<[string, unknown]> => {
+      if (typeof value === 'string') return [name, filled(value, kept)];
+      if (typeof value !== 'object') return [name, value];
+      if (isUnset(value)) return [name, given(value, name)];
+      return [name, (await secrets.resolve(given(value.secret, name))).reveal()];
+    });
+    return Object.fromEntries(await Promise.all(values));
+  };
   return {
     /**
      * Makes the calls of a smoke test on the host itself. What one keeps from its answer, the next ones can send; neither that nor a secret
@@ -25,20 +38,7 @@ export function createSmokeActivities({ hosts, secrets }: { hosts: Hosts; secret
       const kept: Record<string, string> = {};
       for (const call of calls) {
         heartbeat({ call: call.title });
-        const body: Record<string, unknown> | undefined =
-          call.json &&
-          Object.fromEntries(
-            await Promise.all(
-              Object.entries(call.json).map(async ([name, value]): Promise<[string, unknown]> => [
-                name,
-                typeof value === 'object'
-                  ? (await secrets.resolve(value.secret)).reveal()
-                  : typeof value === 'string'
-                    ? filled(value, kept)
-                    : value,
-              ]),
-            ),
-          );
+        const body = call.json && (await bodyOf(call.json, kept));
         const { exitCode, stdout, stderr } = await hosts.run(
           host,
           {

@@ -25,12 +25,10 @@ export interface ApplicationBalancer {
   drainSeconds: number;
   readySeconds: number;
   /** BACKEND/NAME of the servers that a host is. */
-  serversOf(host: string): string[];
+  serversOf: (host: string) => string[];
 }
 
 export interface ApplicationMigrations {
-  /** Runs the commands. */
-  on: string;
   database: { on: string; target: HostTarget; server: ServerReference };
   declared: Exclude<Migrations, { kind: 'none' }>;
   up: ReleaseCommand;
@@ -57,7 +55,7 @@ export function applicationOf(system: System, name?: string): Application {
       `the deployment ${chosen} of ${system.system} is on no host: ${deployment.on} is empty`,
     );
   const balancer = hosts.length > 1 ? balancerOf(system, deployment) : undefined;
-  const migrations = migrationsOf(system, deployment, hosts);
+  const migrations = migrationsOf(system, deployment);
   return {
     name: chosen,
     deployment,
@@ -85,18 +83,13 @@ function balancerOf(system: System, { balancer }: Deployment): ApplicationBalanc
   };
 }
 
-function migrationsOf(
-  system: System,
-  { migrations }: Deployment,
-  hosts: readonly string[],
-): ApplicationMigrations | undefined {
+function migrationsOf(system: System, { migrations }: Deployment): ApplicationMigrations | undefined {
   if (migrations.kind === 'none') return undefined;
   const database = system.databases[migrations.database];
   if (!database) throw failure('InvalidPlan', `system ${system.system} has no database ${migrations.database}`);
   const on = hostOf(system, database.on);
   const { up, environment } = migrations;
   return {
-    on: migrations.on === undefined ? (hosts[0] as string) : hostOf(system, migrations.on),
     database: { on, target: hostTarget(system, on), server: serverReference(system, database) },
     declared: migrations,
     up,

@@ -51,7 +51,9 @@ export const DeployRecord = z.object({
   release: ReleaseId,
   commit: z.string(),
   hosts: z.record(Name, z.object({ from: ReleaseId.nullable(), downtimeSeconds: z.number().nullable() })),
-  migrations: AppliedMigrations.nullable(),
+  migrations: AppliedMigrations.extend({
+    reversible: z.boolean().describe('Whether the plan had a way back for them'),
+  }).nullable(),
 });
 export type DeployRecord = z.infer<typeof DeployRecord>;
 
@@ -67,13 +69,13 @@ export function deployOf(report: RunReport, directory: string): DeployRecord | u
   let release: string | undefined;
   let commit = '';
   for (const { lane, step } of stepsOf(report.plan)) {
-    const argument = step.do.with;
+    const { activity, with: argument } = step.do;
     if (argument['directory'] !== directory) continue;
-    if (step.do.activity === 'buildRelease') commit = String(argument['commit']);
-    if (step.do.activity !== 'switchRelease') continue;
+    if (activity === 'buildRelease') commit = Commit.catch('').parse(argument['commit']);
+    if (activity !== 'switchRelease') continue;
     const last = [`ready-${lane.on}`, `wait-${lane.on}`].find((id) => status.has(id)) ?? step.id;
     if (!done(step.id) || !done(last)) continue;
-    release = String(argument['to']);
+    release = ReleaseId.parse(argument['to']);
     const [from, to] = [status.get(`stop-${lane.on}`)?.startedAt, status.get(`wait-${lane.on}`)?.endedAt];
     hosts[lane.on] = {
       from: ReleaseId.nullable().catch(null).parse(argument['from']),
@@ -81,15 +83,14 @@ export function deployOf(report: RunReport, directory: string): DeployRecord | u
     };
   }
   if (release === undefined) return undefined;
+  const applied = AppliedMigrations.safeParse(report.result?.['migrations']).data;
   return DeployRecord.parse({
     workflowId: report.workflowId,
     runId: report.runId,
     endedAt: report.endedAt ?? report.startedAt,
     release,
-    commit: Commit.safeParse(commit).success ? commit : '',
+    commit,
     hosts,
-    migrations: AppliedMigrations.nullable()
-      .catch(null)
-      .parse(report.result?.['migrations'] ?? null),
+    migrations: applied ? { ...applied, reversible: report.plan.pointOfNoReturn !== 'migrate' } : null,
   });
 }

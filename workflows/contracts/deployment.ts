@@ -74,7 +74,6 @@ export type SharedPath = z.infer<typeof SharedPath>;
 
 const migrationCommand = {
   database: Name.describe('Database of this system that is migrated'),
-  on: Name.optional().describe('Host that runs the command; default: the first host of the deployment'),
   up: ReleaseCommand.describe('Applies every migration that is not applied yet; each in a transaction of its own'),
   environment: CommandEnvironment.prefault({}).describe('Whose login it runs under: an own role is best'),
   applied: z
@@ -132,7 +131,7 @@ export const Migrations = z.discriminatedUnion('kind', [
       kind: z.literal('reversible'),
       ...migrationCommand,
       down: ReleaseCommand.describe(
-        'Takes one migration back; {migration} in an argument stands for its name. Run once for each, newest first',
+        'Takes one migration back; in an argument {migration} stands for its name, {before} for the one that is the newest then, or `none`. Run once for each, newest first',
       ),
     })
     .describe('Migrations that can be taken back'),
@@ -155,7 +154,10 @@ export const SmokeCall = z.strictObject({
     .default({})
     .describe('Headers; {NAME} as above'),
   json: z
-    .record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.strictObject({ secret: SecretReference })]))
+    .record(
+      z.string(),
+      z.union([settable(z.string()), z.number(), z.boolean(), z.strictObject({ secret: settable(SecretReference) })]),
+    )
     .optional()
     .describe('Body; { secret: REFERENCE } stands for a secret, {NAME} in a text as above'),
   status: z.int().min(100).max(599).default(200).describe('Status of a good answer'),
@@ -229,9 +231,9 @@ export const Deployment = z.strictObject({
     .default(60)
     .describe('Downtime that a plan states for a host without a balancer, until runs have measured it'),
   smoke: z
-    .array(SmokeCall)
-    .default([])
-    .describe('Calls that show on each host that the release works, before it gets traffic'),
+    .record(Name, SmokeCall)
+    .default({})
+    .describe('Calls that show on each host that the release works, before it gets traffic; in this order'),
   balancer: Balancer.optional().describe('What sends requests to the hosts; without one a deploy has a downtime'),
   rolling: z
     .strictObject({

@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import { BackupInput } from './backup.js';
+import { DeployInput, RestartServiceInput, RollbackInput } from './deploy.js';
 import { HealthCheckInput } from './health-check.js';
 
 export interface Runbook {
@@ -9,7 +10,7 @@ export interface Runbook {
   /** The schema of its one input object. */
   input: z.ZodType<{ system: string; plan: boolean; requester: string; reason?: string | undefined }>;
   /** An input to start from, as it is typed into the Web UI. */
-  example: { system: string };
+  example: { system: string } & Record<string, unknown>;
   /** Changes nothing: it takes no lock and raises no fence, and its plan may only look. */
   readOnly?: true;
 }
@@ -28,6 +29,24 @@ export const runbooks = {
     input: HealthCheckInput,
     example: { system: 'proofpass' },
     readOnly: true,
+  },
+  deploy: {
+    name: 'deploy',
+    title: 'Bring a release to its hosts: build, migrate, switch host by host, watch',
+    input: DeployInput,
+    example: { system: 'proofpass' },
+  },
+  rollback: {
+    name: 'rollback',
+    title: 'Go back to the release from before the last deploy',
+    input: RollbackInput,
+    example: { system: 'proofpass' },
+  },
+  'restart-service': {
+    name: 'restart-service',
+    title: 'Restart a service, host after host',
+    input: RestartServiceInput,
+    example: { system: 'proofpass', service: 'api' },
   },
 } as const satisfies Record<string, Runbook>;
 export type RunbookName = keyof typeof runbooks;

@@ -2,6 +2,7 @@ import type { Application } from '../contracts/application.js';
 import type { ServerStates } from '../contracts/balancer.js';
 import type { ObservationCall } from '../contracts/calls.js';
 import type { DeployRecord } from '../contracts/deploy.js';
+import type { RowsAtStake } from '../contracts/migration.js';
 import { SYSTEM_LANE } from '../contracts/names.js';
 import type { Plan, Step } from '../contracts/plan.js';
 import type { ProbeResult } from '../contracts/probe.js';
@@ -22,6 +23,8 @@ export interface Seen {
   balancer?: { servers: ServerStates };
   /** Newest first. */
   deploys: { deploys: DeployRecord[] };
+  /** Where the last deploy applied migrations: rows written since. Rollback only. */
+  atStake?: RowsAtStake;
   /** Where the inventory has probes about its services. */
   health?: { results: ProbeResult[] };
 }
@@ -107,6 +110,20 @@ export function healthOf(system: System, { services, deployment }: Application, 
       title: `wait until ${services.map(({ name }) => name).join(' and ')} are healthy on ${host}`,
     }),
   ];
+}
+
+/** With a balancer somebody always answers. Without one a host is away from the stop to the last probe: as long as it was the last times. */
+export function downtimeOf(
+  { services, balancer, deployment }: Application,
+  hosts: readonly string[],
+  deploys: readonly DeployRecord[],
+): Plan['downtime'] {
+  if (balancer || hosts.length === 0) return [];
+  const measured = deploys.flatMap((deploy) =>
+    Object.values(deploy.hosts).flatMap(({ downtimeSeconds }) => downtimeSeconds ?? []),
+  );
+  const seconds = measured.length === 0 ? deployment.downtimeSeconds : Math.ceil(Math.max(...measured) * 1.5) + 5;
+  return services.map(({ name }) => ({ service: name, seconds }));
 }
 
 /** What a run that holds behind an irreversible migration asks: the rows written since. */

@@ -3,7 +3,7 @@ import type { Observation } from '../contracts/calls.js';
 import type { DeployInput, DeployRecord } from '../contracts/deploy.js';
 import { failure } from '../contracts/errors.js';
 import { SYSTEM_LANE } from '../contracts/names.js';
-import type { Plan, Stage } from '../contracts/plan.js';
+import type { Stage } from '../contracts/plan.js';
 import type { Planner } from '../contracts/planning.js';
 import { releaseId, type ResolvedRef } from '../contracts/release.js';
 import { probesAbout } from '../contracts/system-probes.js';
@@ -20,6 +20,7 @@ import {
   applicationFacets,
   applicationNeeds,
   atStakeOf,
+  downtimeOf,
   healthOf,
   lookAtApplication,
   onHost,
@@ -46,8 +47,9 @@ export const deployPlanner: Planner<DeployInput> = {
     refuseWhatCannotBe(system, application, now);
 
     const { commit, subject } = now.source;
-    const migrations = migrationsOf(application, now);
+    const next = { id: releaseId(moment, commit), commit };
     const behind = application.hosts.filter((host) => input.force || !isCurrent(application, host, commit, now));
+    const migrations = migrationsOf(application, behind, next.id, now);
     if (behind.length === 0 && migrations === undefined)
       return nothingToDo(
         'deploy',
@@ -55,31 +57,37 @@ export const deployPlanner: Planner<DeployInput> = {
         `${commit.slice(0, 8)} is current on ${application.hosts.join(', ')}, and healthy`,
       );
 
-    const next = { id: releaseId(moment, commit), commit };
     const source = release.sourceOf(system, application, commit);
+    const first = application.hosts.every((host) => onHost(now, host).current === null);
     const before = (host: string) => onHost(now, host).current;
 
     return plan(
       'deploy',
       system.system,
       [
-        once('recovery point', SYSTEM_LANE, [
-          runbook(
-            'backup',
-            { system: system.system },
-            {
-              id: 'recovery-point',
-              title: 'back up the databases and the configuration, and read the backup back',
-              why: 'whatever this deploy does to the data, there is a way back that was proved',
-            },
-          ),
-        ]),
+        once(
+          'recovery point',
+          SYSTEM_LANE,
+          first
+            ? []
+            : [
+                runbook(
+                  'backup',
+                  { system: system.system },
+                  {
+                    id: 'recovery-point',
+                    title: 'back up the databases and the configuration, and read the backup back',
+                    why: 'whatever this deploy does to the data, there is a way back that was proved',
+                  },
+                ),
+              ],
+        ),
         sideBySide('prepare', behind, (host) => [
           release.fetch(host, application, source, next),
           release.build(host, application, next),
           ...release.preflight(host, application, next),
         ]),
-        migrations ? once('migrate', migrations.on, [migrations.step(next.id)]) : [],
+        migrations ? once('migrate', migrations.on, [migrations.step]) : [],
         rolling('release', behind, deployment.rolling, (host) => [
           ...balancer.drain(application.balancer, host),
           service.stop(host, application.services, 'two releases at once would write into the same data'),
@@ -106,10 +114,11 @@ export const deployPlanner: Planner<DeployInput> = {
         ]),
       ],
       {
-        downtime: downtimeOf(application, behind, now),
+        downtime: downtimeOf(application, behind, now.deploys.deploys),
         ...(migrations && !migrations.reversible ? { pointOfNoReturn: 'migrate', ...atStakeOf(application) } : {}),
         notes: [
           `${commit.slice(0, 8)}${subject === '' ? '' : `: ${subject}`}, instead of ${behind.map((host) => `${before(host) ?? 'nothing'} on ${host}`).join(', ')}.`,
+          ...(first ? ['It is the first release here: there is nothing to save and nothing to go back to.'] : []),
           ...notesOf(application, migrations),
         ],
       },
@@ -159,21 +168,23 @@ function isCurrent({ services }: Application, host: string, commit: string, now:
 const failsOn = ({ on, state, severity }: { on: string; state: string; severity: string }, host: string): boolean =>
   on === host && severity === 'critical' && (state === 'critical' || state === 'unknown');
 
-/** The migration step; undefined where the release brings none that is not applied. */
-function migrationsOf(application: Application, now: Now) {
-  const { migrations } = application;
+/** The migration step, run by one host with the new release; undefined where that brings none that is not applied. */
+function migrationsOf(application: Application, behind: readonly string[], next: string, now: Now) {
+  const { migrations, hosts } = application;
   if (!migrations) return undefined;
   const before = now.database?.applied ?? [];
-  const brought = now.source.migrations;
-  const pending = brought?.filter(({ name }) => !before.includes(name));
-  if (pending?.length === 0) return undefined;
+  const pending = now.source.migrations?.filter(({ name }) => !before.includes(name));
+  if (pending?.length === 0 || (pending === undefined && behind.length === 0)) return undefined;
   const reversible = migrations.down !== undefined && (pending ?? []).every((one) => one.reversible);
+  const on = behind[0] ?? (hosts[0]);
+  // Where the release is current already, and only its migrations are not, they are its own.
+  const id = behind.length > 0 ? next : (onHost(now, on).current ?? next);
+  const names = pending?.map(({ name }) => name);
   return {
-    on: migrations.on,
+    on,
     reversible,
     pending,
-    step: (id: string) =>
-      migrate(application, migrations, { release: id, before, pending: pending?.map(({ name }) => name), reversible }),
+    step: migrate(application, migrations, { release: id, before, pending: names, reversible }),
   };
 }
 
@@ -188,20 +199,6 @@ function bake(system: System, { services, deployment }: Application): Stage[] {
       title: `watch for ${minutes} minutes`,
     }),
   ]);
-}
-
-/** With a balancer somebody always answers. Without one a host is away from the stop to the last probe, as long as it was the last times. */
-function downtimeOf(
-  { services, balancer: balanced, deployment }: Application,
-  behind: readonly string[],
-  now: Now,
-): Plan['downtime'] {
-  if (balanced || behind.length === 0) return [];
-  const measured = now.deploys.deploys.flatMap(({ hosts }) =>
-    Object.values(hosts).flatMap(({ downtimeSeconds }) => downtimeSeconds ?? []),
-  );
-  const seconds = measured.length === 0 ? deployment.downtimeSeconds : Math.ceil(Math.max(...measured) * 1.5) + 5;
-  return services.map(({ name }) => ({ service: name, seconds }));
 }
 
 /** Releases that a rollback of the deploys on record would need. */
