@@ -126,7 +126,12 @@ describe('a release', () => {
       '/srv/shop/shared/.env\n/srv/shop/shared/uploads\n/srv/shop/shared\nv1\n',
     );
     await release('buildRelease', { ...place, ...build, id: 'r1', commit }, step());
-    expect(await look()).toMatchObject({ releases: [{ id: 'r1', commit }], partial: [], missing: [], userMissing: false });
+    expect(await look()).toMatchObject({
+      releases: [{ id: 'r1', commit }],
+      partial: [],
+      missing: [],
+      userMissing: false,
+    });
     expect(await here.shell('cd /srv/shop/releases/r1; cat built/result built/where; stat -c %U . built version')).toBe(
       'v1 hello there test  shop /home/shop\n/srv/shop/releases/r1.partial\n0022\nshop\nshop\nshop\n',
     );
@@ -138,9 +143,7 @@ describe('a release', () => {
     await release('fetchRelease', fetchArgument('r2', commit), fetching);
     const failing = { ...build, commands: [{ run: ['bash', '-c', 'echo broken >&2; exit 7'], timeoutSeconds: 60 }] };
     const building = step();
-    await expect(
-      release('buildRelease', { ...place, ...failing, id: 'r2', commit }, building),
-    ).rejects.toMatchObject({
+    await expect(release('buildRelease', { ...place, ...failing, id: 'r2', commit }, building)).rejects.toMatchObject({
       type: 'JobFailed',
       message: expect.stringContaining('`bash -c echo broken >&2; exit 7` ended with code 7'),
     });
@@ -160,12 +163,17 @@ describe('a release', () => {
   });
 
   test('without room for it says that, and its undo gives the room back', async () => {
-    await here.shell('mkdir -p /srv/shop/releases; mount -t tmpfs -o size=2m tmpfs /srv/shop/releases; chown shop: /srv/shop/releases');
+    await here.shell(
+      'mkdir -p /srv/shop/releases; mount -t tmpfs -o size=2m tmpfs /srv/shop/releases; chown shop: /srv/shop/releases',
+    );
     try {
       const { commit } = await resolve('v1', false);
       const fetching = step();
       await release('fetchRelease', fetchArgument('r4', commit), fetching);
-      const greedy = { ...build, commands: [{ run: ['dd', 'if=/dev/zero', 'of=big', 'bs=1M', 'count=9'], timeoutSeconds: 60 }] };
+      const greedy = {
+        ...build,
+        commands: [{ run: ['dd', 'if=/dev/zero', 'of=big', 'bs=1M', 'count=9'], timeoutSeconds: 60 }],
+      };
       await expect(release('buildRelease', { ...place, ...greedy, id: 'r4', commit }, step())).rejects.toThrow(
         /no space left in \/srv\/shop\/releases \(\d+ KiB and \d+ inodes free\): `dd .*` ended with code 1/,
       );
@@ -190,14 +198,24 @@ describe('a release', () => {
   test('runs a preflight that gets its secrets by no argument and by no file', async () => {
     await install('r6', 'v1');
     writeFileSync(path.join(here.lab.secretsDirectory, 'token'), 'planted-0123456789\n', { mode: 0o600 });
-    const environment = { files: ['/srv/shop/shared/.env'], values: { STAGE: 'test' }, secrets: { TOKEN: 'file:token' } };
+    const environment = {
+      files: ['/srv/shop/shared/.env'],
+      values: { STAGE: 'test' },
+      secrets: { TOKEN: 'file:token' },
+    };
     const command = {
-      run: ['bash', '-c', 'test "$STAGE $GREETING $TOKEN" = "test hello there planted-0123456789" && cat /proc/*/cmdline >seen'],
+      run: [
+        'bash',
+        '-c',
+        'test "$STAGE $GREETING $TOKEN" = "test hello there planted-0123456789" && cat /proc/*/cmdline >seen',
+      ],
       in: 'app',
       timeoutSeconds: 30,
     };
     await here.shell('install -d -o shop /srv/shop/releases/r6/app');
-    expect(await release('runInRelease', { ...place, id: 'r6', command, environment, timeoutSeconds: 60 }, step())).toMatchObject({
+    expect(
+      await release('runInRelease', { ...place, id: 'r6', command, environment, timeoutSeconds: 60 }, step()),
+    ).toMatchObject({
       summary: expect.stringMatching(/^passed in/),
     });
     const where = '/srv/shop/releases/r6/app/seen /var/lib/guardia /dev/shm';
@@ -210,7 +228,12 @@ describe('a release', () => {
 });
 
 describe('the link', () => {
-  const to = (id: string | null, from: string | null) => ({ directory: place.directory, releases: place.releases, from, to: id });
+  const to = (id: string | null, from: string | null) => ({
+    directory: place.directory,
+    releases: place.releases,
+    from,
+    to: id,
+  });
 
   test('goes to a first release and is gone after the undo; to a next one and back', async () => {
     await install('r1', 'v1');
@@ -243,7 +266,9 @@ describe('the link', () => {
         type: 'ThirdState',
         message: expect.stringContaining('/srv/shop/current points to /srv/shop/releases/r3, not to'),
       });
-    await expect(release('discardRelease', { ...place, id: 'r3' }, step())).rejects.toThrow('the release r3: it is in use');
+    await expect(release('discardRelease', { ...place, id: 'r3' }, step())).rejects.toThrow(
+      'the release r3: it is in use',
+    );
     await here.shell('rm /srv/shop/current; mkdir /srv/shop/current');
     await expect(release('switchRelease', to('r2', 'r1'), step())).rejects.toThrow('/srv/shop/current is no link');
     expect(await look()).toMatchObject({ linkIsOther: true, link: null });
@@ -257,14 +282,22 @@ test('pruning keeps the newest, the current one, what is named and what guardia 
   const argument = { directory: place.directory, releases: place.releases, keep: 2, protect: ['20260103'] };
   const { removed } = await release('pruneReleases', argument, step());
   expect(removed).toEqual(['20260107.partial', '20260104', '20260101']);
-  expect((await look()).releases.map(({ id }) => id)).toEqual(['20260102', '20260103', '20260105', '20260106', 'by-hand']);
+  expect((await look()).releases.map(({ id }) => id)).toEqual([
+    '20260102',
+    '20260103',
+    '20260105',
+    '20260106',
+    'by-hand',
+  ]);
   expect(await release('pruneReleases', argument, step())).toMatchObject({ removed: [] });
 });
 
 describe('services', () => {
   const two = [...services, { kind: 'systemd', name: 'worker', unit: 'shop-worker.service' }];
   const states = async () => {
-    const { services: now } = (await service('observeServices', { services: two })) as { services: Record<string, { state: string }> };
+    const { services: now } = (await service('observeServices', { services: two })) as {
+      services: Record<string, { state: string }>;
+    };
     return Object.values(now).map(({ state }) => state);
   };
   beforeEach(async () => {
@@ -302,8 +335,12 @@ describe('services', () => {
 
   test('that do not exist or do not start are named', async () => {
     const absent = [{ kind: 'systemd', name: 'nothing', unit: 'nothing.service' }];
-    await expect(service('stopServices', { services: absent }, step())).rejects.toThrow('app has no nothing. Run provision-host');
+    await expect(service('stopServices', { services: absent }, step())).rejects.toThrow(
+      'app has no nothing. Run provision-host',
+    );
     await here.shell('rm /srv/shop/current');
-    await expect(service('startServices', { services }, step())).rejects.toThrow(/shop (could not be started|is \w+ after its start)/);
+    await expect(service('startServices', { services }, step())).rejects.toThrow(
+      /shop (could not be started|is \w+ after its start)/,
+    );
   });
 });
