@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { cancellationSignal } from '@temporalio/activity';
 import { z } from 'zod';
 import type { CallContext, CallInput } from '../../workflows/contracts/calls.js';
@@ -24,6 +25,8 @@ const Column = z.string().regex(/^[a-z_][a-z0-9_]*$/);
 /** The server may be on another host than the release. */
 const Database = z.object({ target: HostTarget, server: ServerReference });
 const Applied = z.object({ table: Table, name: Column });
+/** Text of an inventory that stands in SQL as a literal; the inventory lets no quote and no backslash through. */
+const Literal = z.string().regex(/^[^'\\\p{Cc}]+$/u);
 const ObserveMigrations = z.object({ server: ServerReference, applied: Applied });
 const Migrate = z.object({
   releases: z.string(),
@@ -34,6 +37,7 @@ const Migrate = z.object({
   environment: CommandEnvironment,
   up: ReleaseCommand,
   down: ReleaseCommand.optional(),
+  applicationName: Literal.optional(),
   before: z.array(z.string()).describe('Applied migrations when the plan was made'),
   timeoutSeconds: z.number(),
 });
@@ -49,6 +53,8 @@ const CountRows = z.object({
     .describe('Without a baseline: where the record of the last deploy has it'),
 });
 
+/** A session that was told to end has this long. Milliseconds. */
+const SESSION_MS = 20_000;
 /** The most tables that are named. */
 const NAMED_TABLES = 8;
 
@@ -89,6 +95,38 @@ select 1 where false`;
     ...commandArguments(command),
   ];
 
+  const sessionName = (context: CallContext): string => `guardia ${context.runId}`;
+  /** The environment of a command, by which its sessions in the server can be told from all others. */
+  const named = (argument: Migrate, context: CallContext): Migrate => ({
+    ...argument,
+    environment: {
+      ...argument.environment,
+      values: { PGAPPNAME: sessionName(context), ...argument.environment.values },
+    },
+  });
+  /**
+   * Ends what a command that was stopped has left in the server, and waits until it is gone: a session outlives its client until its
+   * statement ends, holds its locks, and might even commit.
+   */
+  const endSessions = async ({ database, applicationName }: Migrate, context: CallContext): Promise<void> => {
+    const names = [sessionName(context), ...(applicationName === undefined ? [] : [applicationName])];
+    const sql = `select count(pg_terminate_backend(pid)) from pg_stat_activity
+where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'${name}'`).join(', ')})`;
+    for (const end = Date.now() + SESSION_MS; ; await delay(250)) {
+      const left = await queryServer(parts, database.target, database.server, sql, { signal: cancellationSignal() });
+      if (left === '0') return;
+      if (Date.now() > end)
+        throw failure(
+          'VerificationFailed',
+          `${left} sessions of the migrations do not end in ${database.server.database}`,
+          {
+            step: context.step,
+            remedy: 'Look into pg_stat_activity',
+          },
+        );
+    }
+  };
+
   /** Takes migrations back, newest first, each by a job of its own, and sees after each that the database knows it no more. */
   const takeBack = async (
     argument: Migrate,
@@ -110,7 +148,7 @@ select 1 where false`;
         host,
         {
           id: jobId(context, context.generation, `down-${fileName(migration)}`),
-          command: { script: scripts.run, args: jobArguments(argument, command) },
+          command: { script: scripts.run, args: jobArguments(named(argument, context), command) },
           stdin: await environmentSecrets(secrets, argument.environment),
           timeoutSeconds: command.timeoutSeconds + 60,
         },
@@ -163,7 +201,7 @@ select 1 where false`;
           'Start the run again: it plans with what is applied now',
         );
       await runStepJob(hosts, targetOf(context), context, {
-        command: { script: scripts.run, args: jobArguments(argument, argument.up) },
+        command: { script: scripts.run, args: jobArguments(named(argument, context), argument.up) },
         stdin: await environmentSecrets(secrets, argument.environment),
         timeoutSeconds: argument.timeoutSeconds,
       });
@@ -184,6 +222,7 @@ select 1 where false`;
       await cancelStepJobs(hosts, targetOf(context), context);
       const entry = await recall<{ before: string[] }>(hosts, context);
       if (!entry) return;
+      await endSessions(argument, context);
       const added = await since(argument, entry.before, context);
       if (added.length === 0) return;
       if (!argument.down)
@@ -229,6 +268,7 @@ select 1 where false`;
       if (!entry) return;
       for (const migration of argument.migrations)
         await hosts.cancelJob(host, jobId(context, context.generation, `down-${fileName(migration)}`));
+      await endSessions(argument, context);
       const missing = async (): Promise<string[]> => {
         const now = await applied(argument.database.target, argument.database.server, argument.applied);
         return entry.before.filter((name) => !now.includes(name));
@@ -238,7 +278,7 @@ select 1 where false`;
         host,
         {
           id: jobId(context, context.generation, 'up'),
-          command: { script: scripts.run, args: jobArguments(argument, argument.up) },
+          command: { script: scripts.run, args: jobArguments(named(argument, context), argument.up) },
           stdin: await environmentSecrets(secrets, argument.environment),
           timeoutSeconds: argument.timeoutSeconds,
         },

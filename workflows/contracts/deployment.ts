@@ -76,6 +76,13 @@ const migrationCommand = {
   database: Name.describe('Database of this system that is migrated'),
   up: ReleaseCommand.describe('Applies every migration that is not applied yet; each in a transaction of its own'),
   environment: CommandEnvironment.prefault({}).describe('Whose login it runs under: an own role is best'),
+  applicationName: z
+    .string()
+    .regex(/^[^'\\\p{Cc}]{1,63}$/u, 'an application name of PostgreSQL')
+    .optional()
+    .describe(
+      'application_name of the sessions of these commands, where they set one; guardia sets PGAPPNAME. No other session may have it: those of a command that was stopped are ended by it',
+    ),
   applied: z
     .strictObject({
       table: z

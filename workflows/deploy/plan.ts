@@ -176,7 +176,7 @@ function migrationsOf(application: Application, behind: readonly string[], next:
   const pending = now.source.migrations?.filter(({ name }) => !before.includes(name));
   if (pending?.length === 0 || (pending === undefined && behind.length === 0)) return undefined;
   const reversible = migrations.down !== undefined && (pending ?? []).every((one) => one.reversible);
-  const on = behind[0] ?? (hosts[0]);
+  const [on = ''] = [...behind, ...hosts];
   // Where the release is current already, and only its migrations are not, they are its own.
   const id = behind.length > 0 ? next : (onHost(now, on).current ?? next);
   const names = pending?.map(({ name }) => name);

@@ -56,6 +56,7 @@ function argumentOf(
     database: { target: database.target, server: database.server },
     applied: declared.applied,
     environment,
+    ...(declared.applicationName === undefined ? {} : { applicationName: declared.applicationName }),
     up,
     ...(options.reversible && down ? { down } : {}),
     before: options.before,
