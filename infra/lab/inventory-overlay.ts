@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { stringify } from 'yaml';
 import { command } from './command.js';
+import { PROOFPASS_URL } from './git-server.js';
 import { directoryOf, type LabState } from './lab-state.js';
 import { s3Of } from './s3-server.js';
 
@@ -14,6 +15,18 @@ const ENDPOINTS: Record<string, object> = {
   proofpass: {
     api: { url: 'https://api.proofpass.test/health' },
     platform: { url: 'https://platform.proofpass.test/health' },
+  },
+};
+
+/** Where the systems come from, and the account that their smoke tests use. */
+const DEPLOYMENTS: Record<string, object> = {
+  proofpass: {
+    platform: {
+      source: { url: PROOFPASS_URL },
+      smoke: {
+        login: { json: { email: 'admin@proofpass.test', password: { secret: 'file:proofpass/admin-password' } } },
+      },
+    },
   },
 };
 
@@ -81,6 +94,7 @@ export async function writeOverlay(state: LabState): Promise<void> {
           ),
         },
       },
+      ...(DEPLOYMENTS[system] === undefined ? {} : { deployments: DEPLOYMENTS[system] }),
       ...(ENDPOINTS[system] === undefined ? {} : { endpoints: ENDPOINTS[system] }),
       backup: { recipients, identity: 'file:age/operations.txt' },
     };
