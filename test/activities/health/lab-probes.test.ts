@@ -498,19 +498,22 @@ describe('as activities', () => {
       target: targetOf('app'),
     },
   });
-  type Activities = ReturnType<typeof createHealthActivities>;
+  interface Found {
+    results: ProbeResult[];
+    summary: string;
+    looks: number;
+    seconds: number;
+    failures: number;
+  }
   const run = (
-    name: keyof Activities,
+    name: 'probeHost' | 'checkHealth' | 'watchHealth',
     argument: Record<string, unknown>,
     environment = new MockActivityEnvironment(),
-  ) =>
-    environment.run((given: CallInput) => createHealthActivities(access)[name](given), input(argument)) as Promise<{
-      results: ProbeResult[];
-      summary: string;
-      looks: number;
-      seconds: number;
-      failures: number;
-    }>;
+  ): Promise<Found> =>
+    environment.run(
+      async (given: CallInput) => (await createHealthActivities(access)[name](given)) as unknown as Found,
+      input(argument),
+    );
   const marker = (): Probe => probe({ id: 'marker', title: 'the marker', kind: 'file', path: '/run/marker' });
 
   test('one call for many probes; a host that does not answer makes its probes unknown, and nothing else', async () => {
