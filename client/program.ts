@@ -140,6 +140,24 @@ Ctrl-C leaves the run running (exit code 10). A run that has ended is shown as l
     load: async () => (await import('./commands/status.js')).status,
   },
   {
+    name: 'health',
+    group: LOOK,
+    summary: 'how a system is: every probe of its health check, by host',
+    about: `Starts the runbook health-check and shows what it found; it changes nothing and takes no lock.
+With --direct it looks from this machine, without Temporal and without a worker: its secrets and its network are what counts then.
+Exit code 1: a probe is critical, or a critical one could not be looked at. Warnings do not count.`,
+    arguments: [['<system>', 'its name']],
+    options: [
+      ['--direct', 'look from this machine, without Temporal and a worker'],
+      ['--bad', 'show only what is not ok'],
+    ],
+    examples: [
+      ['guardia health proofpass', 'everything, host by host'],
+      ['guardia health proofpass --json | jq -r \'.probes[] | select(.state != "ok") | .message\'', 'what is wrong'],
+    ],
+    load: async () => (await import('./commands/health.js')).health,
+  },
+  {
     name: 'backups',
     group: LOOK,
     summary: 'recovery points of a system: age, size, and how far each has been proved',

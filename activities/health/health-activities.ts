@@ -13,19 +13,21 @@ const Targets = z
   .record(z.string(), HostTarget)
   .default({})
   .describe('Hosts that the probes look from, beside that of the lane');
-const ProbeHost = z.strictObject({ probes: z.array(Probe).min(1).max(300), targets: Targets });
 const Seconds = z.number().positive();
+const ProbeHost = z.strictObject({
+  probes: z.array(Probe).min(1).max(300),
+  targets: Targets,
+  timeoutSeconds: Seconds.describe('Time of the activity'),
+});
 const CheckHealth = ProbeHost.extend({
   patienceSeconds: Seconds.describe('How long it may take until all of them pass'),
   intervalSeconds: Seconds.default(1).describe('Pause between two looks'),
   consecutive: z.int().min(1).default(1).describe('How many looks in a row must pass'),
-  timeoutSeconds: Seconds.describe('Time of the activity: patience and the last look'),
 });
 const WatchHealth = ProbeHost.extend({
   seconds: Seconds.describe('How long they are watched'),
   intervalSeconds: Seconds.default(5).describe('Pause between two looks'),
   tolerated: z.int().nonnegative().default(0).describe('How many failures in a row of one probe are borne'),
-  timeoutSeconds: Seconds.describe('Time of the activity: the watch and the last look'),
 });
 
 /** How many failing probes a failure tells in words; all are counted. */

@@ -76,7 +76,7 @@ ask() { # KIND ARGUMENT ...
       sleep "$2"
       read -r idle_after total_after < <(processor_time)
       awk -v idle=$((idle_after - idle)) -v total=$((total_after - total)) \
-        'BEGIN { printf "percent=%.1f\n", total > 0 ? 100 * (1 - idle / total) : 0 }'
+        'BEGIN { printf "percent=%.1f\n", (total > 0 ? 100 * (1 - idle / total) : 0) }'
       ;;
     load) printf 'load=%s\nprocessors=%s\n' "$(cut -d ' ' -f 2 /proc/loadavg)" "$(nproc)" ;;
     file)

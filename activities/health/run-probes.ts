@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { WORKER_HOST } from '../../workflows/contracts/names.js';
 import { workerHost, type HostTarget } from '../../workflows/contracts/host-target.js';
 import type { Probe, ProbeResult } from '../../workflows/contracts/probe.js';
@@ -16,8 +17,8 @@ import { resultOf, unknown, type Verdict } from './verdict.js';
 
 /** How many probes of a call run side by side, beside the one script on each host. */
 const AT_ONCE = 8;
-/** Time for the way to the place that a probe looks from, beside its own time. Milliseconds. */
-const WAY_MS = 20_000;
+/** Time for the login to a host that probes look from, before their own time begins: a pooled connection that died takes 20 s to be noticed, and another 15 s are tried. Milliseconds. */
+const WAY_MS = 40_000;
 /** Connections of a rate limit probe side by side: from the worker, and from a host, through one SSH connection for eight. */
 const BURST = { worker: 50, host: 8 };
 
@@ -47,9 +48,29 @@ export async function runProbes(
   const targetOf = (on: string): HostTarget | undefined =>
     on === WORKER_HOST ? (access.targets[on] ?? workerHost) : access.targets[on];
 
+  /** Logs in once for everything that is looked at from there: a slow login is no slow answer, and a dead host is waited for once. */
+  const ways = new Map<string, Promise<Verdict | undefined>>();
+  const wayTo = (target: HostTarget): Promise<Verdict | undefined> => {
+    if (target.connection === 'local') return Promise.resolve(undefined);
+    const before = ways.get(target.name);
+    if (before) return before;
+    const late = AbortSignal.timeout(WAY_MS);
+    const way = access.hosts.run(target, { argv: ['true'] }, { signal: AbortSignal.any([signal, late]) }).then(
+      () => undefined,
+      (error: unknown) =>
+        unknown(
+          late.aborted ? `${target.name} did not answer within ${WAY_MS / 1000} s` : messageOf(error),
+          `${target.name} can be reached`,
+        ),
+    );
+    ways.set(target.name, way);
+    return way;
+  };
+
   const ofHost = async (on: string, some: HostProbe[]): Promise<void> => {
     const target = targetOf(on);
-    if (!target) return some.forEach((probe) => put(probe, noWay(on), 0));
+    const blocked = target ? await wayTo(target) : noWay(on);
+    if (!target || blocked) return some.forEach((probe) => put(probe, blocked ?? noWay(on), 0));
     try {
       const answers = await askHost(access.hosts, target, some, signal);
       some.forEach((probe, i) => {
@@ -63,8 +84,10 @@ export async function runProbes(
   };
   const spoken = async (probe: SpokenProbe): Promise<void> => {
     const target = targetOf(probe.on);
+    if (!target) return put(probe, noWay(probe.on), 0);
+    const blocked = await wayTo(target);
     const began = performance.now();
-    put(probe, target ? await speak(probe, target, access, signal) : noWay(probe.on), performance.now() - began);
+    put(probe, blocked ?? (await speak(probe, target, access, signal)), performance.now() - began);
   };
 
   const hostProbes = probes.filter(isHostProbe);
@@ -98,8 +121,9 @@ async function speak(
   { hosts, secrets }: ProbeAccess,
   signal: AbortSignal,
 ): Promise<Verdict> {
-  // From when the way is there on; the way itself has a time of its own, so that a slow login does not count as a slow answer.
-  const whole = AbortSignal.any([signal, AbortSignal.timeout(WAY_MS + probe.timeoutSeconds * 1000)]);
+  const whole = AbortSignal.any([signal, AbortSignal.timeout(probe.timeoutSeconds * 1000)]);
+  // Each connection of a burst listens to it.
+  setMaxListeners(0, whole);
   const dial: Dial = (address, port, own) => hosts.connect(target, address, port, own);
   const reveal = async (reference: SecretReference | Unset | undefined, what: string): Promise<string | undefined> =>
     reference === undefined ? undefined : (await secrets.resolve(given(reference, what))).reveal();

@@ -68,7 +68,10 @@ export async function probeTls(
       { url: `https://${hostOf(probe.serverName)}:${probe.port}/`, address: probe.address, ca },
       dial,
       signal,
-    ).catch(() => ({ headers: {} }));
+    ).then(
+      (answer) => ({ ...answer.headers }),
+      () => ({}),
+    );
     facts = {
       trusted: served.chain === undefined && served.name === undefined,
       protocols: tried.flatMap(({ version, cipher }) => (cipher === undefined ? [] : [version])),

@@ -148,31 +148,31 @@ function flowProbes(system: System): Some[] {
     if (connection === 'local') return []; // the worker is on it: no look from outside
     const behindJump = connection.jump !== undefined;
     const listening = portsOn(system, to);
-    return [WORKER_HOST, ...Object.keys(system.hosts)]
-      .filter((from) => from !== to && !(from === WORKER_HOST && behindJump))
-      .flatMap((from): Some[] => {
-        const flows = Object.values(system.flows).filter(
-          (flow) => flow.protocol === 'tcp' && hostsOf(system, flow.to).includes(to),
-        );
-        const open = unique(flows.filter((flow) => opens(system, flow, from) === 'yes').map(({ port }) => port));
-        const maybe = flows.filter((flow) => opens(system, flow, from) === 'maybe').map(({ port }) => port);
-        // What is open to everybody is looked at once, from the worker.
-        const asked =
-          from === WORKER_HOST
-            ? open
-            : unique(flows.filter((flow) => names(system, flow, from)).map(({ port }) => port));
-        const closed = listening.filter((port) => !open.includes(port) && !maybe.includes(port));
-        const reachable = unique([...(from === WORKER_HOST ? [connection.port] : []), ...open]);
-        const base = { kind: 'port' as const, on: from, to, address: addressOf(system, to), reachable };
-        return [
-          ...(asked.length > 0
-            ? [{ ...base, id: `open-${to}-from-${from}`, source: 'flows', expect: 'open', ports: asked }]
-            : []),
-          ...(closed.length > 0
-            ? [{ ...base, id: `closed-${to}-from-${from}`, source: 'flows', expect: 'closed', ports: closed }]
-            : []),
-        ];
-      });
+    // A local host is the machine of the worker: it looks once.
+    const others = Object.keys(system.hosts).filter(
+      (from) => from !== to && system.hosts[from]?.connection !== 'local',
+    );
+    return [...(behindJump ? [] : [WORKER_HOST]), ...others].flatMap((from): Some[] => {
+      const flows = Object.values(system.flows).filter(
+        (flow) => flow.protocol === 'tcp' && hostsOf(system, flow.to).includes(to),
+      );
+      const open = unique(flows.filter((flow) => opens(system, flow, from) === 'yes').map(({ port }) => port));
+      const maybe = flows.filter((flow) => opens(system, flow, from) === 'maybe').map(({ port }) => port);
+      // What is open to everybody is looked at once, from the worker.
+      const asked =
+        from === WORKER_HOST ? open : unique(flows.filter((flow) => names(system, flow, from)).map(({ port }) => port));
+      const closed = listening.filter((port) => !open.includes(port) && !maybe.includes(port));
+      const reachable = unique([...(from === WORKER_HOST ? [connection.port] : []), ...open]);
+      const base = { kind: 'port' as const, on: from, to, address: addressOf(system, to), reachable };
+      return [
+        ...(asked.length > 0
+          ? [{ ...base, id: `open-${to}-from-${from}`, source: 'flows', expect: 'open', ports: asked }]
+          : []),
+        ...(closed.length > 0
+          ? [{ ...base, id: `closed-${to}-from-${from}`, source: 'flows', expect: 'closed', ports: closed }]
+          : []),
+      ];
+    });
   });
 }
 
