@@ -61,7 +61,7 @@ async function sign(state: LabState, name: string): Promise<void> {
     { stdin: request },
   );
   const certificate = signed.slice(signed.indexOf('-----BEGIN'));
-  writeFileSync(chain, certificate + readFileSync(authorityFile(state), 'utf8'), { mode: 0o600 });
+  writeFileSync(chain, `${certificate}\n` + readFileSync(authorityFile(state), 'utf8'), { mode: 0o600 });
 }
 
 /** Makes the programs of a host, whose root is mounted, trust the authority. */

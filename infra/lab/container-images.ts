@@ -6,6 +6,7 @@ import {
   chownSync,
   cpSync,
   createReadStream,
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -27,7 +28,7 @@ import type { Lab, LabRequest } from './lab.js';
 const grafana = fileURLToPath(new URL('./fixtures/images/grafana', import.meta.url));
 
 /** Another one when what this file does changes. */
-const RECIPE = 1;
+const RECIPE = 2;
 
 /** What the image is made of and how it starts; paths below the image's root. */
 interface Image {
@@ -239,6 +240,9 @@ async function programRoot(base: BaseTree, image: Image, root: string): Promise<
   if ('debian' in image.from) {
     const unpacked = await unpack(base, image.from.debian, root);
     cpSync(path.join(unpacked, 'usr/bin', image.from.debian), path.join(bin, image.from.program));
+    // Templates and pages that Debian's build reads from there.
+    const shared = path.join(unpacked, 'usr/share/prometheus');
+    if (existsSync(shared)) cpSync(shared, path.join(root, 'usr/share/prometheus'), { recursive: true });
     rmSync(unpacked, { recursive: true });
   } else if ('tool' in image.from) {
     cpSync(await ensureTool(image.from.tool), path.join(bin, 'bao'));

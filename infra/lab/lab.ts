@@ -187,6 +187,12 @@ export async function startLab(request: LabRequest): Promise<Lab> {
   return labOf(state);
 }
 
+/** Builds what the disks of such hosts are made of, where the cache lacks it: what takes long the first time. */
+export async function ensureDisks(hosts: readonly HostSpec[]): Promise<void> {
+  const base = await ensureBaseTree();
+  for (const host of hosts) await diskOf(host, base);
+}
+
 /** What a host's disk is made of. */
 interface Disk {
   /** The first one on top. */
