@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import { BackupInput } from './backup.js';
+import { ProvisionHostInput } from './provision-host.js';
 
 export interface Runbook {
   /** Workflow type, and the name in the command. */
@@ -19,6 +20,12 @@ export const runbooks = {
     name: 'backup',
     title: 'Back up the databases and the configuration, and read the backup back',
     input: BackupInput,
+    example: { system: 'proofpass' },
+  },
+  'provision-host': {
+    name: 'provision-host',
+    title: 'Make hosts what the inventory says: packages, firewall, users, files, units',
+    input: ProvisionHostInput,
     example: { system: 'proofpass' },
   },
 } as const satisfies Record<string, Runbook>;
