@@ -4,6 +4,7 @@ import { createAccountActivities } from '../activities/accounts/account-activiti
 import { createFirewallActivities } from '../activities/firewall/firewall-activities.js';
 import { createPackageActivities } from '../activities/packages/package-activities.js';
 import { createClusterActivities } from '../activities/postgres/cluster-activities.js';
+import { createAdoptionActivities } from '../activities/adoption/adoption-activities.js';
 import { createComposeActivities } from '../activities/compose/compose-activities.js';
 import { createProvisionActivities } from '../activities/provision/provision-activities.js';
 import { createSecretFileActivities } from '../activities/secret-files/secret-file-activities.js';
@@ -43,6 +44,7 @@ export function createActivities({ hosts, secrets, client, fingerprints }: Depen
     ...createSshdActivities({ hosts }),
     ...createSecretFileActivities({ hosts, secrets, fingerprints }),
     ...createClusterActivities({ hosts, secrets }),
+    ...createAdoptionActivities({ hosts }),
     ...createComposeActivities({ hosts }),
     ...createProvisionActivities({ hosts, secrets, fingerprints }),
     ...createRunRecordActivities({ hosts, secrets }),

@@ -1,3 +1,4 @@
+import { adoptPlanner } from '../workflows/adopt/plan.js';
 import { backupPlanner } from '../workflows/backup/plan.js';
 import type { RunbookName } from '../workflows/contracts/runbooks.js';
 import { provisionHostPlanner } from '../workflows/provision-host/plan.js';
@@ -6,6 +7,7 @@ import type { Planner } from '../workflows/contracts/planning.js';
 /** The planner of every runbook. */
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- each planner takes the input of its own runbook
 export const planners: Record<RunbookName, Planner<any>> = {
+  adopt: adoptPlanner,
   backup: backupPlanner,
   'provision-host': provisionHostPlanner,
 };

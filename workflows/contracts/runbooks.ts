@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import { AdoptInput } from './adopt.js';
 import { BackupInput } from './backup.js';
 import { ProvisionHostInput } from './provision-host.js';
 
@@ -20,6 +21,12 @@ export const runbooks = {
     name: 'backup',
     title: 'Back up the databases and the configuration, and read the backup back',
     input: BackupInput,
+    example: { system: 'proofpass' },
+  },
+  adopt: {
+    name: 'adopt',
+    title: 'Take over a host that was set up by hand: releases, shared data, crontabs',
+    input: AdoptInput,
     example: { system: 'proofpass' },
   },
   'provision-host': {

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { Adoption } from './adopt.js';
 import { cronMistake } from './cron-expression.js';
 import { Name, SYSTEM_LANE, SystemName, WORKER_HOST } from './names.js';
 import { Provision } from './provision.js';
@@ -511,6 +512,7 @@ export const System = z
       .describe('Secrets of the applications: what they are, never their values'),
     thresholds: z.partialRecord(Metric, Threshold).default({}).describe('When a measured value is a problem'),
     provision: Provision.optional().describe('What a bare host gets: packages, firewall, users, files, units'),
+    adopt: Adoption.optional().describe('What was set up by hand and is taken over'),
     objectStore: ObjectStore.describe('Where backups and records are kept'),
     backup: Backup.describe('What is backed up, and how'),
     schedules: z.record(Name, Schedule).default({}).describe('What runs by itself'),

@@ -350,7 +350,7 @@ function program(work: Work, name: string): Step[] {
   downtime.push(...reread);
   // A unit that does not run yet reads its files when it starts; one that its package starts reads them now.
   const changed =
-    wanted.start === 'never'
+    kept
       ? [...files, ...check]
       : applied(
           { unit: service, how: wanted.apply, why: `${wanted.title}: it reads its files again`, id: idPart(name) },
