@@ -1,6 +1,15 @@
 import type { Client } from '@temporalio/client';
 import { createConfigurationActivities } from '../activities/configuration-files/configuration-activities.js';
 import { createBalancerActivities } from '../activities/balancer/balancer-activities.js';
+import { createAccountActivities } from '../activities/accounts/account-activities.js';
+import { createFirewallActivities } from '../activities/firewall/firewall-activities.js';
+import { createPackageActivities } from '../activities/packages/package-activities.js';
+import { createClusterActivities } from '../activities/postgres/cluster-activities.js';
+import { createAdoptionActivities } from '../activities/adoption/adoption-activities.js';
+import { createComposeActivities } from '../activities/compose/compose-activities.js';
+import { createProvisionActivities } from '../activities/provision/provision-activities.js';
+import { createSecretFileActivities } from '../activities/secret-files/secret-file-activities.js';
+import { createSshdActivities } from '../activities/sshd/sshd-activities.js';
 import { createFileActivities } from '../activities/files/file-activities.js';
 import { createHealthActivities } from '../activities/health/health-activities.js';
 import { createFenceActivities } from '../activities/hosts/fence-activities.js';
@@ -37,6 +46,15 @@ export function createActivities({ hosts, secrets, client, fingerprints }: Depen
     ...createRecoveryPointActivities({ hosts, secrets }),
     ...createFileActivities({ hosts, fingerprints }),
     ...createSystemdActivities({ hosts }),
+    ...createPackageActivities({ hosts }),
+    ...createAccountActivities({ hosts }),
+    ...createFirewallActivities({ hosts }),
+    ...createSshdActivities({ hosts }),
+    ...createSecretFileActivities({ hosts, secrets, fingerprints }),
+    ...createClusterActivities({ hosts, secrets }),
+    ...createAdoptionActivities({ hosts }),
+    ...createComposeActivities({ hosts }),
+    ...createProvisionActivities({ hosts, secrets, fingerprints }),
     ...createRunRecordActivities({ hosts, secrets }),
     ...createDeployRecordActivities({ secrets }),
     ...createServiceActivities({ hosts }),

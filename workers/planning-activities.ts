@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { canonicalJson } from '../activities/inventory/canonical-json.js';
 import { loadSystem } from '../activities/inventory/load.js';
+import { readSources } from '../activities/inventory/sources.js';
 import type { InventoryLocations } from '../activities/inventory/locations.js';
 import { failure } from '../workflows/contracts/errors.js';
 import type { FrameActivities } from '../workflows/contracts/frame-activities.js';
@@ -31,10 +32,16 @@ export function createPlanningActivities(
     async prepareRun({ runbook, input, moment }) {
       const { system, digest: systemDigest } = loadSystem(String(input['system']), locations);
       refuseUnset(system, planner(runbook).needs(input, system), runbook);
-      return { system, systemDigest, observe: planner(runbook).observe(input, system, moment) };
+      const sources = readSources(planner(runbook).sources?.(input, system) ?? [], locations);
+      return {
+        system,
+        systemDigest: Object.keys(sources).length === 0 ? systemDigest : digest({ systemDigest, sources }),
+        observe: planner(runbook).observe(input, system, moment, sources),
+      };
     },
     async planRun({ runbook, input, system, observation, moment }) {
-      const plan = checkPlan(planner(runbook).plan(input, system, observation, moment));
+      const sources = readSources(planner(runbook).sources?.(input, system) ?? [], locations);
+      const plan = checkPlan(planner(runbook).plan(input, system, observation, moment, sources));
       // A host that is not there or cannot be reached is found now, not in the middle of the run.
       for (const { lane, step } of stepsOf(plan)) laneTarget(system, placeOf(lane, step));
       return { plan, digest: digest(plan), facetsDigest: digest(planner(runbook).facets(observation)) };

@@ -121,38 +121,54 @@ function isBetween(now: PathState, { before, after }: PathEntry): boolean {
   });
 }
 
-export function createFileActivities({ hosts, fingerprints }: { hosts: Hosts; fingerprints: Fingerprints }) {
+function seen(fingerprints: Fingerprints, question: FileQuestion, state: PathState): SeenFile {
   const mark = (value: string): string => `[masked ${fingerprints.of(Buffer.from(value, 'utf8')).slice(0, 6)}]`;
-
-  const seen = (question: FileQuestion, state: PathState): SeenFile => {
-    const { type, mode, owner, group, size, target } = state;
-    const common = {
-      type,
-      ...(mode === undefined ? {} : { mode, owner, group }),
-      ...(target === undefined ? {} : { target: textOf(target) }),
-    };
-    if (type !== 'file' || state.sha256 === undefined) return common;
-    const wanted = question.wanted === undefined ? undefined : sha256(bytesOf(question.wanted));
-    const same = wanted === undefined ? undefined : wanted === state.sha256;
-    const whole = textOf(state.content ?? '');
-    const text = maskText(whole, question.secret, mark);
-    return {
-      ...common,
-      size: size ?? 0,
-      // Of a file that may hold secrets a plain digest would tell whether a guess is right.
-      digest:
-        question.secret || text !== whole ? fingerprints.of(Buffer.from(state.sha256)).slice(0, 32) : state.sha256,
-      ...(same === undefined ? {} : { same }),
-      ...(question.text || same === false
-        ? {
-            text,
-            ...((size ?? 0) > MOST_FILE_BYTES ? { cut: true } : {}),
-            ...(text === whole ? {} : { masked: true }),
-          }
-        : {}),
-    };
+  const { type, mode, owner, group, size, target } = state;
+  const common = {
+    type,
+    ...(mode === undefined ? {} : { mode, owner, group }),
+    ...(target === undefined ? {} : { target: textOf(target) }),
   };
+  if (type !== 'file' || state.sha256 === undefined) return common;
+  const wanted = question.wanted === undefined ? undefined : sha256(bytesOf(question.wanted));
+  const same = wanted === undefined ? undefined : wanted === state.sha256;
+  const whole = textOf(state.content ?? '');
+  const text = maskText(whole, question.secret, mark);
+  return {
+    ...common,
+    size: size ?? 0,
+    // Of a file that may hold secrets a plain digest would tell whether a guess is right.
+    digest: question.secret || text !== whole ? fingerprints.of(Buffer.from(state.sha256)).slice(0, 32) : state.sha256,
+    ...(same === undefined ? {} : { same }),
+    ...(question.text || same === false
+      ? {
+          text,
+          ...((size ?? 0) > MOST_FILE_BYTES ? { cut: true } : {}),
+          ...(text === whole ? {} : { masked: true }),
+        }
+      : {}),
+  };
+}
 
+/** What stands at paths, one answer each by its path. Secrets in texts are masked. Reads only. */
+export async function observeFiles(
+  hosts: Hosts,
+  fingerprints: Fingerprints,
+  context: CallContext,
+  files: readonly FileQuestion[],
+): Promise<Record<string, SeenFile>> {
+  const states = await lookAtPaths(
+    hosts,
+    targetOf(context),
+    files.map(({ path }) => path),
+    MOST_FILE_BYTES,
+  );
+  return Object.fromEntries(
+    files.map((question, i) => [question.path, seen(fingerprints, question, states[i] ?? { type: 'absent' })]),
+  );
+}
+
+export function createFileActivities({ hosts, fingerprints }: { hosts: Hosts; fingerprints: Fingerprints }) {
   const readBlock = (context: CallContext, path: string, text: string, block: z.infer<typeof Block>) => {
     try {
       return blockIn(text, block);
@@ -166,17 +182,7 @@ export function createFileActivities({ hosts, fingerprints }: { hosts: Hosts; fi
     /** What stands at paths, one answer each by its path. Secrets in texts are masked. Reads only. */
     async observeFiles({ with: raw, context }: CallInput): Promise<{ files: Record<string, SeenFile> }> {
       const { files } = ObserveFiles.parse(raw);
-      const states = await lookAtPaths(
-        hosts,
-        targetOf(context),
-        files.map(({ path }) => path),
-        MOST_FILE_BYTES,
-      );
-      return {
-        files: Object.fromEntries(
-          files.map((question, i) => [question.path, seen(question, states[i] ?? { type: 'absent' })]),
-        ),
-      };
+      return { files: await observeFiles(hosts, fingerprints, context, files) };
     },
 
     /** Writes a file without secrets: atomic, synced. Idempotent by (run, step); its undo is `restorePath`. */

@@ -26,26 +26,33 @@ interface UnitEntry {
   after: { enabled?: boolean; active?: boolean };
 }
 
+async function run(hosts: Hosts, context: CallContext, args: string[], changes: boolean): Promise<string> {
+  const { stdout } = await hosts.run(
+    targetOf(context),
+    { argv: ['/bin/bash', '-c', script, 'units', ...args], timeoutSeconds: UNIT_SECONDS },
+    { signal: cancellationSignal(), ...(changes ? { fence: context.fence } : {}) },
+  );
+  return stdout;
+}
+
+/** Load state, enablement and activity of units, by name. Reads only. */
+export async function observeUnits(
+  hosts: Hosts,
+  context: CallContext,
+  units: readonly string[],
+): Promise<Record<string, SeenUnit>> {
+  return units.length === 0 ? {} : parse(await run(hosts, context, ['look', ...units], false));
+}
+
 export function createSystemdActivities({ hosts }: { hosts: Hosts }) {
-  const run = async (context: CallContext, args: string[], changes: boolean): Promise<string> => {
-    const { stdout } = await hosts.run(
-      targetOf(context),
-      {
-        argv: ['/bin/bash', '-c', script, 'units', ...args],
-        timeoutSeconds: UNIT_SECONDS,
-      },
-      { signal: cancellationSignal(), ...(changes ? { fence: context.fence } : {}) },
-    );
-    return stdout;
-  };
   const look = async (context: CallContext, unit: string): Promise<SeenUnit> =>
-    parse(await run(context, ['look', unit], false))[unit] as SeenUnit;
+    (await observeUnits(hosts, context, [unit]))[unit] as SeenUnit;
 
   return {
     /** Load state, enablement and activity of units, by name. Reads only. */
     async observeUnits({ with: raw, context }: CallInput): Promise<{ units: Record<string, SeenUnit> }> {
       const { units } = ObserveUnits.parse(raw);
-      return { units: units.length === 0 ? {} : parse(await run(context, ['look', ...units], false)) };
+      return { units: await observeUnits(hosts, context, units) };
     },
 
     /**
@@ -64,7 +71,7 @@ export function createSystemdActivities({ hosts }: { hosts: Hosts }) {
           });
         return { before, after: after as UnitEntry['after'] };
       });
-      await run(context, ['set', unit, enabledWord(after.enabled), activeWord(after.active)], true);
+      await run(hosts, context, ['set', unit, enabledWord(after.enabled), activeWord(after.active)], true);
     },
 
     /** Undo of `setUnit`: enablement and activity as the step found them. Idempotent by (run, step). */
@@ -82,7 +89,7 @@ export function createSystemdActivities({ hosts }: { hosts: Hosts }) {
       const enabled = after.enabled === undefined || isUnitEnabled(now) === was.enabled ? undefined : was.enabled;
       const active = after.active === undefined || isUnitActive(now) === was.active ? undefined : was.active;
       if (enabled === undefined && active === undefined) return;
-      await run(context, ['set', unit, enabledWord(enabled), activeWord(active)], true);
+      await run(hosts, context, ['set', unit, enabledWord(enabled), activeWord(active)], true);
     },
 
     /**
@@ -97,7 +104,7 @@ export function createSystemdActivities({ hosts }: { hosts: Hosts }) {
     /** Makes a running unit read its files again and returns once it is active; one that does not run stays so. */
     async applyUnit({ with: raw, context }: CallInput) {
       const { unit, how } = ApplyUnit.parse(raw);
-      await run(context, ['apply', unit, how], true);
+      await run(hosts, context, ['apply', unit, how], true);
     },
 
     /** Undo of `noteUnit`: a unit that ran then, and is still there, reads its files again. Idempotent: it may read them twice. */
@@ -106,7 +113,7 @@ export function createSystemdActivities({ hosts }: { hosts: Hosts }) {
       const before = await recall<SeenUnit>(hosts, context);
       if (!before || !isUnitActive(before)) return;
       if ((await look(context, unit)).load === 'not-found') return;
-      await run(context, ['apply', unit, how], true);
+      await run(hosts, context, ['apply', unit, how], true);
     },
   };
 }

@@ -1,7 +1,7 @@
 # Looks at systemd units and changes one. Run as `bash -c SCRIPT units COMMAND ARGUMENT...`.
 #   look UNIT...                      one line each: UNIT LOAD-STATE ENABLED ACTIVE
 #   set UNIT ENABLED ACTIVE           ENABLED enabled|disabled|-, ACTIVE active|inactive|-
-#   apply UNIT restart|reload         only a unit that is active; prints the line of look
+#   apply UNIT restart|reload         only a unit that runs or has failed; prints the line of look
 set -u
 export LC_ALL=C SYSTEMD_PAGER='' SYSTEMD_COLORS=0
 
@@ -65,12 +65,17 @@ set)
   ;;
 apply)
   reload_if_needed "$1"
+  how=$2
   case $(systemctl show -p ActiveState --value -- "$1") in
-  active | activating | reloading | failed)
-    systemctl "$2" -- "$1" || { why "$1"; exit 1; }
-    await_active "$1" || exit 1
-    ;;
+  active | reloading) ;;
+  # What failed with its old files may run with the new ones; there is nothing yet that could reload.
+  activating | failed) how=restart ;;
+  *) how= ;;
   esac
+  if [ -n "$how" ]; then
+    systemctl "$how" -- "$1" || { why "$1"; exit 1; }
+    await_active "$1" || exit 1
+  fi
   look "$1"
   ;;
 esac

@@ -39,6 +39,8 @@ export const failures = {
   UnknownRelease: { retry: false, means: 'there is no such commit, archive or release' },
   NoServerLeft: { retry: false, means: 'taking a server out of the balancer would leave nobody to answer' },
   DataAtStake: { retry: false, means: 'the way back would lose data, and no person has decided that' },
+  AccessLost: { retry: false, means: 'a change cut the login off; the host has put the old state back by itself' },
+  AccessAtRisk: { retry: false, means: 'a change would cut the login off, and was not made' },
   RolledBack: { retry: false, means: 'a step failed and everything before it was undone' },
   RollbackIncomplete: { retry: false, means: 'a step failed and not everything could be undone' },
 } as const;

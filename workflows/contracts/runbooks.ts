@@ -1,7 +1,9 @@
 import type { z } from 'zod';
+import { AdoptInput } from './adopt.js';
 import { BackupInput } from './backup.js';
 import { DeployInput, RestartServiceInput, RollbackInput } from './deploy.js';
 import { HealthCheckInput } from './health-check.js';
+import { ProvisionHostInput } from './provision-host.js';
 
 export interface Runbook {
   /** Workflow type, and the name in the command. */
@@ -47,6 +49,18 @@ export const runbooks = {
     title: 'Restart a service, host after host',
     input: RestartServiceInput,
     example: { system: 'proofpass', service: 'api' },
+  },
+  adopt: {
+    name: 'adopt',
+    title: 'Take over a host that was set up by hand: releases, shared data, crontabs',
+    input: AdoptInput,
+    example: { system: 'proofpass' },
+  },
+  'provision-host': {
+    name: 'provision-host',
+    title: 'Make hosts what the inventory says: packages, firewall, users, files, units',
+    input: ProvisionHostInput,
+    example: { system: 'proofpass' },
   },
 } as const satisfies Record<string, Runbook>;
 export type RunbookName = keyof typeof runbooks;

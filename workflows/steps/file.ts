@@ -119,7 +119,8 @@ export function fileDiff(path: string, now: SeenFile | undefined, wanted: Owners
   return [...notes, text].filter((part) => part !== '').join('\n');
 }
 
-function textDiff(path: string, before: string, after: string, isNew = false): string {
+/** A unified diff of two texts for people, of bounded length. Pure. */
+export function textDiff(path: string, before: string, after: string, isNew = false): string {
   const patch = createTwoFilesPatch(isNew ? '/dev/null' : path, path, before, after, undefined, undefined, {
     context: 2,
   });
