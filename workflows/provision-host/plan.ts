@@ -349,13 +349,12 @@ function program(work: Work, name: string): Step[] {
     files.length > 0 && wanted.apply === 'restart' && running ? [{ service: name, seconds: RESTART_SECONDS }] : [];
   downtime.push(...reread);
   // A unit that does not run yet reads its files when it starts; one that its package starts reads them now.
-  const changed =
-    kept
-      ? [...files, ...check]
-      : applied(
-          { unit: service, how: wanted.apply, why: `${wanted.title}: it reads its files again`, id: idPart(name) },
-          [...files, ...check],
-        );
+  const changed = kept
+    ? [...files, ...check]
+    : applied(
+        { unit: service, how: wanted.apply, why: `${wanted.title}: it reads its files again`, id: idPart(name) },
+        [...files, ...check],
+      );
   const started = kept
     ? []
     : unit(now.units[service], {
