@@ -102,7 +102,7 @@ describe('on a host', () => {
       const at = step();
       const cut = rules.filter(({ port }) => port !== 22);
       await expect(
-        does('setFirewall', { rules: cut, publishedPorts: wanted.publishedPorts, seconds: 5 }, at),
+        does('setFirewall', { rules: cut, publishedPorts: wanted.publishedPorts, seconds: 8 }, at),
       ).rejects.toMatchObject({
         type: 'AccessLost',
         message: expect.stringMatching(
@@ -209,7 +209,7 @@ describe('on a host', () => {
       await expect(
         does(
           'setSshd',
-          { path: drop, options: { PubkeyAcceptedAlgorithms: 'ecdsa-sha2-nistp521' }, jump: false, seconds: 5 },
+          { path: drop, options: { PubkeyAcceptedAlgorithms: 'ecdsa-sha2-nistp521' }, jump: false, seconds: 8 },
           at,
         ),
       ).rejects.toMatchObject({ type: 'AccessLost' });
