@@ -10,13 +10,20 @@ export const overlayDirectory = (state: LabState): string => path.join(directory
 export const secretsDirectory = (state: LabState): string => path.join(directoryOf(state.name), 'secrets');
 export const identityFile = (state: LabState): string => path.join(secretsDirectory(state), 'ssh/lab');
 
-/** What the systems answer at. The names lead to the lab's hosts on its hosts only. */
-const ENDPOINTS: Record<string, object> = {
-  proofpass: {
-    api: { url: 'https://api.proofpass.test/health' },
-    platform: { url: 'https://platform.proofpass.test/health' },
-  },
+/** What the systems answer at. The names lead to the lab's hosts on its hosts only: who asks from this machine goes to the address. */
+const ENDPOINTS: Record<string, Record<string, string>> = {
+  proofpass: { api: 'https://api.proofpass.test/health', platform: 'https://platform.proofpass.test/health' },
 };
+
+/** The endpoints of a system, at the host that faces the outside, with the lab's authority. */
+function endpointsOf(system: string, state: LabState): object {
+  const urls = Object.entries(ENDPOINTS[system] ?? {});
+  const address = (state.hosts.find(({ name }) => name === 'balancer') ?? state.hosts[0])?.address;
+  if (urls.length === 0 || address === undefined) return {};
+  return {
+    endpoints: Object.fromEntries(urls.map(([name, url]) => [name, { url, address, ca: 'file:tls/ca.crt' }])),
+  };
+}
 
 /** Where the systems come from, and the account that their smoke tests use. */
 const DEPLOYMENTS: Record<string, object> = {
@@ -95,7 +102,7 @@ export async function writeOverlay(state: LabState): Promise<void> {
         },
       },
       ...(DEPLOYMENTS[system] === undefined ? {} : { deployments: DEPLOYMENTS[system] }),
-      ...(ENDPOINTS[system] === undefined ? {} : { endpoints: ENDPOINTS[system] }),
+      ...endpointsOf(system, state),
       backup: { recipients, identity: 'file:age/operations.txt' },
     };
     const text = `# Written by the lab ${state.name}: addresses, keys and endpoints of its hosts and servers.\n${stringify(overlay, { lineWidth: 0 })}`;
