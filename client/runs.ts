@@ -278,13 +278,15 @@ export async function cancelRun(
 
 export interface HeldLock {
   system: string;
+  /** Absent: the lock of the system itself. */
+  host?: string;
   /** The run that holds it. */
   workflowId: string | undefined;
   runId: string | undefined;
   since: string;
 }
 
-/** The systems that are held now, and by which run. */
+/** The systems and hosts that are held now, and by which run. */
 export async function listLocks(access: TemporalAccess): Promise<HeldLock[]> {
   const locks: HeldLock[] = [];
   for await (const info of access.client.workflow.list({
@@ -294,11 +296,12 @@ export async function listLocks(access: TemporalAccess): Promise<HeldLock[]> {
     if (lock === undefined) continue;
     const { workflowId, runId } = info.parentExecution ?? {};
     locks.push({
-      system: lock.system,
+      ...lock,
       workflowId: workflowId ?? undefined,
       runId: runId ?? undefined,
       since: info.startTime.toISOString(),
     });
   }
-  return locks.sort((a, b) => (a.system < b.system ? -1 : 1));
+  const order = ({ system, host = '' }: HeldLock): string => `${system}/${host}`;
+  return locks.sort((a, b) => (order(a) < order(b) ? -1 : 1));
 }

@@ -1,5 +1,6 @@
 import type { Client } from '@temporalio/client';
 import { createConfigurationActivities } from '../activities/configuration-files/configuration-activities.js';
+import { createDecisionActivities } from '../activities/decisions/decision-activities.js';
 import { createFenceActivities } from '../activities/hosts/fence-activities.js';
 import type { Hosts } from '../activities/hosts/hosts.js';
 import { createRecoveryPointActivities } from '../activities/object-store/recovery-point-activities.js';
@@ -18,6 +19,7 @@ export interface Dependencies {
 export function createActivities({ hosts, secrets, client }: Dependencies) {
   return {
     ...createFenceActivities(hosts),
+    ...createDecisionActivities(),
     ...createLockActivities(client),
     ...createPostgresActivities({ hosts, secrets }),
     ...createConfigurationActivities({ hosts, secrets }),

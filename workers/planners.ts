@@ -1,9 +1,11 @@
 import { backupPlanner } from '../workflows/backup/plan.js';
 import type { RunbookName } from '../workflows/contracts/runbooks.js';
 import type { Planner } from '../workflows/contracts/planning.js';
+import { repairPlanner } from '../workflows/repair/plan.js';
 
 /** The planner of every runbook. */
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- each planner takes the input of its own runbook
 export const planners: Record<RunbookName, Planner<any>> = {
   backup: backupPlanner,
+  repair: repairPlanner,
 };

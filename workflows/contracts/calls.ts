@@ -9,7 +9,9 @@ export type CallKind =
   /** A short idempotent change. */
   | 'change'
   /** A long command as a job on a host: `with.timeoutSeconds` bounds it, dead workers do not count. */
-  | 'job';
+  | 'job'
+  /** A whole runbook as a child run, under the locks and fences of this one. */
+  | 'runbook';
 
 /** The activities that a plan may call, and the only ones: a plan with another name is refused when it is made. */
 export const calls = {
@@ -25,6 +27,9 @@ export const calls = {
   withdrawManifest: 'change',
   verifyArtifact: 'job',
   writeProof: 'change',
+  runRunbook: 'runbook',
+  observeLeftRuns: 'observe',
+  forgetLeftRun: 'change',
 } as const satisfies Record<string, CallKind>;
 export type CallName = keyof typeof calls;
 

@@ -1,16 +1,22 @@
 import type { z } from 'zod';
 import { BackupInput } from './backup.js';
+import { RepairInput } from './repair.js';
+import type { RunInput } from './run.js';
 
 export interface Runbook {
   /** Workflow type, and the name in the command. */
   name: string;
   title: string;
   /** The schema of its one input object. */
-  input: z.ZodType<{ system: string; plan: boolean; requester: string; reason?: string | undefined }>;
+  input: z.ZodType<RunInput>;
   /** An input to start from, as it is typed into the Web UI. */
   example: { system: string };
   /** Changes nothing: it takes no lock and raises no fence, and its plan may only look. */
   readOnly?: true;
+  /** What it holds while it works: the system with all of its hosts, or only the hosts that its plan is about. Default: the system. */
+  holds?: 'system' | 'hosts';
+  /** Works although a run that was terminated has left changes on a host; others are refused until somebody has seen to those. */
+  afterTerminated?: true;
 }
 
 /** Every runbook that can be started. */
@@ -20,6 +26,14 @@ export const runbooks = {
     title: 'Back up the databases and the configuration, and read the backup back',
     input: BackupInput,
     example: { system: 'proofpass' },
+    afterTerminated: true,
+  },
+  repair: {
+    name: 'repair',
+    title: 'Undo what a run that was terminated has left on the hosts',
+    input: RepairInput,
+    example: { system: 'proofpass' },
+    afterTerminated: true,
   },
 } as const satisfies Record<string, Runbook>;
 export type RunbookName = keyof typeof runbooks;

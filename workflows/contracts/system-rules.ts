@@ -147,6 +147,21 @@ export function systemMistakes(system: unknown): SystemMistake[] {
     }
   }
 
+  const approvers = fields(root.approvers);
+  for (const [runbook, value] of Object.entries(fields(root.approvals))) {
+    const policy = fields(value);
+    const named: unknown[] | undefined = Array.isArray(policy.approvers) ? policy.approvers : undefined;
+    for (const [i, name] of (named ?? []).entries())
+      refer(['approvals', runbook, 'approvers', i], name, approvers, 'approver');
+    const people = new Set(named ?? Object.keys(approvers)).size;
+    const wanted = typeof policy.approvals === 'number' ? policy.approvals : 1;
+    if (people < wanted)
+      mistakes.push({
+        path: ['approvals', runbook],
+        message: `wants ${wanted} to agree, but only ${people} may decide: it would always time out`,
+      });
+  }
+
   if (Array.isArray(root.escalation)) {
     const tiers = new Set<unknown>();
     for (const [i, value] of root.escalation.entries()) {

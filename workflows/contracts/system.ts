@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { cronMistake } from './cron-expression.js';
+import { ApprovalPolicy } from './gate.js';
 import { Name, SYSTEM_LANE, SystemName, WORKER_HOST } from './names.js';
 import { SecretReference } from './secret-reference.js';
 import { systemMistakes } from './system-rules.js';
@@ -249,7 +250,9 @@ export const ScheduledRunbook = z.enum([
   'provision-host',
   'renew-certificate',
   'restart-service',
+  'repair',
   'restore',
+  'rollback',
   'rotate-secret',
   'unseal-openbao',
   'verify-backup',
@@ -509,6 +512,10 @@ export const System = z
       .default([{ tier: 1, title: 'operators', afterMinutes: 0 }])
       .describe('Who is told when'),
     approvers: z.record(Name, Approver).default({}).describe('Who may decide, by name'),
+    approvals: z
+      .partialRecord(ScheduledRunbook, ApprovalPolicy)
+      .default({})
+      .describe('Which runbooks wait for people before they change anything, and for whom'),
     notifications: z.record(Name, NotificationTarget).default({}).describe('Where notices go'),
   })
   .superRefine(
