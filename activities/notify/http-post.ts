@@ -34,7 +34,7 @@ export async function postJson(
     throw new DeliveryFailure(`answers with a redirect (${status}), which is not followed: correct the address`, {
       retry: false,
     });
-  const said = answer.replaceAll(/\s+/g, ' ').trim().slice(0, 200);
+  const said = withoutParts(url, answer).replaceAll(/\s+/g, ' ').trim().slice(0, 200);
   throw new DeliveryFailure(`answers ${status}${said === '' ? '' : `: ${said}`}`, {
     retry: status >= 500 || status === 429 || status === 408,
     afterMs: secondsToWait(response.headers.get('retry-after')),
@@ -54,13 +54,16 @@ export function webAddress(text: string): URL {
   return url;
 }
 
+/** What the target says, without the parts of its address, among which its token is. */
+function withoutParts(url: URL, text: string): string {
+  const parts = [...url.pathname.split('/'), ...url.searchParams.values(), url.username, url.password];
+  return parts.filter((part) => part.length >= 6).reduce((rest, part) => rest.replaceAll(part, '[...]'), text);
+}
+
 /** What went wrong below HTTP, by its code: the messages of the library hold addresses. */
 export function connectionProblem(error: unknown): string {
-  for (let at: unknown = error; at instanceof Error; at = at.cause) {
-    const { code } = at as NodeJS.ErrnoException;
-    if (code === undefined) continue;
-    return PROBLEMS[code] ?? `cannot be reached (${code})`;
-  }
+  for (let at = error as NodeJS.ErrnoException | undefined; at; at = at.cause as NodeJS.ErrnoException | undefined)
+    if (typeof at.code === 'string') return PROBLEMS[at.code] ?? `cannot be reached (${at.code})`;
   return 'cannot be reached';
 }
 

@@ -84,6 +84,11 @@ function aborted(signal: AbortSignal): Promise<never> {
 /** What the SMTP client threw. A server's answer is told in its own words: 4xx may pass, 5xx does not; so is a login that is refused. */
 function smtpFailure(error: unknown): DeliveryFailure {
   const { code, responseCode, response } = error as { code?: string; responseCode?: number; response?: string };
+  if (code === 'ETLS')
+    return new DeliveryFailure('the mail server offers no TLS, without which nothing is sent', {
+      retry: false,
+      cause: error,
+    });
   if (responseCode !== undefined && responseCode >= 400)
     return new DeliveryFailure(
       `the mail server ${code === 'EAUTH' ? 'refuses the login' : 'refuses the mail'}: ${(response ?? String(responseCode)).replaceAll(/\s+/g, ' ').slice(0, 200)}`,
@@ -91,20 +96,16 @@ function smtpFailure(error: unknown): DeliveryFailure {
     );
   if (code === 'EAUTH')
     return new DeliveryFailure('the mail server takes no login over this connection', { retry: false, cause: error });
-  if (code === 'ETLS')
-    return new DeliveryFailure('the mail server offers no TLS, without which nothing is sent', {
+  const { message = '' } = error as { message?: string };
+  if (/certificate|self-signed/i.test(message))
+    return new DeliveryFailure(`the mail server shows no certificate to trust: ${message}`, {
       retry: false,
       cause: error,
     });
-  const problem = error instanceof Error && /certificate|self-signed/i.test(error.message) ? error.message : undefined;
+  // nodemailer puts a code of its own in place of the socket's, whose code stands in the message.
+  const socketCode = /\b(E[A-Z]{4,}|EAI_AGAIN)\b/.exec(message)?.[1];
   return new DeliveryFailure(
-    problem === undefined ? `the mail server ${connectionProblem(underlying(error))}` : `the mail server: ${problem}`,
-    { retry: problem === undefined, cause: error },
+    `the mail server ${connectionProblem(socketCode === undefined ? error : { code: socketCode })}`,
+    { retry: true, cause: error },
   );
-}
-
-/** nodemailer puts a code of its own in place of the socket's, whose code stands in the message. */
-function underlying(error: unknown): unknown {
-  const named = /\b(E[A-Z]{4,}|EAI_AGAIN)\b/.exec(error instanceof Error ? error.message : '')?.[1];
-  return named === undefined ? error : Object.assign(new Error('', { cause: error }), { code: named });
 }

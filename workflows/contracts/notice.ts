@@ -56,7 +56,12 @@ export const noticeEvents = {
     means: 'Temporal ended a run by its time limit: nothing was undone',
   },
   parked: { severity: 'error', told: true, action: 'trigger', means: 'the worker fails whenever it takes a run up' },
-  overdue: { severity: 'warning', told: true, action: 'trigger', means: 'a run is open for longer than it should take' },
+  overdue: {
+    severity: 'warning',
+    told: true,
+    action: 'trigger',
+    means: 'a run is open for longer than it should take',
+  },
   missed: { severity: 'error', told: true, action: 'trigger', means: 'a scheduled run did not start' },
   'no worker': { severity: 'critical', told: true, action: 'trigger', means: 'runs are open and no worker is there' },
   'no temporal': { severity: 'critical', told: true, action: 'trigger', means: 'Temporal does not answer' },
@@ -191,8 +196,7 @@ export function waitNotices(status: RunStatus, wait: PersonWait) {
   const title = `${status.runbook} of ${status.system} ${wait.event}: ${wait.title}`;
   const about = wait.event;
   return {
-    first: (): Notice =>
-      notice({ event: wait.event, ...asking, title, dedupeKey: incident, occurredAt: wait.since }),
+    first: (): Notice => notice({ event: wait.event, ...asking, title, dedupeKey: incident, occurredAt: wait.since }),
     reminder: (n: number, now: string, tier: number): Notice =>
       notice({
         event: 'reminder',

@@ -26,7 +26,9 @@ export const Mail = z
       .string()
       .regex(/^\/[^\0\n]*$/, 'an absolute path')
       .optional()
-      .describe("PEM file on the worker: the authorities of the server's certificate, where it has none of the usual ones"),
+      .describe(
+        "PEM file on the worker: the authorities of the server's certificate, where it has none of the usual ones",
+      ),
   })
   .superRefine((mail, context) => {
     if ((mail.user === undefined) !== (mail.password === undefined))
