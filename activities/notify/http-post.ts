@@ -85,7 +85,7 @@ const PROBLEMS: Readonly<Record<string, string>> = {
 };
 
 async function beginning(response: Response): Promise<string> {
-  const reader = response.body?.getReader();
+  const reader = (response.body as ReadableStream<Uint8Array> | null)?.getReader();
   if (reader === undefined) return '';
   const chunks: Uint8Array[] = [];
   let bytes = 0;

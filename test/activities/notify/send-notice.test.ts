@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import type { ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parse } from 'yaml';
 import type { Bounds } from '../../../activities/notify/attempt.js';
@@ -28,7 +29,7 @@ let nobodysPort: number;
 let counter = 0;
 
 /** What each path of the receiver answers. */
-const answers: Record<string, (response: import('node:http').ServerResponse, times: number) => void> = {
+const answers: Record<string, (response: ServerResponse, times: number) => void> = {
   '/slow': () => undefined,
   '/broken': (response) => void response.writeHead(500).end('no such thing'),
   '/stumbles': (response, times) => void response.writeHead(times < 2 ? 503 : 200).end(),
