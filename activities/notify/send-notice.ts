@@ -11,7 +11,7 @@ import { BOUNDS, DeliveryFailure, tryWithin, type Bounds } from './attempt.js';
 import { postJson } from './http-post.js';
 import { sendMail } from './mail.js';
 import { pagerDutyBody } from './pagerduty.js';
-import { claimDelivery, deliveryId, markSent } from './sent-notices.js';
+import { claimDelivery, deliveryId, giveUpDelivery, markSent } from './sent-notices.js';
 import { slackBody } from './slack.js';
 import { webhookBody, webhookHeaders } from './webhook.js';
 
@@ -120,8 +120,8 @@ async function deliver(
   const missing = missingValue(system, name, target);
   if (missing !== undefined) return result('skipped', missing);
   const id = deliveryId(notice, name);
-  const ours = await ask(memory, signal, (bucket, store, until) => claimDelivery(bucket, store, id, until), true);
-  if (!ours) return result('sent before');
+  const claim = await ask(memory, signal, (bucket, store, until) => claimDelivery(bucket, store, id, until), 0);
+  if (claim === undefined) return result('sent before');
   try {
     await tryWithin(
       bounds,
@@ -131,6 +131,7 @@ async function deliver(
     );
   } catch (error) {
     signal?.throwIfAborted();
+    await ask(memory, signal, (bucket, store, until) => giveUpDelivery(bucket, store, id, claim, until), undefined);
     return result('failed', reasonOf(error));
   }
   const delivery = { id, target: name, kind, notice };

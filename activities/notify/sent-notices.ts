@@ -10,6 +10,7 @@ import { listObjects, putOnce } from '../object-store/objects.js';
  * What was told to whom, in the system's bucket:
  *
  *   PREFIX SYSTEM/notices/DELIVERY/claim-N.json   who is sending it, since when; worth LEASE_MS
+ *                                  failed-N.json  that sender could not hand it over: free for the next one
  *                                  sent.json      it was handed over
  */
 
@@ -32,8 +33,8 @@ export function deliveryId(notice: Notice, target: string): string {
 const placeOf = (store: StoreReference, id: string): string => `${store.prefix}${store.system}/notices/${id}/`;
 
 /**
- * Makes a notice ours to send: true, or false when it was sent before. While another process sends it this waits: for its end, or until that
- * process must be dead. Whoever dies between handing over and saying so makes one repetition; nothing is lost.
+ * Makes a notice ours to send: the number of our claim, or undefined when it was sent before. While another process sends it this waits: for its end, or until
+ * that process must be dead. Whoever dies between handing over and saying so makes one repetition; nothing is lost.
  * Throws as the object store does.
  */
 export async function claimDelivery(
@@ -41,26 +42,23 @@ export async function claimDelivery(
   store: StoreReference,
   id: string,
   signal: AbortSignal,
-): Promise<boolean> {
+): Promise<number | undefined> {
   for (;;) {
     let newest = 0;
     let since = 0;
+    const failed = new Set<number>();
     for await (const { key, modifiedAt } of listObjects(bucket, placeOf(store, id), soon(signal))) {
-      if (key.endsWith('/sent.json')) return false;
-      const n = Number(/claim-(\d+)\.json$/.exec(key)?.[1] ?? 0);
-      if (n > newest) [newest, since] = [n, Date.parse(modifiedAt)];
+      const [, what, number] = /\/(sent|claim|failed)(?:-(\d+))?\.json$/.exec(key) ?? [];
+      const n = Number(number);
+      if (what === 'sent') return undefined;
+      if (what === 'failed') failed.add(n);
+      else if (what === 'claim' && n > newest) [newest, since] = [n, Date.parse(modifiedAt)];
     }
-    if (Date.now() - since > LEASE_MS) {
+    if (failed.has(newest) || Date.now() - since > LEASE_MS) {
       const claim = JSON.stringify({ sender: randomUUID(), at: new Date().toISOString() });
       try {
-        await putOnce(
-          bucket,
-          `${placeOf(store, id)}claim-${String(newest + 1).padStart(4, '0')}.json`,
-          claim,
-          'application/json',
-          soon(signal),
-        );
-        return true;
+        await putOnce(bucket, entry(store, id, 'claim', newest + 1), claim, 'application/json', soon(signal));
+        return newest + 1;
       } catch (error) {
         // Somebody else was faster.
         if (!isFailure(error, 'ObjectConflict')) throw error;
@@ -68,6 +66,20 @@ export async function claimDelivery(
     }
     await delay(LOOK_AGAIN_MS, undefined, { signal });
   }
+}
+
+const entry = (store: StoreReference, id: string, what: 'claim' | 'failed', n: number): string =>
+  `${placeOf(store, id)}${what}-${String(n).padStart(4, '0')}.json`;
+
+/** Gives a claim up, so that the next sender need not wait. Idempotent. Throws as the object store does. */
+export async function giveUpDelivery(
+  bucket: Bucket,
+  store: StoreReference,
+  id: string,
+  claim: number,
+  signal: AbortSignal,
+): Promise<void> {
+  await putOnce(bucket, entry(store, id, 'failed', claim), '{}', 'application/json', soon(signal));
 }
 
 /** Writes down that a notice was handed over. Idempotent. Throws as the object store does. */

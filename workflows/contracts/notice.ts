@@ -108,9 +108,7 @@ export type Notice = z.infer<typeof Notice>;
 export const NoticeDelivery = z.object({
   target: z.string().describe('Name of the target in the inventory'),
   kind: z.string(),
-  outcome: z
-    .enum(['sent', 'sent before', 'being sent', 'failed', 'skipped'])
-    .describe('`being sent`: another process has it in hand; `skipped`: the target is not filled in'),
+  outcome: z.enum(['sent', 'sent before', 'failed', 'skipped']).describe('`skipped`: the target is not filled in'),
   attempts: z.int(),
   reason: z.string().optional().describe('Why it failed or was skipped'),
 });

@@ -421,13 +421,7 @@ describe('a target is told once', () => {
     const one = failed();
     await tell(system, one);
     answers['/broken'] = (response) => void response.end();
-    // Not a minute later but now: as if its first sender had died long ago.
-    const later = jest.spyOn(Date, 'now').mockReturnValue(Date.now() + 60_000);
-    try {
-      expect(outcomes(await tell(system, one))).toEqual({ ours: 'sent before 0', broken: 'sent 1' });
-    } finally {
-      later.mockRestore();
-    }
+    expect(outcomes(await tell(system, one))).toEqual({ ours: 'sent before 0', broken: 'sent 1' });
     expect(web.at('/ok')).toHaveLength(1);
   });
 
@@ -437,7 +431,7 @@ describe('a target is told once', () => {
     const store = storeReference(system);
     const id = deliveryId(one, 'ours');
     const signal = AbortSignal.timeout(30_000);
-    expect(await claimDelivery(gateway.bucket, store, id, signal)).toBe(true);
+    expect(await claimDelivery(gateway.bucket, store, id, signal)).toBe(1);
     const sending = tell(system, one);
     await delay(1_500);
     expect(web.posted).toHaveLength(0);
