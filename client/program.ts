@@ -230,6 +230,26 @@ Run it where the worker runs: its secrets and tools are what counts. Without SYS
     load: async () => (await import('./commands/doctor.js')).doctor,
   },
   {
+    name: 'watcher',
+    group: SETUP,
+    summary: 'watch over the runs, the workers and the schedules, and tell people what no run can tell by itself',
+    about: `Runs until Ctrl-C; in production it is guardia-watcher.service. Looks for runs that were terminated, timed out, are parked or overdue, for scheduled
+runs that did not start, for task queues without a worker, and whether Temporal answers. Each is told once to the notifications of its system, and once when it is over.
+After each good round it pings the system's heartbeat, with /fail behind it when it could not look or could not tell.
+With --once exit code 1: something is wrong.`,
+    arguments: [['[system]', 'only this system']],
+    options: [
+      ['--once', 'one round: print what is wrong and return'],
+      ['--no-tell', 'look only: nobody is told, no heartbeat, nothing is kept'],
+      ['--interval <seconds>', 'from one round to the next (default: 60)'],
+    ],
+    examples: [
+      ['guardia watcher --once --no-tell', 'what is wrong now'],
+      ['guardia watcher --once --json', 'for a monitoring script'],
+    ],
+    load: async () => (await import('./commands/watcher.js')).watcher,
+  },
+  {
     name: 'dev',
     group: SETUP,
     summary: 'a Temporal development server and a worker on this machine, until Ctrl-C',

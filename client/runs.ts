@@ -140,10 +140,12 @@ export async function listRuns(
     limit?: number;
     /** False leaves out runs that only made a plan. */
     dryRuns?: boolean;
+    /** Further conditions, as Temporal's list filter has them. */
+    where?: readonly string[];
   } = {},
 ): Promise<RunSummary[]> {
-  const { system, runbook, open, idPrefix, limit = 100, dryRuns = true } = filter;
-  const conditions = [ofRunbooks];
+  const { system, runbook, open, idPrefix, limit = 100, dryRuns = true, where = [] } = filter;
+  const conditions = [ofRunbooks, ...where];
   if (runbook !== undefined) conditions.push(`WorkflowType = '${nameIn(runbook, 'runbook')}'`);
   // A run that no worker has taken up yet has no search attributes: its id says as much.
   if (system !== undefined) {

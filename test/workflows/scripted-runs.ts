@@ -67,7 +67,7 @@ export interface ScriptedRun {
   handle: WorkflowHandle;
   /** Every attempt of every activity, in the order in which they began. */
   log: Happened[];
-  /** Their names, without the waiting for locks. */
+  /** Their names, without the waiting for locks and the notices to people. */
   names(): string[];
   happened(name: string): Happened[];
   status(): Promise<RunStatus>;
@@ -175,6 +175,7 @@ export async function openScriptedRuns(
     recordRun: (input) => perform(`record ${input.entry}`, input, { location: 'somewhere' }),
     verifyDecision: createDecisionActivities().verifyDecision,
     readExpectedDurations: () => Promise.resolve({}),
+    sendNotice: (input) => perform(`tell ${input.notice.event}`, input, { deliveries: [], notes: [] }),
   };
   const call = (input: CallInput) =>
     perform(
@@ -348,7 +349,7 @@ function scriptedRun(
     workflowId,
     handle,
     log,
-    names: () => log.map(({ name }) => name),
+    names: () => log.map(({ name }) => name).filter((name) => !name.startsWith('tell ')),
     happened: (name) => log.filter((entry) => entry.name === name),
     status: () => handle.query(statusQuery),
     async details() {

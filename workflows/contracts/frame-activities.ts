@@ -2,9 +2,11 @@ import type { HostTarget } from './host-target.js';
 import type { Decision, DecisionPlace } from './gate.js';
 import type { LockHolder } from './lock.js';
 import type { Observation } from './calls.js';
+import type { Notice, NoticeReport } from './notice.js';
 import type { PlannedRun, PlanningMoment, PreparedRun } from './planning.js';
 import type { RecordEntry } from './run-record.js';
 import type { RunReport } from './run.js';
+import type { NoticeSystem } from './notifications.js';
 import type { System } from './system.js';
 
 /** What a run finds when it takes a host over. */
@@ -75,4 +77,6 @@ export interface FrameActivities {
   }): Promise<{ location: string } | undefined>;
   /** Writes the run's record into the object store. Idempotent by run and entry. */
   recordRun(argument: { system: System; entry: RecordEntry; report: RunReport }): Promise<{ location: string }>;
+  /** Tells the system's targets. Idempotent by (target, notice.dedupeKey). Fails for no target's sake: what failed is in the answer. */
+  sendNotice(argument: { system: NoticeSystem; notice: Notice }): Promise<NoticeReport>;
 }

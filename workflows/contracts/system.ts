@@ -2,9 +2,11 @@ import { z } from 'zod';
 import { cronMistake } from './cron-expression.js';
 import { ApprovalPolicy } from './gate.js';
 import { Name, SYSTEM_LANE, SystemName, WORKER_HOST } from './names.js';
+import { Mail, NotificationTarget, Tier } from './notifications.js';
 import { SecretReference } from './secret-reference.js';
 import { systemMistakes } from './system-rules.js';
 import { isUnset, settable, Unset } from './unset.js';
+import { Watching } from './watching.js';
 
 export { isUnset, settable, Unset };
 
@@ -273,7 +275,6 @@ export const Schedule = z.strictObject({
 });
 export type Schedule = z.infer<typeof Schedule>;
 
-const Tier = z.int().min(1).max(9).default(1).describe('Tier of the escalation: 1 is told first');
 export const EscalationTier = z.strictObject({
   tier: z.int().min(1).max(9).describe('Number of the tier'),
   title: z.string().describe('Who this tier is'),
@@ -295,34 +296,6 @@ export const Approver = z.strictObject({
   ).describe('SSH public key that the decisions are signed with'),
 });
 export type Approver = z.infer<typeof Approver>;
-
-export const NotificationTarget = z.discriminatedUnion('kind', [
-  z.strictObject({
-    kind: z.literal('email'),
-    to: settable(z.email('an e-mail address')).describe('Address'),
-    tier: Tier,
-  }),
-  z.strictObject({
-    kind: z.literal('slack'),
-    channel: z
-      .string()
-      .regex(/^#\S+$/, 'a channel: "#name"')
-      .describe('Channel; quote it, # starts a comment in YAML'),
-    webhook: settable(SecretReference).describe('Incoming webhook URL, which is a secret'),
-    tier: Tier,
-  }),
-  z.strictObject({
-    kind: z.literal('webhook'),
-    url: settable(SecretReference).describe('URL, which may hold a token'),
-    tier: Tier,
-  }),
-  z.strictObject({
-    kind: z.literal('pagerduty'),
-    routingKey: settable(SecretReference).describe('Events API routing key'),
-    tier: Tier,
-  }),
-]);
-export type NotificationTarget = z.infer<typeof NotificationTarget>;
 
 const form = z
   .enum(['value', 'url'])
@@ -517,6 +490,8 @@ export const System = z
       .default({})
       .describe('Which runbooks wait for people before they change anything, and for whom'),
     notifications: z.record(Name, NotificationTarget).default({}).describe('Where notices go'),
+    mail: Mail.optional().describe('SMTP server of the targets that are e-mail addresses'),
+    watcher: Watching.prefault({}).describe('How `guardia watcher` looks after the system'),
   })
   .superRefine(
     (value, context) => {

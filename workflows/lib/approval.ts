@@ -15,7 +15,7 @@ import { isUnset } from '../contracts/unset.js';
 import { parseInput } from './input.js';
 import type { Progress } from './progress.js';
 import { reasonOf } from './progress.js';
-import { waitForPeople, type Asking } from './waiting-for-people.js';
+import { waitForPeople, type Telling } from './waiting-for-people.js';
 
 /** After so many decisions with a wrong signature a gate counts no further ones: somebody is guessing. */
 const MOST_FORGERIES = 20;
@@ -95,7 +95,7 @@ export function createGates(run: {
   place: DecisionPlace;
   requester: string;
   system: () => System;
-  asking: (gate: GateStatus) => Pick<Asking, 'tell'>;
+  asking: (gate: GateStatus) => Telling;
 }): Gates {
   const { progress, place } = run;
   const { gates } = progress.status;
@@ -190,7 +190,8 @@ export function createGates(run: {
           tiers: run.system().escalation,
           remindEverySeconds: wanted.remindEveryMinutes * 60,
           closesAfterSeconds: wanted.timeoutMinutes * 60,
-          ...run.asking(gate),
+          telling: run.asking(gate),
+          outcome: () => `it was ${gate.state === 'open' ? 'not decided' : gate.state}`,
         });
       } catch (error) {
         gate.state = 'withdrawn';

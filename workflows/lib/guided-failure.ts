@@ -11,7 +11,7 @@ import {
 import type { System } from '../contracts/system.js';
 import { parseInput } from './input.js';
 import type { Progress } from './progress.js';
-import { waitForPeople, type Asking } from './waiting-for-people.js';
+import { waitForPeople, type Telling } from './waiting-for-people.js';
 
 /** Seconds between reminders while a run holds: it keeps a system locked. */
 const REMIND_SECONDS = 30 * 60;
@@ -39,11 +39,7 @@ export interface Holds {
 }
 
 /** Registers the update and the signal `recover`. */
-export function createHolds(run: {
-  progress: Progress;
-  system: () => System;
-  asking: (hold: Hold) => Pick<Asking, 'tell'>;
-}): Holds {
+export function createHolds(run: { progress: Progress; system: () => System; asking: (hold: Hold) => Telling }): Holds {
   const { progress } = run;
   const { holds, recoveries } = progress.status;
   const answers = new Map<Hold, TakenRecovery>();
@@ -96,7 +92,11 @@ export function createHolds(run: {
           summary: `waits for a person: ${hold.title}`,
           tiers: run.system().escalation,
           remindEverySeconds: REMIND_SECONDS,
-          ...run.asking(hold),
+          telling: run.asking(hold),
+          outcome: () => {
+            const answer = answers.get(hold);
+            return answer ? `${answer.by} said ${answer.decision}: ${answer.why}` : 'the run does not wait any more';
+          },
         });
         return answers.get(hold) as TakenRecovery;
       } finally {

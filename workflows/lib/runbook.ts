@@ -11,7 +11,9 @@ import {
 } from '@temporalio/workflow';
 import { calls, isCallName } from '../contracts/calls.js';
 import { failure, type FailureType } from '../contracts/errors.js';
-import type { Hold } from '../contracts/hold.js';
+import type { GateStatus } from '../contracts/gate.js';
+import { recoverChoices, type Hold } from '../contracts/hold.js';
+import { endNotice, waitNotices, type Notice, type PersonWait } from '../contracts/notice.js';
 import { stepsOf, type Plan } from '../contracts/plan.js';
 import type { PlannedRun, PlanningMoment } from '../contracts/planning.js';
 import {
@@ -33,10 +35,12 @@ import { createHolds } from './guided-failure.js';
 import { createHostsHeld } from './hosts-held.js';
 import { parseInput } from './input.js';
 import { acquireLocks, lockablesOf, type Lock } from './lock.js';
+import { createNotices } from './notices.js';
 import { createObserving } from './observing.js';
 import { applicationFailureIn, createProgress, reasonOf, type Progress } from './progress.js';
 import { createRecording } from './recording.js';
 import { createSaga, type FailedUndo, type Saga } from './saga.js';
+import type { Telling } from './waiting-for-people.js';
 
 /** How often a plan is made anew because the hosts changed between its making and the lock. */
 const REPLANS = 3;
@@ -131,14 +135,35 @@ export function runbook<I extends RunInput>(
     const observing = createObserving({ runbook: definition.name, input, moment, progress });
     const held = createHostsHeld({ runId, workflowId, progress, inherited });
     const recording = createRecording({ workflowId, runId, progress, system: () => observing.prepared?.system });
-    const asking = () => ({ tell: () => Promise.resolve() });
-    const holds = createHolds({ progress, system: observing.system, asking });
+    const notices = createNotices(observing.system, progress.note);
+    /** What runs as a step of another run is that run's to tell. */
+    const tell = (notice: Notice | undefined): void => {
+      if (notice && !inherited) notices.tell(notice);
+    };
+    const telling = (wait: PersonWait): Telling => {
+      const words = waitNotices(progress.status, wait);
+      const now = () => new Date(Date.now()).toISOString();
+      let reminders = 0;
+      return {
+        tell(event, tier) {
+          if (event === 'opened') tell(words.first());
+          else if (event === 'escalation') tell(words.escalation(tier, now()));
+          else tell(words.reminder(++reminders, now(), tier));
+        },
+        over: (outcome, tier) => tell(words.over(outcome, now(), tier)),
+      };
+    };
+    const holds = createHolds({
+      progress,
+      system: observing.system,
+      asking: (hold) => telling(holdWait(workflowId, hold)),
+    });
     const gates = createGates({
       progress,
       place: { namespace, workflowId, runId },
       requester: input.requester,
       system: observing.system,
-      asking,
+      asking: (gate) => telling(gateWait(workflowId, gate)),
     });
     let applying: Applying | undefined;
     let lock: Lock | undefined;
@@ -288,6 +313,8 @@ export function runbook<I extends RunInput>(
       progress.phase('ended');
       upsertSearchAttributes([{ key: GuardiaEnd, value: end }]);
       await lock?.release();
+      if (!input.plan) tell(endNotice(progress.status));
+      await notices.settled();
       await condition(allHandlersFinished);
     };
 
@@ -440,6 +467,30 @@ function refuseLeftBehind(
     remedy: `See what would be undone: guardia run repair ${system} --plan. Undo it: guardia run repair ${system}. Leave it as it is: guardia run repair ${system} --set leave=true`,
   });
 }
+
+/** What people are told about a gate that is open. */
+const gateWait = (workflowId: string, gate: GateStatus): PersonWait => ({
+  event: 'waits for a person',
+  key: `${gate.id}/${gate.openedAt}`,
+  title: gate.title,
+  text: `${gate.approvals} of ${gate.approvers.join(', ')} have to agree until ${gate.closesAt}; then: ${gate.onTimeout}. Read the plan: guardia plan ${workflowId}`,
+  command: `guardia approve ${workflowId}`,
+  since: gate.openedAt,
+});
+
+/** What people are told about a run that holds. */
+const holdWait = (workflowId: string, hold: Hold): PersonWait => ({
+  event: 'needs a person',
+  key: `${hold.id}/${hold.since}`,
+  title: `${hold.title} on ${hold.on}`,
+  text: [hold.reason, ...hold.atStake, ...hold.choices.map((choice) => `${choice}: ${recoverChoices[choice]}`)].join(
+    '\n',
+  ),
+  command: `guardia recover ${workflowId} ${hold.choices.join('|')} --reason WHY`,
+  since: hold.since,
+  host: hold.on,
+  step: hold.id,
+});
 
 const hostsOfPlan = (plan: Plan): string[] => [
   ...new Set(

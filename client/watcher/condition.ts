@@ -1,0 +1,43 @@
+import type { NoticeEvent } from '../../workflows/contracts/notice.js';
+
+/** What the watcher looks at, each by itself: one that fails leaves the others as they are. */
+export type LookName = 'temporal' | 'lost runs' | 'parked runs' | 'overdue runs' | 'workers' | 'missed runs' | 'looks';
+
+/** Something that is wrong now, and that no run can tell by itself. */
+export interface Condition {
+  /** Names what is wrong and where; the same at every look for as long as it lasts. */
+  key: string;
+  event: NoticeEvent;
+  system: string;
+  look: LookName;
+  /** Since when, ISO. With the key it names this occurrence, also for a watcher that has forgotten everything. */
+  from: string;
+  title: string;
+  text: string;
+  command?: string;
+  runbook?: string;
+  workflowId?: string;
+  runId?: string;
+  link?: string;
+}
+
+/** What people are told when it is over. */
+export function endOfCondition({ event, runbook, system }: Condition): string {
+  switch (event) {
+    case 'terminated':
+    case 'timed out':
+      return `A later ${runbook ?? 'run'} of ${system} ended well, or it is too long ago to be followed any further.`;
+    case 'parked':
+      return 'The worker can take it up again, or it has ended.';
+    case 'overdue':
+      return 'The run has ended, or no longer waits.';
+    case 'missed':
+      return 'A run has started since.';
+    case 'no worker':
+      return 'A worker asks for its tasks again, or no run needs one any more.';
+    case 'no temporal':
+      return 'Temporal answers again.';
+    default:
+      return 'It can be looked at again.';
+  }
+}
