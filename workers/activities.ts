@@ -2,6 +2,7 @@ import type { Client } from '@temporalio/client';
 import { createConfigurationActivities } from '../activities/configuration-files/configuration-activities.js';
 import { createFenceActivities } from '../activities/hosts/fence-activities.js';
 import type { Hosts } from '../activities/hosts/hosts.js';
+import { inventoryLocations } from '../activities/inventory/locations.js';
 import { createNotifyActivities } from '../activities/notify/notify-activities.js';
 import { createRecoveryPointActivities } from '../activities/object-store/recovery-point-activities.js';
 import { createPostgresActivities } from '../activities/postgres/postgres-activities.js';
@@ -24,6 +25,6 @@ export function createActivities({ hosts, secrets, client }: Dependencies) {
     ...createConfigurationActivities({ hosts, secrets }),
     ...createRecoveryPointActivities({ hosts, secrets }),
     ...createRunRecordActivities({ hosts, secrets }),
-    ...createNotifyActivities({ secrets, webUi: process.env['GUARDIA_WEB_UI'] }),
+    ...createNotifyActivities({ secrets, locations: inventoryLocations(), webUi: process.env['GUARDIA_WEB_UI'] }),
   };
 }

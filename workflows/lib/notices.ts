@@ -22,7 +22,8 @@ export interface Notices {
   settled(): Promise<void>;
 }
 
-export function createNotices(system: System, note: (text: string) => void): Notices {
+/** `system` by its name where the run has not read it (yet): it was refused before. */
+export function createNotices(system: System | string, note: (text: string) => void): Notices {
   const sending: Promise<void>[] = [];
   const told = new Set<string>();
   const send = async (notice: Notice): Promise<void> => {
@@ -35,7 +36,7 @@ export function createNotices(system: System, note: (text: string) => void): Not
         heartbeatTimeout: HEARTBEAT_TIMEOUT,
         retry: { initialInterval: '2 seconds', maximumInterval: '30 seconds', maximumAttempts: 5 },
         summary: `tell: ${notice.event}`,
-      }).sendNotice({ system: noticeSystem(system), notice });
+      }).sendNotice({ system: typeof system === 'string' ? system : noticeSystem(system), notice });
       for (const text of notes) note(text);
     } catch (error) {
       if (!(error instanceof TemporalFailure)) throw error;
