@@ -3,6 +3,7 @@ import { createConfigurationActivities } from '../activities/configuration-files
 import { createDecisionActivities } from '../activities/decisions/decision-activities.js';
 import { createFenceActivities } from '../activities/hosts/fence-activities.js';
 import type { Hosts } from '../activities/hosts/hosts.js';
+import { inventoryLocations } from '../activities/inventory/locations.js';
 import { createNotifyActivities } from '../activities/notify/notify-activities.js';
 import { createRecoveryPointActivities } from '../activities/object-store/recovery-point-activities.js';
 import { createPostgresActivities } from '../activities/postgres/postgres-activities.js';
@@ -26,6 +27,6 @@ export function createActivities({ hosts, secrets, client }: Dependencies) {
     ...createConfigurationActivities({ hosts, secrets }),
     ...createRecoveryPointActivities({ hosts, secrets }),
     ...createRunRecordActivities({ hosts, secrets }),
-    ...createNotifyActivities({ secrets, webUi: process.env['GUARDIA_WEB_UI'] }),
+    ...createNotifyActivities({ secrets, locations: inventoryLocations(), webUi: process.env['GUARDIA_WEB_UI'] }),
   };
 }

@@ -1,25 +1,36 @@
-import type { NoticeEvent } from '../../workflows/contracts/notice.js';
+import { z } from 'zod';
+import { NoticeEvent } from '../../workflows/contracts/notice.js';
 
-/** What the watcher looks at, each by itself: one that fails leaves the others as they are. */
-export type LookName = 'temporal' | 'lost runs' | 'parked runs' | 'overdue runs' | 'workers' | 'missed runs' | 'looks';
+/** What the watcher looks at, each by itself: one that fails leaves the others as they are. `looks` is the watcher itself. */
+export const LookName = z.enum([
+  'temporal',
+  'lost runs',
+  'parked runs',
+  'overdue runs',
+  'workers',
+  'missed runs',
+  'looks',
+]);
+export type LookName = z.infer<typeof LookName>;
 
 /** Something that is wrong now, and that no run can tell by itself. */
-export interface Condition {
-  /** Names what is wrong and where; the same at every look for as long as it lasts. */
-  key: string;
-  event: NoticeEvent;
-  system: string;
-  look: LookName;
-  /** Since when, ISO. With the key it names this occurrence, also for a watcher that has forgotten everything. */
-  from: string;
-  title: string;
-  text: string;
-  command?: string;
-  runbook?: string;
-  workflowId?: string;
-  runId?: string;
-  link?: string;
-}
+export const Condition = z.object({
+  key: z.string().describe('Names what is wrong and where; the same at every look for as long as it lasts'),
+  event: NoticeEvent,
+  system: z.string(),
+  look: LookName,
+  from: z.iso
+    .datetime()
+    .describe('Since when. With the key it names this occurrence, also for a watcher that has forgotten everything'),
+  title: z.string(),
+  text: z.string(),
+  command: z.string().optional(),
+  runbook: z.string().optional(),
+  workflowId: z.string().optional(),
+  runId: z.string().optional(),
+  link: z.string().optional(),
+});
+export type Condition = z.infer<typeof Condition>;
 
 /** What people are told when it is over. */
 export function endOfCondition({ event, runbook, system }: Condition): string {

@@ -2,26 +2,12 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import { stateDirectory } from '../../activities/temporal/dev-server-state.js';
-import { NoticeEvent } from '../../workflows/contracts/notice.js';
-import type { Condition } from './condition.js';
+import { Condition } from './condition.js';
 
 const Time = z.iso.datetime();
 
 const KeptCondition = z.object({
-  condition: z.object({
-    key: z.string(),
-    event: NoticeEvent,
-    system: z.string(),
-    look: z.string(),
-    from: z.string(),
-    title: z.string(),
-    text: z.string(),
-    command: z.string().optional(),
-    runbook: z.string().optional(),
-    workflowId: z.string().optional(),
-    runId: z.string().optional(),
-    link: z.string().optional(),
-  }) as unknown as z.ZodType<Condition>,
+  condition: Condition,
   dedupeKey: z.string(),
   since: Time.describe('When the watcher saw it first'),
   told: z.array(z.string()).describe('Targets that know of it'),

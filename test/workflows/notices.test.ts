@@ -4,7 +4,7 @@ import { ApplicationFailure } from '@temporalio/common';
 import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { parse } from 'yaml';
+import { parse, stringify } from 'yaml';
 import { createNotifyActivities } from '../../activities/notify/notify-activities.js';
 import { createSecrets } from '../../activities/secrets/resolve.js';
 import { connectClient } from '../../activities/temporal/connection.js';
@@ -85,7 +85,11 @@ beforeAll(async () => {
     directory: '/nonexistent',
     environment: { HOOK: `${web.url}/T0K3N-4711`, ID: rootKey.accessKeyId, SECRET: rootKey.secretAccessKey },
   });
-  const real = createNotifyActivities({ secrets, webUi: 'http://ui.example/' });
+  const real = createNotifyActivities({
+    secrets,
+    locations: { systemsDirectory: directory },
+    webUi: 'http://ui.example/',
+  });
   server = await startDevServer({ directory: path.join(directory, 'server'), port: 0, uiPort: 0 });
   const target = { address: server.address, namespace: server.namespace, source: 'test' };
   ({ client, connection } = await connectClient({ target: { ...target, connection: { address: server.address } } }));
@@ -140,13 +144,13 @@ const failed = (): Notice =>
     occurredAt: '2026-11-22T08:00:00.000Z',
   });
 
-const start = (one: Notice, seconds = 0) => {
+const start = (one: Notice, seconds = 0, of: System | string = system) => {
   attempts = 0;
   web.posted.length = 0;
   return client.workflow.start('trial', {
     taskQueue: QUEUE,
     workflowId: `trial-${one.dedupeKey}`,
-    args: [system, one, seconds],
+    args: [of, one, seconds],
   });
 };
 
@@ -165,9 +169,20 @@ describe('a run that tells', () => {
     expect(history).not.toContain('T0K3N-4711');
   });
 
+  test('knows only the name of its system: the worker reads the inventory, and an unknown one is a note', async () => {
+    writeFileSync(path.join(directory, 'told.yaml'), stringify(JSON.parse(JSON.stringify(system))));
+    await (await start(failed(), 0, 'told')).result();
+    expect(web.posted).toHaveLength(1);
+    const run = await start(failed(), 0, 'tolt');
+    expect(await run.result()).toMatchObject({
+      notes: [expect.stringContaining('The notice "failed" could not be sent: there is no system "tolt"')],
+    });
+  });
+
   test('an attempt whose worker died after it had sent: the next one does not send again', async () => {
     const one = failed();
     const { sendNotice } = createNotifyActivities({
+      locations: { systemsDirectory: directory },
       secrets: createSecrets({
         directory: '/nonexistent',
         environment: { HOOK: `${web.url}/T0K3N-4711`, ID: rootKey.accessKeyId, SECRET: rootKey.secretAccessKey },

@@ -77,6 +77,9 @@ export interface FrameActivities {
   }): Promise<{ location: string } | undefined>;
   /** Writes the run's record into the object store. Idempotent by run and entry. */
   recordRun(argument: { system: System; entry: RecordEntry; report: RunReport }): Promise<{ location: string }>;
-  /** Tells the system's targets. Idempotent by (target, notice.dedupeKey). Fails for no target's sake: what failed is in the answer. */
-  sendNotice(argument: { system: NoticeSystem; notice: Notice }): Promise<NoticeReport>;
+  /**
+   * Tells the system's targets. Idempotent by (target, notice.dedupeKey). Fails for no target's sake: what failed is in the answer. By its name the system is
+   * read from the inventory: for a run that was refused before it had one.
+   */
+  sendNotice(argument: { system: NoticeSystem | string; notice: Notice }): Promise<NoticeReport>;
 }

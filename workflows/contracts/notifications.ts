@@ -84,6 +84,20 @@ export const NotificationTarget = z.discriminatedUnion('kind', [
 ]);
 export type NotificationTarget = z.infer<typeof NotificationTarget>;
 
+/** The secrets that a target needs, by their fields; unset ones too. Pure. */
+export function targetSecrets(target: NotificationTarget): Record<string, unknown> {
+  switch (target.kind) {
+    case 'email':
+      return target.mail === undefined ? {} : { 'mail.password': target.mail.password };
+    case 'slack':
+      return { webhook: target.webhook };
+    case 'webhook':
+      return { url: target.url, signingSecret: target.signingSecret };
+    case 'pagerduty':
+      return { routingKey: target.routingKey };
+  }
+}
+
 /** What a target is told of where it does not say so itself. Pure. */
 export function eventsOf(target: Pick<NotificationTarget, 'kind' | 'events'>): readonly NoticeEvent[] {
   if (target.events) return target.events;

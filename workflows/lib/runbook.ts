@@ -135,7 +135,7 @@ export function runbook<I extends RunInput>(
     const observing = createObserving({ runbook: definition.name, input, moment, progress });
     const held = createHostsHeld({ runId, workflowId, progress, inherited });
     const recording = createRecording({ workflowId, runId, progress, system: () => observing.prepared?.system });
-    const notices = createNotices(observing.system, progress.note);
+    const notices = createNotices(() => observing.prepared?.system ?? input.system, progress.note);
     /** What runs as a step of another run is that run's to tell. */
     const tell = (notice: Notice | undefined): void => {
       if (notice && !inherited) notices.tell(notice);

@@ -11,6 +11,7 @@ import { createLockActivities } from '../../../activities/temporal/lock-activiti
 import { emptyMemory, type WatcherMemory } from '../../../client/watcher/memory.js';
 import { watchRound, type Round, type RoundOptions } from '../../../client/watcher/round.js';
 import { startDevServer, type DevServer } from '../../../infra/temporal/dev-server.js';
+import { activityInterceptor } from '../../../workers/activity-interceptor.js';
 import { createPlanningActivities } from '../../../workers/planning-activities.js';
 import { activityWorkerOptions, workflowWorkerOptions } from '../../../workers/worker-options.js';
 import { calls } from '../../../workflows/contracts/calls.js';
@@ -38,7 +39,11 @@ export interface WatchedLab {
   /** What the next runs plan, and what their steps wait for. */
   script: { plan: (system: string) => Plan; act: (step: string) => Promise<unknown> };
   system(name: string, more?: object): void;
-  start(system: string, id: string, options?: { timeout?: string }): Promise<WorkflowHandleWithFirstExecutionRunId>;
+  start(
+    system: string,
+    id: string,
+    options?: { timeout?: string; taskTimeout?: string },
+  ): Promise<WorkflowHandleWithFirstExecutionRunId>;
   round(more?: Partial<RoundOptions>): Promise<Round>;
   /** The notices that arrived since the last time that this was asked. */
   notices(): Notice[];
@@ -86,17 +91,18 @@ export async function openWatchedLab(): Promise<WatchedLab> {
   const activities = {
     ...createLockActivities(client),
     ...Object.fromEntries(Object.keys(calls).map((name) => [name, call])),
-    raiseFence: () => Promise.resolve({ number: 1, stopped: [] }),
+    raiseFence: () => Promise.resolve({ number: 1, stopped: [], unrepaired: [] }),
     closeFence: () => Promise.resolve(),
     recordLog: () => Promise.resolve(),
     recordRun: () => Promise.resolve({ location: 'nowhere' }),
     sendNotice: () => Promise.resolve({ deliveries: [], notes: [] }),
+    readExpectedDurations: () => Promise.resolve({}),
   };
   const planner: Planner<unknown> = {
     needs: () => [],
     observe: () => [],
     plan: (_, system) => script.plan(system.system),
-    facets: () => 'the same',
+    facets: () => ({ seen: 'the same' }),
   };
   let running: { workers: Worker[]; done: Promise<unknown> } | undefined;
   const worker: WatchedLab['worker'] = {
@@ -118,6 +124,7 @@ export async function openWatchedLab(): Promise<WatchedLab> {
         Worker.create({
           ...activityWorkerOptions({ ...shared, taskQueue: taskQueueOfSite(DEFAULT_SITE), activities }),
           ...quick,
+          interceptors: { activity: [activityInterceptor((text) => text)] },
         }),
       ]);
       running = { workers, done: Promise.all(workers.map((each) => each.run())) };
@@ -171,7 +178,7 @@ export async function openWatchedLab(): Promise<WatchedLab> {
       });
       writeFileSync(path.join(systemsDirectory, `${name}.yaml`), text);
     },
-    start: (system, id, { timeout } = {}) =>
+    start: (system, id, { timeout, taskTimeout } = {}) =>
       client.workflow.start('backup', {
         taskQueue: WORKFLOW_TASK_QUEUE,
         workflowId: `backup/${system}/${id}`,

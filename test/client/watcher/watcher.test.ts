@@ -138,7 +138,12 @@ describe('what no run can tell by itself is told once, and once when it is over'
       "progress.phase('observing');": "progress.phase('observing'); undefined.mistake;",
     });
     await lab.worker.start(broken);
-    const run = await lab.start('one', 'parked');
+    // A worker reports the first failure of a task only, and lets the others run out of time: 10 s each by default.
+    const run = await lab.start('one', 'parked', { taskTimeout: '3s' });
+    // Each further failure makes Temporal wait longer before the next try, and this test with it.
+    for (let failures = 0; failures < 3; await delay(50))
+      failures = (await run.describe()).raw.pendingWorkflowTask?.attempt ?? 0;
+    await lab.worker.stop();
     const round = await roundUntil(sees('parked'));
     expect(shown(round)).toEqual([['parked', 'parked', 'new']]);
     await lab.round();
