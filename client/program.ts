@@ -167,6 +167,24 @@ every step that failed for good. It keeps its locks until somebody decides; guar
     load: async () => (await import('./commands/status.js')).status,
   },
   {
+    name: 'health',
+    group: LOOK,
+    summary: 'how a system is: every probe of its health check, by host',
+    about: `Starts the runbook health-check and shows what it found; it changes nothing and takes no lock.
+With --direct it looks from this machine, without Temporal and without a worker: its secrets and its network are what counts then.
+Exit code 1: a probe is critical, or a critical one could not be looked at. Warnings do not count.`,
+    arguments: [['<system>', 'its name']],
+    options: [
+      ['--direct', 'look from this machine, without Temporal and a worker'],
+      ['--bad', 'show only what is not ok'],
+    ],
+    examples: [
+      ['guardia health proofpass', 'everything, host by host'],
+      ['guardia health proofpass --json | jq -r \'.probes[] | select(.state != "ok") | .message\'', 'what is wrong'],
+    ],
+    load: async () => (await import('./commands/health.js')).health,
+  },
+  {
     name: 'backups',
     group: LOOK,
     summary: 'recovery points of a system: age, size, and how far each has been proved',

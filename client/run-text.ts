@@ -190,12 +190,15 @@ function stepLine(
 
 function resultLines(view: RunView): string[] {
   const result = view.report?.result ?? {};
-  return Object.entries(result)
-    .filter(([, value]) => value !== undefined && value !== null)
-    .map(([key, value]) => {
-      const text = typeof value === 'string' ? value : JSON.stringify(value);
-      return `  ${key}: ${key === 'bytes' && typeof value === 'number' ? bytesText(value) : text}`;
-    });
+  return (
+    Object.entries(result)
+      // Lists are for --json and the record: the line of each step says what matters of them.
+      .filter(([, value]) => value !== undefined && typeof value !== 'object')
+      .map(([key, value]) => {
+        const text = typeof value === 'string' ? value : JSON.stringify(value);
+        return `  ${key}: ${key === 'bytes' && typeof value === 'number' ? bytesText(value) : text}`;
+      })
+  );
 }
 
 /** So often a step that runs is spoken of where there is no live view. Milliseconds. */

@@ -1,6 +1,7 @@
 import type { Client } from '@temporalio/client';
 import { createConfigurationActivities } from '../activities/configuration-files/configuration-activities.js';
 import { createDecisionActivities } from '../activities/decisions/decision-activities.js';
+import { createHealthActivities } from '../activities/health/health-activities.js';
 import { createFenceActivities } from '../activities/hosts/fence-activities.js';
 import type { Hosts } from '../activities/hosts/hosts.js';
 import { inventoryLocations } from '../activities/inventory/locations.js';
@@ -23,6 +24,7 @@ export function createActivities({ hosts, secrets, client }: Dependencies) {
     ...createFenceActivities(hosts),
     ...createDecisionActivities(),
     ...createLockActivities(client),
+    ...createHealthActivities({ hosts, secrets }),
     ...createPostgresActivities({ hosts, secrets }),
     ...createConfigurationActivities({ hosts, secrets }),
     ...createRecoveryPointActivities({ hosts, secrets }),

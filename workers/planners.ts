@@ -1,4 +1,5 @@
 import { backupPlanner } from '../workflows/backup/plan.js';
+import { healthCheckPlanner } from '../workflows/health-check/plan.js';
 import type { RunbookName } from '../workflows/contracts/runbooks.js';
 import type { Planner } from '../workflows/contracts/planning.js';
 import { repairPlanner } from '../workflows/repair/plan.js';
@@ -8,4 +9,5 @@ import { repairPlanner } from '../workflows/repair/plan.js';
 export const planners: Record<RunbookName, Planner<any>> = {
   backup: backupPlanner,
   repair: repairPlanner,
+  'health-check': healthCheckPlanner,
 };

@@ -1,4 +1,7 @@
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import net from 'node:net';
+import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { failure, isFailure } from '../../workflows/contracts/errors.js';
 import type { LeftRun, RaisedFence } from '../../workflows/contracts/frame-activities.js';
@@ -385,8 +388,26 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
     }
   }
 
+  /**
+   * A TCP connection to `address` as the host sees it, for looking at a service from there: nothing runs on the host, and what is sent
+   * (a password, an API key) touches neither its disk nor its process list. Rejects as `SshPool.connect` does.
+   */
+  async function connect(target: HostTarget, address: string, port: number, signal: AbortSignal): Promise<Duplex> {
+    if (target.connection !== 'local') return ssh.connect(target as SshHost, address, port, signal);
+    const socket = net.connect({ host: address, port });
+    const stop = (): void => void socket.destroy(signal.reason as Error);
+    signal.addEventListener('abort', stop, { once: true });
+    try {
+      await once(socket, 'connect');
+      return socket;
+    } finally {
+      signal.removeEventListener('abort', stop);
+    }
+  }
+
   return {
     run,
+    connect,
     job,
     startJob,
     followJob,

@@ -32,6 +32,11 @@ export type SshHost = Omit<HostTarget, 'connection'> & { connection: SshTarget }
 /** SSH connections of one worker, shared by its activities and opened as needed. */
 export interface SshPool {
   transport(target: SshHost): Transport;
+  /**
+   * A TCP connection that the host itself opens. Rejects with an error that has the `code` of a socket's (ECONNREFUSED, ETIMEDOUT, ...) where
+   * the other end is in the way, and with a failure of the host where it opens none.
+   */
+  connect(target: SshHost, address: string, port: number, signal: AbortSignal): Promise<Duplex>;
   /** Ends every connection; commands still running fail with `HostUnreachable`. */
   close(): void;
 }
@@ -108,17 +113,14 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
     connection.idle.unref();
   }
 
+  const keyOf = ({ connection }: SshHost): string => {
+    const { address, port, user, jump, hostKeys, identity } = connection;
+    return JSON.stringify([address, port, user, jump?.address, hostKeys, identity]);
+  };
+
   return {
     transport(target) {
-      const { address, port, user, jump } = target.connection;
-      const key = JSON.stringify([
-        address,
-        port,
-        user,
-        jump?.address,
-        target.connection.hostKeys,
-        target.connection.identity,
-      ]);
+      const key = keyOf(target);
       return {
         async execute(commandLine, options) {
           for (;;) {
@@ -139,6 +141,20 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
           }
         },
       };
+    },
+    async connect(target, address, port, signal) {
+      const key = keyOf(target);
+      const connection = await acquire(key, target);
+      try {
+        signal.throwIfAborted();
+        const channel = await forwardFrom(connection.client, address, port, target.name, signal);
+        channel.on('error', () => undefined);
+        channel.once('close', () => release(key, connection));
+        return channel;
+      } catch (error) {
+        release(key, connection);
+        throw error;
+      }
     },
     close() {
       for (const all of connections.values()) for (const connection of [...all]) connection.client.destroy();
@@ -234,6 +250,61 @@ function forward(client: Client, address: string, port: number, host: string): P
         );
       else resolve(channel);
     });
+  });
+}
+
+/** As a socket's errors are called, by what sshd says. */
+const connectCodes = [
+  [/refused/i, 'ECONNREFUSED'],
+  [/timed out/i, 'ETIMEDOUT'],
+  [/no route|unreachable/i, 'EHOSTUNREACH'],
+  [/name or service|resolve|nodename/i, 'ENOTFOUND'],
+] as const;
+/** Reason of a refused channel: forwarding is switched off (RFC 4254, 5.1). */
+const ADMINISTRATIVELY_PROHIBITED = 1;
+
+function forwardFrom(
+  client: Client,
+  address: string,
+  port: number,
+  host: string,
+  signal: AbortSignal,
+): Promise<Duplex> {
+  return new Promise((resolve, reject) => {
+    let given = false;
+    const give = (act: () => void): void => {
+      signal.removeEventListener('abort', stop);
+      client.removeListener('close', lost);
+      given = true;
+      act();
+    };
+    const stop = (): void => give(() => reject(signal.reason as Error));
+    const lost = (): void =>
+      give(() => reject(failure('HostUnreachable', `the connection to ${host} was lost`, { host })));
+    signal.addEventListener('abort', stop, { once: true });
+    client.once('close', lost);
+    try {
+      client.forwardOut('127.0.0.1', 0, address, port, (error, channel) => {
+        // Nobody waits for it any more: a silent address takes sshd two minutes.
+        if (given) return void channel?.destroy();
+        if (!error) return give(() => resolve(channel));
+        const { reason } = error as { reason?: number };
+        if (reason === ADMINISTRATIVELY_PROHIBITED)
+          return give(() =>
+            reject(
+              failure('HostUnusable', `sshd on ${host} opens no connections for others`, {
+                host,
+                remedy:
+                  'Allow it for the login: AllowTcpForwarding local in sshd_config, and `PermitOpen` where it is set',
+              }),
+            ),
+          );
+        const code = connectCodes.find(([words]) => words.test(error.message))?.[1] ?? 'ECONNREFUSED';
+        give(() => reject(Object.assign(new Error(`${address}:${port}: ${error.message}`), { code })));
+      });
+    } catch {
+      lost(); // the connection ended a moment ago
+    }
   });
 }
 

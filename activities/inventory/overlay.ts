@@ -12,6 +12,8 @@ const fillable = [
   'databases.*.port',
   'databases.*.access.address',
   'endpoints.*.url',
+  'endpoints.*.address',
+  'endpoints.*.ca',
   'objectStore.provider',
   'objectStore.endpoint',
   'objectStore.region',

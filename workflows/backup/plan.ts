@@ -1,5 +1,4 @@
 import type { BackupInput } from '../contracts/backup.js';
-import { failure } from '../contracts/errors.js';
 import { hostOf, hostsOf } from '../contracts/host-groups.js';
 import type { Observation } from '../contracts/calls.js';
 import { SYSTEM_LANE, WORKER_HOST } from '../contracts/names.js';
@@ -7,9 +6,9 @@ import { PLAN_FORMAT, type Call, type Lane, type Stage, type Step } from '../con
 import type { Planner, PlanningMoment } from '../contracts/planning.js';
 import { recoveryPointId, type ArtifactKind } from '../contracts/recovery-point.js';
 import { storeNeeds, storeReference } from '../contracts/store-reference.js';
-import type { ConfigurationSet, Database, System } from '../contracts/system.js';
+import type { ConfigurationSet, System } from '../contracts/system.js';
 import { given } from '../contracts/unset.js';
-import type { ServerReference } from '../contracts/server-reference.js';
+import { serverReference } from '../contracts/server-reference.js';
 
 /** A dump gets an hour, and a second more for every 2 MB of database: five times what a slow disk needs. */
 const DUMP_SECONDS = 3600;
@@ -304,28 +303,6 @@ function notesOf(system: System): string[] {
     ...(open > 0 ? [`Not in this set: ${Object.keys(system.backup.files).join(', ')} (file trees).`] : []),
     ...(bao ? ['Not in this set: OpenBao.'] : []),
   ];
-}
-
-/** How the host logs in to its server, as a plan may say it: the password is a reference. */
-export function serverReference(system: System, database: Database): ServerReference {
-  const { access } = database;
-  const base = { database: database.name, version: given(database.version, 'version'), port: database.port };
-  if (access.kind !== 'container') return { ...base, access };
-  const service = system.services[access.service];
-  switch (service?.kind) {
-    case 'compose':
-      return {
-        ...base,
-        access: { kind: 'compose', project: service.project, service: service.service, user: access.user },
-      };
-    case 'container':
-      return { ...base, access: { kind: 'container', container: service.container, user: access.user } };
-    default:
-      throw failure(
-        'InvalidPlan',
-        `database ${database.name} of ${system.system}: ${access.service} is no container of this system`,
-      );
-  }
 }
 
 function savedHosts(system: System): string[] {

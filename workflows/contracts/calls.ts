@@ -6,6 +6,8 @@ import { StepId, type Call } from './plan.js';
 export type CallKind =
   /** Reads only. */
   | 'observe'
+  /** Reads only, for as long as `with.timeoutSeconds` says. */
+  | 'watch'
   /** A short idempotent change. */
   | 'change'
   /** A long command as a job on a host: `with.timeoutSeconds` bounds it, dead workers do not count. */
@@ -15,6 +17,9 @@ export type CallKind =
 
 /** The activities that a plan may call, and the only ones: a plan with another name is refused when it is made. */
 export const calls = {
+  probeHost: 'watch',
+  checkHealth: 'watch',
+  watchHealth: 'watch',
   observePostgres: 'observe',
   observeRecoveryPoints: 'observe',
   observeWorker: 'observe',

@@ -37,6 +37,7 @@ export const failures = {
   ObjectConflict: { retry: false, means: 'another object is already stored under this key' },
   AnomalousBackup: { retry: false, means: 'the backup does not look like the ones before it' },
   BackupDamaged: { retry: false, means: 'the stored backup does not read back' },
+  Unhealthy: { retry: false, means: 'a health check found what is critical' },
   VerificationFailed: { retry: false, means: 'the outcome could not be seen from outside' },
   VerificationImpossible: { retry: true, means: 'the outcome could not be checked' },
   RolledBack: { retry: false, means: 'a step failed and everything before it was undone' },

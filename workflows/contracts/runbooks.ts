@@ -2,6 +2,7 @@ import type { z } from 'zod';
 import { BackupInput } from './backup.js';
 import { RepairInput } from './repair.js';
 import type { RunInput } from './run.js';
+import { HealthCheckInput } from './health-check.js';
 
 export interface Runbook {
   /** Workflow type, and the name in the command. */
@@ -34,6 +35,13 @@ export const runbooks = {
     input: RepairInput,
     example: { system: 'proofpass' },
     afterTerminated: true,
+  },
+  'health-check': {
+    name: 'health-check',
+    title: 'Look at everything that the manual checks; changes nothing',
+    input: HealthCheckInput,
+    example: { system: 'proofpass' },
+    readOnly: true,
   },
 } as const satisfies Record<string, Runbook>;
 export type RunbookName = keyof typeof runbooks;

@@ -1,4 +1,4 @@
-import { Name } from './names.js';
+import { Name, WORKER_HOST } from './names.js';
 import { isUnset } from './unset.js';
 
 /** A mistake across fields: `path` is where it has to be corrected. */
@@ -132,6 +132,25 @@ export function systemMistakes(system: unknown): SystemMistake[] {
         path: ['flows', name, 'from'],
         message: `"${from}" is neither "internet", nor a network; ${known('host', places)}`,
       });
+  }
+  for (const [name, value] of Object.entries(fields(root.probes))) {
+    const probe = fields(value);
+    const at = (field: string) => ['probes', name, field];
+    if (probe.on !== undefined && probe.on !== WORKER_HOST) place(at('on'), probe.on);
+    if (probe.kind === 'port' && probe.to !== undefined) place(at('to'), probe.to);
+    if (probe.about !== undefined) service(at('about'), probe.about);
+    if (probe.endpoint !== undefined) refer(at('endpoint'), probe.endpoint, fields(root.endpoints), 'endpoint');
+    if (probe.database !== undefined) refer(at('database'), probe.database, databases, 'database');
+    const target = { http: 'url', 'rate-limit': 'url', tls: 'address' }[String(probe.kind)];
+    if (target !== undefined && (probe.endpoint === undefined) === (probe[target] === undefined))
+      mistakes.push({ path: ['probes', name], message: `give either \`endpoint\` or \`${target}\`` });
+    if (['disk', 'inodes', 'memory', 'cpu', 'load'].includes(String(probe.kind))) {
+      const { warning, critical } = probe;
+      if (warning === undefined && critical === undefined)
+        mistakes.push({ path: ['probes', name], message: 'give `warning`, `critical` or both' });
+      if (typeof warning === 'number' && typeof critical === 'number' && warning > critical)
+        mistakes.push({ path: at('warning'), message: 'is above `critical`' });
+    }
   }
   for (const [name, value] of Object.entries(fields(root.secrets))) {
     const { consumers } = fields(value);

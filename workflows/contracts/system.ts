@@ -1,8 +1,9 @@
 import { z } from 'zod';
 import { cronMistake } from './cron-expression.js';
 import { ApprovalPolicy } from './gate.js';
-import { Name, SYSTEM_LANE, SystemName, WORKER_HOST } from './names.js';
+import { AbsolutePath, HOST_NAME, Name, Port, SYSTEM_LANE, SystemName, WORKER_HOST } from './names.js';
 import { Mail, NotificationTarget, Tier } from './notifications.js';
+import { ProbeEntry } from './probe.js';
 import { SecretReference } from './secret-reference.js';
 import { systemMistakes } from './system-rules.js';
 import { isUnset, settable, Unset } from './unset.js';
@@ -10,13 +11,9 @@ import { Watching } from './watching.js';
 
 export { isUnset, settable, Unset };
 
-const Port = z.int().min(1).max(65535);
-const AbsolutePath = z.string().regex(/^\/[^\0\n]*$/, 'an absolute path');
 const HostRef = Name.describe('Name of a host of this system');
 const PlaceRef = Name.describe('Name of a host of this system, or of a group of its hosts');
 const ServiceRef = Name.describe('Name of a service of this system');
-const HOST_NAME =
-  /^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?)$/;
 const PUBLIC_KEY = /^(ssh-|ecdsa-)\S+ [A-Za-z0-9+/=]+$/;
 
 export const SshConnection = z.strictObject({
@@ -59,7 +56,16 @@ export const Host = z.strictObject({
 });
 export type Host = z.infer<typeof Host>;
 
-const described = { on: PlaceRef, description: z.string().optional().describe('What the service does') };
+const described = {
+  on: PlaceRef,
+  description: z.string().optional().describe('What the service does'),
+  ports: z
+    .array(Port)
+    .default([])
+    .describe(
+      'TCP ports that it listens on or publishes; the health check sees that each is closed where no flow opens it',
+    ),
+};
 export const Service = z.discriminatedUnion('kind', [
   z
     .strictObject({
@@ -372,6 +378,12 @@ export const Endpoint = z.strictObject({
     'What is asked for, from outside',
   ),
   service: ServiceRef.optional().describe('Service that answers'),
+  address: z
+    .string()
+    .regex(HOST_NAME, 'a host name or an IP address, without port')
+    .optional()
+    .describe('Where to connect to, instead of asking DNS for the name in the URL'),
+  ca: SecretReference.optional().describe('PEM file of the certificate authority to trust, instead of the public ones'),
   status: z
     .int()
     .min(100)
@@ -475,6 +487,12 @@ export const System = z
       .record(Name, ApplicationSecret)
       .default({})
       .describe('Secrets of the applications: what they are, never their values'),
+    probes: z
+      .record(Name, ProbeEntry)
+      .default({})
+      .describe(
+        'What a health check looks at beside what follows from the rest of the file; one of the same name replaces it',
+      ),
     thresholds: z.partialRecord(Metric, Threshold).default({}).describe('When a measured value is a problem'),
     objectStore: ObjectStore.describe('Where backups and records are kept'),
     backup: Backup.describe('What is backed up, and how'),

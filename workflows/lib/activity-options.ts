@@ -40,6 +40,18 @@ export function activityOptions(
           maximumAttempts: 5,
         },
       };
+    case 'watch':
+      return {
+        startToCloseTimeout: `${options.timeoutSeconds ?? 600} seconds`,
+        heartbeatTimeout: HEARTBEAT_TIMEOUT,
+        // A worker that dies in mid-watch costs an attempt: the next one watches anew.
+        retry: {
+          initialInterval: '1 second',
+          backoffCoefficient: 2,
+          maximumInterval: '10 seconds',
+          maximumAttempts: 10,
+        },
+      };
     case 'change':
       return {
         ...atRestWhenCancelled,

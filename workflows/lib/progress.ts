@@ -128,9 +128,10 @@ export function details(status: RunStatus): string {
 const selfEvident: readonly StepStatus['state'][] = ['waiting', 'done', 'kept'];
 
 function render(status: RunStatus, shown: readonly StepStatus[], others = ''): string {
-  const came = Object.entries(status.result ?? {}).map(
-    ([name, value]) => `${name} ${typeof value === 'string' ? value : JSON.stringify(value)}`,
-  );
+  // Lists are for the report: here each line of a step says what matters of them.
+  const came = Object.entries(status.result ?? {})
+    .filter(([, value]) => typeof value !== 'object')
+    .map(([name, value]) => `${name} ${typeof value === 'string' ? value : JSON.stringify(value)}`);
   const done = status.steps.filter(({ state }) => state === 'done' || state === 'kept').length;
   const head = status.end
     ? [`**${status.runbook} of ${status.system}: ${status.end}**`, status.message ?? '', came.join(', ')]

@@ -448,10 +448,14 @@ function standing({ saga, changed, progress }: { saga: Saga; changed: boolean; p
 /** A runbook that holds no lock may not change anything. Throws `InvalidPlan`. */
 function refuseChanges(plan: Plan): void {
   const change = stepsOf(plan).find(
-    ({ step }) => !isCallName(step.do.activity) || calls[step.do.activity] !== 'observe',
+    ({ step: { undo, do: call } }) =>
+      'activity' in undo || !isCallName(call.activity) || !['observe', 'watch'].includes(calls[call.activity]),
   );
   if (change)
-    throw failure('InvalidPlan', `${plan.runbook} only looks, but its step ${change.step.id} would change something`);
+    throw failure(
+      'InvalidPlan',
+      `${plan.runbook} only reads, but step ${change.step.id} of its plan changes something`,
+    );
 }
 
 /** Changes of a terminated run that nobody has seen to: working on top of them would make them impossible to undo. Throws `LeftBehind`. */
