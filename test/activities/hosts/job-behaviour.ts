@@ -340,12 +340,13 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
         { fence: first.number },
       );
       const second = await hosts.raiseFence(target, { runId: newer, workflowId: `test/${newer}` });
-      expect(second).toEqual({ number: first.number + 1, left: older, stopped: [left] });
+      expect(second).toEqual({ number: first.number + 1, left: older, stopped: [left], unrepaired: [] });
       // The same again when the answer was lost on its way: what was left is not forgotten.
       expect(await hosts.raiseFence(target, { runId: newer, workflowId: `test/${newer}` })).toEqual({
         number: first.number + 1,
         left: older,
         stopped: [],
+        unrepaired: [],
       });
       await expect(hosts.run(target, { argv: ['true'] }, { fence: first.number })).rejects.toMatchObject({
         type: 'Fenced',
