@@ -10,6 +10,7 @@ import { isUnset, unsetNeeded } from '../../workflows/contracts/unset.js';
 import { canonicalJson } from './canonical-json.js';
 import { closestName } from './closest-name.js';
 import { inventoryLocations, type InventoryLocations } from './locations.js';
+import { inLayout, layoutsOf } from './layout.js';
 import { layOver, OVERLAY_MAY_HOLD } from './overlay.js';
 import { mistakesOf, problemLine, valueAt, type Mistake, type Problem } from './problems.js';
 import { readSourceFile, type Path, type SourceFile } from './source-file.js';
@@ -107,10 +108,13 @@ interface Reading {
 }
 
 function readSystem(name: string, { systemsDirectory, overlayDirectory }: InventoryLocations): Reading {
-  const shipped = readSourceFile(path.join(systemsDirectory, `${name}.yaml`));
+  const file = readSourceFile(path.join(systemsDirectory, `${name}.yaml`));
   const overlayFile = overlayDirectory ? path.join(overlayDirectory, `${name}.yaml`) : undefined;
   if (overlayDirectory) yamlFiles(overlayDirectory, 'GUARDIA_OVERLAY');
   const overlay = overlayFile && existsSync(overlayFile) ? readSourceFile(overlayFile) : undefined;
+  const chosen = valueAt(overlay?.value, ['layout']) ?? valueAt(file.value, ['layout']);
+  const layout = typeof chosen === 'string' ? chosen : undefined;
+  const shipped = inLayout(file, layout);
 
   const problems: Problem[] = [shipped, overlay].flatMap((source) =>
     (source?.mistakes ?? []).map((mistake): Problem => ({
@@ -142,6 +146,17 @@ function readSystem(name: string, { systemsDirectory, overlayDirectory }: Invent
       severity: 'error',
     });
   }
+
+  const layouts = Object.keys(layoutsOf(file.value));
+  if (layout !== undefined && !layouts.includes(layout))
+    problems.push({
+      ...place(['layout']),
+      path: 'layout',
+      message: `there is no layout "${layout}"`,
+      allowed: layouts.join(', ') || 'no layout: leave it out',
+      severity: 'error',
+    });
+  problems.push(...mistakesOfOtherLayouts(file, layouts, layout));
 
   const parsed = System.safeParse(merged);
   for (const { path: at, ...rest } of parsed.success ? [] : mistakesOf(parsed.error, merged))
@@ -175,6 +190,29 @@ function readSystem(name: string, { systemsDirectory, overlayDirectory }: Invent
   }
   const valid = parsed.success && problems.every(({ severity }) => severity === 'unset');
   return { name, value: merged, problems, place, ...(valid ? { system: parsed.data } : {}) };
+}
+
+/** What is wrong with the layouts that are not in force, each as it would be read without an overlay. */
+function mistakesOfOtherLayouts(file: SourceFile, layouts: readonly string[], chosen: string | undefined): Problem[] {
+  return layouts
+    .filter((name) => name !== chosen)
+    .flatMap((name) => {
+      const source = inLayout(file, name);
+      const parsed = System.safeParse(source.value);
+      return (parsed.success ? [] : mistakesOf(parsed.error, source.value)).map(({ path: at, message, ...rest }) => {
+        const { line, column } = source.locate(at);
+        const text = `in layout ${name}: ${message}`;
+        return {
+          file: file.file,
+          line,
+          column,
+          path: at.join('.'),
+          message: text,
+          ...rest,
+          severity: 'error' as const,
+        };
+      });
+    });
 }
 
 /** What a schedule hands to its runbook has to be an input of that runbook, as far as the runbook exists. */

@@ -3,6 +3,7 @@ import type { Path } from './source-file.js';
 
 /** What an overlay may fill even where the shipped file has a value; `*` is any name that the shipped file has. */
 const fillable = [
+  'layout',
   'hosts.*.connection.address',
   'hosts.*.connection.port',
   'hosts.*.connection.identity',
@@ -26,7 +27,7 @@ const fillable = [
 
 /** For people: what an overlay may hold. */
 export const OVERLAY_MAY_HOLD =
-  'addresses, ports, endpoints, provider, region and bucket of the object store, keys (hostKeys, identity, objectStore.keys, ' +
+  'layout, addresses, ports, endpoints, provider, region and bucket of the object store, keys (hostKeys, identity, objectStore.keys, ' +
   'signingKey, recipients, signingSecret), `mail`, `watcher`, stateDirectory, "connection: local", and whatever the shipped file leaves unset';
 
 type Fields = Record<string, unknown>;

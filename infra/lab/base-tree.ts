@@ -1,14 +1,15 @@
 import { execa } from 'execa';
 import { createHash } from 'node:crypto';
-import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { cacheDirectory, ensureTool, tools, ToolboxError } from '../packaging/toolbox.js';
+import { cacheDirectory, ToolboxError } from '../packaging/toolbox.js';
 import { builtOnce, ifUnlocked } from '../packaging/toolbox-cache.js';
 import { command } from './command.js';
 import { killControlGroup } from './control-group.js';
 import { runInTree } from './machine.js';
 import { unmountBelow } from './mounts.js';
+import { makeOwnPackages, ownPackagesRecipe } from './own-packages.js';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 
@@ -28,31 +29,28 @@ const BOOTSTRAP = [
   'curl',
 ];
 
-/** On every host. Their services do not start unless a fixture or a test enables them. */
+/** On every host, also on a bare one. */
+const STANDARD = ['iputils-ping', 'iptables', 'cron', 'logrotate', 'less', 'psmisc', 'netbase'];
+
+/** On every host but a bare one. Their services do not start unless a fixture or a test enables them. */
 const INSTALLED = [
-  ...['iputils-ping', 'iptables', 'cron', 'logrotate', 'less', 'psmisc', 'netbase'],
   ...['postgresql-15', 'nginx', 'redis-server', 'docker.io'],
   ...['zstd', 'age', 'openssl', 'restic', 'jq'],
 ];
 
 /** In the hosts' own package source, for runbooks that install them. */
 const OFFERED = [
-  'certbot',
-  'python3-certbot-nginx',
-  'ufw',
-  'fail2ban',
-  'auditd',
-  'git',
-  'haproxy',
-  'awscli',
-  'docker-compose',
-  'rsync',
-  'unattended-upgrades',
+  ...['certbot', 'python3-certbot-nginx', 'libnginx-mod-http-modsecurity', 'modsecurity-crs', 'haproxy'],
+  ...['ufw', 'fail2ban', 'python3-systemd', 'auditd', 'unattended-upgrades'],
+  ...['git', 'rsync', 'socat', 'lsof', 'awscli', 'docker-compose', 'postgresql-client'],
+  ...['prometheus', 'prometheus-alertmanager', 'prometheus-node-exporter', 'prometheus-postgres-exporter'],
 ];
 
 export interface BaseTree {
-  /** Root directory of the tree: the lowest layer of every host. */
+  /** Root directory of the tree: the lowest layer of every host that is not bare. */
   tree: string;
+  /** The same before anything that a runbook would install: the lowest layer of a bare host. */
+  bare: string;
   /** A Debian package source, bound read-only into every host at PACKAGE_SOURCE. */
   packages: string;
   /** Digest of the recipe. */
@@ -64,7 +62,7 @@ export const PACKAGE_SOURCE = '/var/lib/lab-packages';
 
 /** The tree that every host starts from, and its package source; built when the cache has none of this recipe. */
 export async function ensureBaseTree(): Promise<BaseTree> {
-  const recipe = JSON.stringify([SUITE, process.arch, BOOTSTRAP, INSTALLED, OFFERED, tools['docker-compose'].version]);
+  const recipe = JSON.stringify([SUITE, process.arch, BOOTSTRAP, STANDARD, INSTALLED, OFFERED, ownPackagesRecipe]);
   const hash = createHash('sha256').update(recipe);
   hash.update(readFileSync(path.join(here, 'base-tree.sh')));
   const digest = hash.digest('hex').slice(0, 12);
@@ -75,7 +73,7 @@ export async function ensureBaseTree(): Promise<BaseTree> {
     (temporary) => build(temporary),
     discardBuild,
   );
-  return { tree: path.join(at, 'tree'), packages: path.join(at, 'packages'), digest };
+  return { tree: path.join(at, 'tree'), bare: path.join(at, 'bare'), packages: path.join(at, 'packages'), digest };
 }
 
 /** Control group of what runs while a tree is built. */
@@ -113,12 +111,12 @@ function cachedTrees(): string[] {
 }
 
 async function build(directory: string): Promise<void> {
-  const group = buildGroup(directory);
-  const compose = await ensureTool('docker-compose');
   const tree = path.join(directory, 'tree');
+  const bare = path.join(directory, 'bare');
   const packages = path.join(directory, 'packages');
   mkdirSync(packages, { recursive: true });
-  await composePackage(compose, packages, path.join(directory, 'compose'));
+  await makeOwnPackages(packages, path.join(directory, 'own'));
+  rmSync(path.join(directory, 'own'), { recursive: true });
 
   const source = await machinePackageSource();
   await command(['debootstrap', '--variant=minbase', `--include=${BOOTSTRAP.join(',')}`, SUITE, tree, source.mirror]);
@@ -128,28 +126,30 @@ async function build(directory: string): Promise<void> {
     source.lines.map((line) => `${line}\n`).join(''),
   );
   copyProxy(tree);
-  await runInTree({
-    group,
-    root: tree,
-    network: 'machine',
-    binds: [`${packages}:/packages`],
-    readOnlyBinds: [`${path.join(here, 'base-tree.sh')}:/run/base-tree.sh`],
-    argv: ['/bin/sh', '/run/base-tree.sh', INSTALLED.join(' '), OFFERED.join(' ')],
-  });
+  const inTree = (root: string, network: 'machine' | 'none', binds: string[], ...argv: string[]) =>
+    runInTree({
+      group: buildGroup(directory),
+      root,
+      network,
+      binds,
+      readOnlyBinds: [`${path.join(here, 'base-tree.sh')}:/run/base-tree.sh`],
+      argv: ['/bin/sh', '/run/base-tree.sh', ...argv],
+    });
+  const install = (...argv: string[]) => inTree(tree, 'machine', [`${packages}:/packages`], ...argv);
+  await install('bare', STANDARD.join(' '));
+  await command(['cp', '--archive', '--reflink=auto', tree, bare]);
+  await install('full', INSTALLED.join(' '), OFFERED.join(' '));
 
   const index = await execa('apt-ftparchive', ['packages', '.'], { cwd: packages, stripFinalNewline: false });
   writeFileSync(path.join(packages, 'Packages'), index.stdout);
-  rmSync(path.join(tree, 'etc/apt/sources.list.d/machine.list'));
-  rmSync(path.join(tree, 'var/lib/apt/lists'), { recursive: true, force: true });
-  writeFileSync(path.join(tree, 'etc/apt/sources.list.d/lab.list'), `deb [trusted=yes] file:${PACKAGE_SOURCE} ./\n`);
-  await runInTree({
-    group,
-    root: tree,
-    network: 'none',
-    readOnlyBinds: [`${packages}:${PACKAGE_SOURCE}`],
-    argv: ['apt-get', '-q', 'update'],
-  });
-  rmSync(path.join(tree, 'etc/resolv.conf'), { force: true });
+  for (const root of [tree, bare]) {
+    for (const file of ['sources.list.d/machine.list', 'apt.conf.d/20machine'])
+      rmSync(path.join(root, 'etc/apt', file), { force: true });
+    rmSync(path.join(root, 'var/lib/apt/lists'), { recursive: true, force: true });
+    writeFileSync(path.join(root, 'etc/apt/sources.list.d/lab.list'), `deb [trusted=yes] file:${PACKAGE_SOURCE} ./\n`);
+    await inTree(root, 'none', [`${packages}:${PACKAGE_SOURCE}`], 'finish');
+    rmSync(path.join(root, 'etc/resolv.conf'), { force: true });
+  }
   await command(['sync', '-f', tree]);
 }
 
@@ -188,29 +188,4 @@ function copyProxy(tree: string): void {
     .filter((line) => /^\s*Acquire::(https?|ftp)::proxy\b/i.test(line));
   if (existsSync('/etc/apt/apt.conf')) lines.push(readFileSync('/etc/apt/apt.conf', 'utf8'));
   writeFileSync(path.join(tree, 'etc/apt/apt.conf.d/20machine'), lines.map((line) => `${line}\n`).join(''));
-}
-
-/** Our compose v2 as a Debian package, so that hosts get it as they get everything else. */
-async function composePackage(executable: string, packages: string, work: string): Promise<void> {
-  const plugin = path.join(work, 'usr/libexec/docker/cli-plugins/docker-compose');
-  mkdirSync(path.dirname(plugin), { recursive: true });
-  mkdirSync(path.join(work, 'DEBIAN'));
-  cpSync(executable, plugin);
-  chmodSync(plugin, 0o755);
-  const architecture = (await command(['dpkg', '--print-architecture'])).trim();
-  const control = [
-    'Package: docker-compose-plugin',
-    `Version: ${tools['docker-compose'].version}-1`,
-    `Architecture: ${architecture}`,
-    'Depends: docker.io',
-    'Maintainer: guardia lab <lab@guardia.invalid>',
-    'Section: admin',
-    'Priority: optional',
-    'Description: Docker Compose v2 as a plugin of the docker command',
-    '',
-  ];
-  writeFileSync(path.join(work, 'DEBIAN/control'), control.join('\n'));
-  const file = `docker-compose-plugin_${tools['docker-compose'].version}-1_${architecture}.deb`;
-  await command(['dpkg-deb', '-Zgzip', '-z1', '--root-owner-group', '--build', work, path.join(packages, file)]);
-  rmSync(work, { recursive: true });
 }

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isRunning } from '../../activities/temporal/process-identity.js';
 import { ToolboxError } from '../packaging/toolbox.js';
 import { shown } from '../packaging/toolbox-cache.js';
-import { PACKAGE_SOURCE, type BaseTree } from './base-tree.js';
+import { PACKAGE_SOURCE } from './base-tree.js';
 import { command } from './command.js';
 import { killControlGroup, populated } from './control-group.js';
 import type { Fixture } from './fixture-layers.js';
@@ -23,6 +23,8 @@ export interface HostSpec {
   /** As the inventory names it. */
   name: string;
   fixture?: Fixture;
+  /** True: only what every Debian host has is on it; what a runbook needs, it installs from the host's package source. */
+  bare?: boolean;
   /** Units that start with the host beside sshd, such as `docker.service`; a fixture enables its own. */
   enable?: string[];
 }
@@ -38,13 +40,13 @@ export const hostDirectory = (state: LabState, host: HostState): string =>
   path.join(directoryOf(state.name), 'hosts', host.name);
 
 /** Makes the host's disk: its name, keys and network over the layers. */
-export async function prepareHost(state: LabState, host: HostState, base: BaseTree, spec: HostSpec): Promise<void> {
+export async function prepareHost(state: LabState, host: HostState, spec: HostSpec): Promise<void> {
   const at = hostDirectory(state, host);
   for (const name of ['', 'upper', 'work', 'root', 'docker', 'containerd'])
     mkdirSync(path.join(at, name), { recursive: true });
   chmodSync(path.join(at, 'upper'), 0o755);
   // PostgreSQL opens its files for writing, which makes overlayfs copy each one whole at first touch: better now than in mid-run.
-  for (const layer of host.layers.filter((one) => one !== base.tree)) {
+  for (const layer of host.layers.slice(0, -1)) {
     const data = path.join(layer, 'var/lib/postgresql');
     if (!existsSync(data)) continue;
     const to = path.join(at, 'upper/var/lib/');

@@ -126,7 +126,7 @@ export async function startLab(request: LabRequest): Promise<Lab> {
   for (const host of request.hosts) {
     layers.set(host.name, [
       ...(host.fixture === undefined ? [] : [await ensureFixtureLayer(base, host.fixture)]),
-      base.tree,
+      host.bare === true ? base.bare : base.tree,
     ]);
   }
 
@@ -164,7 +164,7 @@ export async function startLab(request: LabRequest): Promise<Lab> {
     await makeSecrets(state);
     await waitForAll([
       startServices(state),
-      ...request.hosts.map((spec) => prepareHost(state, hostState(state, spec.name), base, spec)),
+      ...request.hosts.map((spec) => prepareHost(state, hostState(state, spec.name), spec)),
     ]);
     writeState(state);
     await writeOverlay(state);
@@ -256,7 +256,11 @@ function checkRequest(name: string, request: LabRequest): void {
       );
   };
   check('lab', name);
-  for (const host of request.hosts) check('host', host.name);
+  for (const host of request.hosts) {
+    check('host', host.name);
+    if (host.bare === true && host.fixture !== undefined)
+      wrong.push(`host ${host.name}: a bare host has no fixture, here ${host.fixture.name}`);
+  }
   for (const system of request.systems) check('system', system);
   if (new Set(request.hosts.map((host) => host.name)).size !== request.hosts.length)
     wrong.push('hosts: every name only once');

@@ -89,9 +89,10 @@ export const packages = {
     'openssh-client',
     'apt-utils',
     'dpkg-dev',
+    'git',
   ],
   /** What a worker needs to verify a backup: activities/object-store/worker-tools.ts. */
-  worker: ['procps', 'zstd', 'age', 'openssl', 'postgresql-client-15', 'curl'],
+  worker: ['procps', 'zstd', 'age', 'openssl', 'postgresql-client-15', 'curl', 'git'],
   ui: ['chromium'],
   /** The server, for clusters that the tests make and remove. */
   postgresql: ['postgresql-15'],

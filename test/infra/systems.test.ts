@@ -65,7 +65,7 @@ describe('the shipped inventory', () => {
     const { system } = loadSystem('proofpass', shipped);
     expect(system.databases.main).toMatchObject({
       engine: 'postgresql',
-      on: 'app',
+      on: 'database',
       name: 'proofpass_prod',
       version: 15,
       access: { kind: 'peer', osUser: 'postgres' },

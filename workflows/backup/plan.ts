@@ -1,5 +1,6 @@
 import type { BackupInput } from '../contracts/backup.js';
 import { failure } from '../contracts/errors.js';
+import { hostOf, hostsOf } from '../contracts/host-groups.js';
 import type { Observation } from '../contracts/calls.js';
 import { SYSTEM_LANE, WORKER_HOST } from '../contracts/names.js';
 import { PLAN_FORMAT, type Call, type Lane, type Stage, type Step } from '../contracts/plan.js';
@@ -33,7 +34,7 @@ interface Part {
 
 export const backupPlanner: Planner<BackupInput> = {
   needs(_, system) {
-    const hosts = hostsOf(system);
+    const hosts = savedHosts(system);
     return [
       ...storeNeeds(hosts),
       'backup.recipients',
@@ -48,7 +49,7 @@ export const backupPlanner: Planner<BackupInput> = {
       ...Object.entries(system.databases).map(([name, database]) => ({
         as: `database ${name}`,
         title: `look at database ${database.name}`,
-        on: database.on,
+        on: hostOf(system, database.on),
         call: call('observePostgres', { server: serverReference(system, database) }),
       })),
       {
@@ -221,9 +222,10 @@ function databases(input: BackupInput, system: System, now: Observed, moment: Pl
   return Object.entries(system.databases).flatMap(([name, database]): Part[] => {
     const server = serverReference(system, database);
     const seen = now[`database ${name}`];
+    const on = hostOf(system, database.on);
     const seconds = DUMP_SECONDS + Math.ceil((seen?.bytes ?? 0) / DUMP_BYTES_PER_SECOND);
     return [
-      artifact(system, moment, 'database', name, database.on, {
+      artifact(system, moment, 'database', name, on, {
         title: `dump database ${database.name} (${megabytes(seen?.bytes ?? 0)}) into the bucket`,
         why: 'pg_dump, zstd, age and S3 in one stream on the host: nothing touches a disk, nothing large passes the worker',
         activity: 'dumpDatabase',
@@ -237,7 +239,7 @@ function databases(input: BackupInput, system: System, now: Observed, moment: Pl
           timeoutSeconds: seconds,
         },
       }),
-      artifact(system, moment, 'globals', name, database.on, {
+      artifact(system, moment, 'globals', name, on, {
         title: `save roles and tablespaces of ${name}`,
         why: 'a dump does not hold the roles that own its tables',
         activity: 'dumpGlobals',
@@ -248,14 +250,17 @@ function databases(input: BackupInput, system: System, now: Observed, moment: Pl
 }
 
 function configuration(system: System, moment: PlanningMoment): Part[] {
-  return Object.entries(system.backup.configuration).map(([name, set]: [string, ConfigurationSet]) =>
-    artifact(system, moment, 'configuration', name, set.on, {
-      title: `save the configuration of ${set.on}`,
-      why: `${set.paths.length + set.optional.length} paths: environment, nginx, units`,
-      activity: 'saveConfiguration',
-      with: { paths: set.paths, optional: set.optional, estimatedBytes: 0, timeoutSeconds: SMALL_ARTIFACT_SECONDS },
-    }),
-  );
+  return Object.entries(system.backup.configuration).flatMap(([name, set]: [string, ConfigurationSet]) => {
+    const hosts = hostsOf(system, set.on);
+    return hosts.map((host) =>
+      artifact(system, moment, 'configuration', hosts.length > 1 ? `${name}-${host}` : name, host, {
+        title: `save the configuration of ${host}`,
+        why: `${set.paths.length + set.optional.length} paths: environment, nginx, units`,
+        activity: 'saveConfiguration',
+        with: { paths: set.paths, optional: set.optional, estimatedBytes: 0, timeoutSeconds: SMALL_ARTIFACT_SECONDS },
+      }),
+    );
+  });
 }
 
 function artifact(
@@ -321,12 +326,13 @@ export function serverReference(system: System, database: Database): ServerRefer
   }
 }
 
-function hostsOf(system: System): string[] {
+function savedHosts(system: System): string[] {
   return [
-    ...new Set([
-      ...Object.values(system.databases).map(({ on }) => on),
-      ...Object.values(system.backup.configuration).map(({ on }) => on),
-    ]),
+    ...new Set(
+      [...Object.values(system.databases), ...Object.values(system.backup.configuration)].flatMap(({ on }) =>
+        hostsOf(system, on),
+      ),
+    ),
   ];
 }
 

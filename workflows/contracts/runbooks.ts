@@ -9,6 +9,8 @@ export interface Runbook {
   input: z.ZodType<{ system: string; plan: boolean; requester: string; reason?: string | undefined }>;
   /** An input to start from, as it is typed into the Web UI. */
   example: { system: string };
+  /** Changes nothing: it takes no lock and raises no fence, and its plan may only look. */
+  readOnly?: true;
 }
 
 /** Every runbook that can be started. */

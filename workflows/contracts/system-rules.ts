@@ -21,6 +21,11 @@ export function systemMistakes(system: unknown): SystemMistake[] {
   const databases = fields(root.databases);
   const backup = fields(root.backup);
   const keys = fields(fields(root.objectStore).keys);
+  const groups = fields(root.groups);
+  const members = (on: unknown): string[] => {
+    const group = typeof on === 'string' ? groups[on] : undefined;
+    return Array.isArray(group) ? group.filter((name) => typeof name === 'string') : [String(on)];
+  };
 
   const refer = (path: (string | number)[], name: unknown, to: Fields, what: string): boolean => {
     if (typeof name !== 'string' || Object.hasOwn(to, name)) return typeof name === 'string';
@@ -29,10 +34,24 @@ export function systemMistakes(system: unknown): SystemMistake[] {
     return false;
   };
   const host = (path: (string | number)[], name: unknown) => refer(path, name, hosts, 'host');
+  /** A host, or a group of hosts. */
+  const place = (path: (string | number)[], name: unknown) =>
+    typeof name === 'string' && Object.hasOwn(groups, name) ? true : host(path, name);
   const service = (path: (string | number)[], name: unknown) => refer(path, name, services, 'service');
 
   if (isFields(root.hosts) && Object.keys(hosts).length === 0)
     mistakes.push({ path: ['hosts'], message: 'a system has at least one host' });
+
+  for (const [name, list] of Object.entries(groups)) {
+    if (Object.hasOwn(hosts, name))
+      mistakes.push({ path: ['groups', name], message: `"${name}" is a host; give the group a name of its own` });
+    const of: unknown[] = Array.isArray(list) ? list : [];
+    for (const [i, member] of of.entries()) {
+      host(['groups', name, i], member);
+      if (of.indexOf(member) !== i)
+        mistakes.push({ path: ['groups', name, i], message: `"${String(member)}" stands in it twice` });
+    }
+  }
 
   const machines = new Map<string, string>();
   for (const [name, value] of Object.entries(hosts)) {
@@ -57,19 +76,27 @@ export function systemMistakes(system: unknown): SystemMistake[] {
       mistakes.push({ path: at, message: `host "${jump}" is local; leave the jump out` });
   }
 
-  for (const [name, value] of Object.entries(services)) host(['services', name, 'on'], fields(value).on);
+  for (const [name, value] of Object.entries(services)) place(['services', name, 'on'], fields(value).on);
 
   const uploads = new Map<string, string>();
   for (const [name, value] of Object.entries(databases)) {
     const database = fields(value);
     const access = fields(database.access);
-    if (host(['databases', name, 'on'], database.on)) uploads.set(String(database.on), `database ${name}`);
+    if (place(['databases', name, 'on'], database.on)) {
+      const on = members(database.on);
+      if (on.length === 1) uploads.set(String(on[0]), `database ${name}`);
+      else
+        mistakes.push({
+          path: ['databases', name, 'on'],
+          message: `group "${String(database.on)}" has ${on.length} hosts; a database is on one host`,
+        });
+    }
     if (access.kind !== 'container' || !service(['databases', name, 'access', 'service'], access.service)) continue;
     const server = fields(services[access.service as string]);
     const at = ['databases', name, 'access', 'service'];
     if (server.kind === 'systemd')
       mistakes.push({ path: at, message: `service "${String(access.service)}" is a systemd unit, not a container` });
-    else if (typeof database.on === 'string' && server.on !== database.on)
+    else if (typeof database.on === 'string' && !members(database.on).every((on) => members(server.on).includes(on)))
       mistakes.push({
         path: at,
         message: `service "${String(access.service)}" is on host "${String(server.on)}", the database on "${database.on}"`,
@@ -78,8 +105,8 @@ export function systemMistakes(system: unknown): SystemMistake[] {
   for (const part of ['configuration', 'files']) {
     for (const [name, value] of Object.entries(fields(backup[part]))) {
       const on = fields(value).on;
-      if (host(['backup', part, name, 'on'], on) && !uploads.has(String(on)))
-        uploads.set(String(on), `backup.${part}.${name}`);
+      if (!place(['backup', part, name, 'on'], on)) continue;
+      for (const each of members(on)) if (!uploads.has(each)) uploads.set(each, `backup.${part}.${name}`);
     }
   }
   if (isFields(keys.hosts)) {
@@ -98,11 +125,12 @@ export function systemMistakes(system: unknown): SystemMistake[] {
   }
   for (const [name, value] of Object.entries(fields(root.flows))) {
     const { from, to } = fields(value);
-    host(['flows', name, 'to'], to);
-    if (typeof from === 'string' && from !== 'internet' && !Object.hasOwn(hosts, from) && !isNetwork(from))
+    place(['flows', name, 'to'], to);
+    const places = { ...hosts, ...groups };
+    if (typeof from === 'string' && from !== 'internet' && !Object.hasOwn(places, from) && !isNetwork(from))
       mistakes.push({
         path: ['flows', name, 'from'],
-        message: `"${from}" is neither "internet", nor a network; ${known('host', hosts)}`,
+        message: `"${from}" is neither "internet", nor a network; ${known('host', places)}`,
       });
   }
   for (const [name, value] of Object.entries(fields(root.secrets))) {
@@ -111,7 +139,7 @@ export function systemMistakes(system: unknown): SystemMistake[] {
     for (const [i, item] of consumers.entries()) {
       const consumer = fields(item);
       const at = ['secrets', name, 'consumers', i];
-      if (consumer.on !== undefined) host([...at, 'on'], consumer.on);
+      if (consumer.on !== undefined) place([...at, 'on'], consumer.on);
       if (consumer.service !== undefined) service([...at, 'service'], consumer.service);
       if (consumer.database !== undefined) refer([...at, 'database'], consumer.database, databases, 'database');
       if (Array.isArray(consumer.restarts))

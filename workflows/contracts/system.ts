@@ -12,6 +12,7 @@ export { isUnset, settable, Unset };
 const Port = z.int().min(1).max(65535);
 const AbsolutePath = z.string().regex(/^\/[^\0\n]*$/, 'an absolute path');
 const HostRef = Name.describe('Name of a host of this system');
+const PlaceRef = Name.describe('Name of a host of this system, or of a group of its hosts');
 const ServiceRef = Name.describe('Name of a service of this system');
 const HOST_NAME =
   /^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?)$/;
@@ -57,7 +58,7 @@ export const Host = z.strictObject({
 });
 export type Host = z.infer<typeof Host>;
 
-const described = { on: HostRef, description: z.string().optional().describe('What the service does') };
+const described = { on: PlaceRef, description: z.string().optional().describe('What the service does') };
 export const Service = z.discriminatedUnion('kind', [
   z
     .strictObject({
@@ -98,7 +99,7 @@ export type Service = z.infer<typeof Service>;
 
 export const Database = z.strictObject({
   engine: z.literal('postgresql'),
-  on: HostRef.describe('Host that the server runs on'),
+  on: PlaceRef.describe('Host that the server runs on, or a group of this one host'),
   name: z.string().min(1).max(63).describe('Name of the database'),
   version: settable(z.int().min(10).max(99)).describe(
     "Major version of the server; the dump uses the server's own pg_dump",
@@ -150,14 +151,14 @@ export const Database = z.strictObject({
 export type Database = z.infer<typeof Database>;
 
 export const ConfigurationSet = z.strictObject({
-  on: HostRef,
+  on: PlaceRef,
   paths: z.array(AbsolutePath).min(1).describe('Files, directories and shell patterns that must exist'),
   optional: z.array(AbsolutePath).default([]).describe('The same, saved where they exist'),
 });
 export type ConfigurationSet = z.infer<typeof ConfigurationSet>;
 
 export const FileTree = z.strictObject({
-  on: HostRef,
+  on: PlaceRef,
   paths: settable(z.array(AbsolutePath).min(1)).describe('Directories, with everything below them'),
   description: z.string().optional().describe('What lies there'),
 });
@@ -305,7 +306,7 @@ export const SecretConsumer = z.discriminatedUnion('kind', [
   z
     .strictObject({
       kind: z.literal('env-file'),
-      on: HostRef,
+      on: PlaceRef,
       file: AbsolutePath.describe('The file'),
       key: z.string().min(1).describe('Variable'),
       form,
@@ -315,7 +316,7 @@ export const SecretConsumer = z.discriminatedUnion('kind', [
   z
     .strictObject({
       kind: z.literal('yaml-file'),
-      on: HostRef,
+      on: PlaceRef,
       file: AbsolutePath.describe('The file'),
       key: z.string().min(1).describe('Dotted path in the file; a list of KEY=VALUE counts as a mapping'),
       form,
@@ -380,9 +381,9 @@ export type Endpoint = z.infer<typeof Endpoint>;
 
 export const Flow = z.strictObject({
   from: settable(z.string().min(1)).describe(
-    '`internet` for anybody, a host of this system, an IP address or a network (10.0.0.0/8)',
+    '`internet` for anybody, a host or a group of this system, an IP address or a network (10.0.0.0/8)',
   ),
-  to: HostRef,
+  to: PlaceRef,
   port: Port.describe('Port on the host'),
   protocol: z.enum(['tcp', 'udp']).default('tcp').describe('Transport protocol'),
   why: z.string().describe('What the connection is for'),
@@ -444,6 +445,25 @@ export const System = z
         Host,
       )
       .describe('Machines, by name'),
+    groups: z
+      .record(
+        Name.refine(
+          (name) => name !== WORKER_HOST && name !== SYSTEM_LANE,
+          `"${WORKER_HOST}" and "${SYSTEM_LANE}" are reserved`,
+        ),
+        z.array(HostRef),
+      )
+      .default({})
+      .describe('Hosts by the part that they play: wherever `on` names a host, it may name a group. May be empty'),
+    layout: Name.optional().describe(
+      'Which of the layouts is in force; without it the file as it stands. An overlay may choose another',
+    ),
+    layouts: z
+      .record(Name, z.record(z.string(), z.json()))
+      .default({})
+      .describe(
+        'Other ways to lay the system out on machines. Each says what is different, as a JSON merge patch (RFC 7396): mappings are merged, null takes away, everything else replaces',
+      ),
     services: z.record(Name, Service).default({}).describe('Services, by name'),
     databases: z.record(Name, Database).default({}).describe('Databases, by name'),
     endpoints: z.record(Name, Endpoint).default({}).describe('What answers over HTTP when the system is healthy'),

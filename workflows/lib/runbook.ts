@@ -11,12 +11,12 @@ import {
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
-import type { Observation } from '../contracts/calls.js';
+import { calls, isCallName, type Observation } from '../contracts/calls.js';
 import { failure } from '../contracts/errors.js';
 import type { FrameActivities } from '../contracts/frame-activities.js';
 import { hostTarget, workerHost, type HostTarget } from '../contracts/host-target.js';
 import { SYSTEM_LANE, WORKER_HOST } from '../contracts/names.js';
-import type { Plan, Step } from '../contracts/plan.js';
+import { stepsOf, type Plan, type Step } from '../contracts/plan.js';
 import type { PlannedRun, PlanningMoment, PreparedRun } from '../contracts/planning.js';
 import { statusQuery, type EndState, type RunReport, type RunStatus } from '../contracts/run.js';
 import type { RecordEntry } from '../contracts/run-record.js';
@@ -54,7 +54,7 @@ export interface Run<I> {
   plan(): Promise<PlannedRun>;
   /** Asks the people whom the policy names; returns at once where it names none. */
   approve(planned: PlannedRun): Promise<void>;
-  /** Takes the lock, looks again, and does what the plan says; undoes it when a step fails. */
+  /** Takes the lock, looks again, and does what the plan says; undoes it when a step fails. A read-only runbook takes no lock. */
   apply(planned: PlannedRun): Promise<void>;
   /** What an applied step returned. */
   resultOf(step: string): Record<string, unknown> | undefined;
@@ -205,7 +205,8 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
       },
       async apply(first) {
         let planned = first;
-        for (let again = 0; ; again++) {
+        // A read-only runbook disturbs nobody and needs no lock.
+        for (let again = 0; !definition.readOnly; again++) {
           progress.phase('waiting for the lock');
           lock = await acquireLock(
             {
@@ -238,8 +239,11 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
         applied = planned.plan;
         progress.planned(planned.plan, planned.digest);
         progress.phase('applying');
-        await takeOver(planned, system);
-        await record('plan');
+        if (definition.readOnly) refuseChanges(planned.plan);
+        else {
+          await takeOver(planned, system);
+          await record('plan');
+        }
         await apply({
           plan: planned.plan,
           system,
@@ -358,7 +362,8 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
                 : refusals.has(type) && !applied
                   ? 'refused'
                   : 'failed';
-        const message = `${definition.name} of ${input.system}: ${what}; ${standing({ saga, changed, progress })}`;
+        const left = definition.readOnly ? '' : `; ${standing({ saga, changed, progress })}`;
+        const message = `${definition.name} of ${input.system}: ${what}${left}`;
         log.warn(message);
         await finish(end, message);
         if (end === 'cancelled') throw error;
@@ -372,6 +377,18 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
       });
     }
   };
+}
+
+/** A runbook that holds no lock may not change anything. Throws `InvalidPlan`. */
+function refuseChanges(plan: Plan): void {
+  const change = stepsOf(plan).find(
+    ({ step }) => 'activity' in step.undo || !isCallName(step.do.activity) || calls[step.do.activity] !== 'observe',
+  );
+  if (change)
+    throw failure(
+      'InvalidPlan',
+      `${plan.runbook} only reads, but step ${change.step.id} of its plan changes something`,
+    );
 }
 
 /** What a run that did not reach its goal leaves behind: the end of its sentence. */

@@ -168,7 +168,7 @@ system: shop
       'overlay/shop.yaml:11:3: backup.configuration: the shipped file has nothing here that an overlay could fill',
     ]);
     expect(found[0]).toContain(
-      '(allowed: addresses, ports, endpoints, provider, region and bucket of the object store, keys',
+      '(allowed: layout, addresses, ports, endpoints, provider, region and bucket of the object store, keys',
     );
   });
 

@@ -182,6 +182,7 @@ export async function openWatchedLab(): Promise<WatchedLab> {
         taskQueue: WORKFLOW_TASK_QUEUE,
         workflowId: `backup/${system}/${id}`,
         args: [{ system, requester: 'ana' }],
+        ...(taskTimeout === undefined ? {} : { workflowTaskTimeout: taskTimeout }),
         ...(timeout === undefined ? {} : { workflowExecutionTimeout: timeout }),
       }),
     round: (more = {}) => watchRound(lab.memory, { env, secrets, tell: true, bounds: QUICK, askAgainMs: 200, ...more }),
