@@ -145,6 +145,7 @@ export async function openWatchedLab(): Promise<WatchedLab> {
     WORKER_ID: rootKey.accessKeyId,
     WORKER_SECRET: rootKey.secretAccessKey,
     NOTICES: `${web.url}/notices/T0K3N-4711`,
+    NOTICES_OF_THE_SECOND: `${web.url}/notices/second`,
     HEARTBEAT: `${web.url}/ping/4b0c-beat`,
   };
   const secrets = createSecrets({ directory: '/nonexistent', environment: env });
