@@ -146,6 +146,7 @@ export async function openWatchedLab(): Promise<WatchedLab> {
     WORKER_ID: rootKey.accessKeyId,
     WORKER_SECRET: rootKey.secretAccessKey,
     NOTICES: `${web.url}/notices/T0K3N-4711`,
+    NOTICES_OF_THE_SECOND: `${web.url}/notices/second`,
     HEARTBEAT: `${web.url}/ping/4b0c-beat`,
   };
   const secrets = createSecrets({ directory: '/nonexistent', environment: env });
@@ -183,6 +184,7 @@ export async function openWatchedLab(): Promise<WatchedLab> {
         taskQueue: WORKFLOW_TASK_QUEUE,
         workflowId: `backup/${system}/${id}`,
         args: [{ system, requester: 'ana' }],
+        ...(taskTimeout === undefined ? {} : { workflowTaskTimeout: taskTimeout }),
         ...(timeout === undefined ? {} : { workflowExecutionTimeout: timeout }),
       }),
     round: (more = {}) => watchRound(lab.memory, { env, secrets, tell: true, bounds: QUICK, askAgainMs: 200, ...more }),

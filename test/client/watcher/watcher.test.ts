@@ -162,29 +162,34 @@ describe('what no run can tell by itself is told once, and once when it is over'
     let release: () => void = () => undefined;
     const held = new Promise<void>((resolve) => (release = resolve));
     lab.script.plan = oneStep;
-    lab.script.act = () => held;
+    const begun = new Promise<void>((begin) => (lab.script.act = () => (begin(), held)));
     const run = await lab.start('one', 'long');
-    await roundUntil(() => lab.memory.waits[run.firstExecutionRunId] !== undefined);
-    const second = await lab.start('one', 'behind');
-    const of = (id: string) => lab.memory.waits[id];
-    await roundUntil(() => of(second.firstExecutionRunId)?.since !== undefined);
-    const round = await roundUntil(sees('overdue'), { now: () => minutesFromNow(31) });
-    expect(round.findings.map(({ workflowId, event }) => [workflowId, event])).toEqual([
-      ['backup/one/long', 'overdue'],
-    ]);
-    expect(lab.notices()).toEqual([
-      expect.objectContaining({ event: 'overdue', title: 'backup of one works for more than 30 min 00 s' }),
-    ]);
-    // A day later the other one has waited for too long.
-    const later = await lab.round({ now: () => minutesFromNow(25 * 60) });
-    expect(later.findings.map(({ key, workflowId }) => [key.split('/')[0], workflowId])).toContainEqual([
-      'waits',
-      'backup/one/behind',
-    ]);
-    release();
-    await Promise.all([run.result(), second.result()]);
-    lab.script.plan = (system) => ({ ...oneStep(system), stages: [] });
-    lab.script.act = () => Promise.resolve();
+    await begun;
+    try {
+      const second = await lab.start('one', 'behind');
+      // The list follows with a delay: the first works, and the second waits for it, before a day passes in no time.
+      const waits = ({ firstExecutionRunId: id }: typeof run) => lab.memory.waits[id]?.since !== undefined;
+      await roundUntil(() => lab.memory.waits[run.firstExecutionRunId] !== undefined && !waits(run) && waits(second));
+      const round = await roundUntil(sees('overdue'), { now: () => minutesFromNow(31) });
+      expect(round.findings.map(({ workflowId, event }) => [workflowId, event])).toEqual([
+        ['backup/one/long', 'overdue'],
+      ]);
+      expect(lab.notices()).toEqual([
+        expect.objectContaining({ event: 'overdue', title: 'backup of one works for more than 30 min 00 s' }),
+      ]);
+      // A day later the other one has waited for too long.
+      const later = await lab.round({ now: () => minutesFromNow(25 * 60) });
+      expect(later.findings.map(({ key, workflowId }) => [key.split('/')[0], workflowId])).toContainEqual([
+        'waits',
+        'backup/one/behind',
+      ]);
+      release();
+      await Promise.all([run.result(), second.result()]);
+    } finally {
+      release();
+      lab.script.plan = (system) => ({ ...oneStep(system), stages: [] });
+      lab.script.act = () => Promise.resolve();
+    }
     await roundUntil(seesNothing);
     expect(lab.memory.waits).toEqual({});
   });
@@ -197,7 +202,18 @@ describe('what no run can tell by itself is told once, and once when it is over'
       // Of a runbook that does not exist yet.
       secret: { runbook: 'rotate-secret', cron },
     };
-    for (const name of ['two', 'three']) lab.system(name, { schedules });
+    lab.system('two', {
+      schedules,
+      escalation: [
+        { tier: 1, title: 'first', afterMinutes: 0 },
+        { tier: 2, title: 'second', afterMinutes: 30 },
+      ],
+      notifications: {
+        first: { kind: 'webhook', url: 'env:NOTICES' },
+        second: { kind: 'webhook', url: 'env:NOTICES_OF_THE_SECOND', tier: 2 },
+      },
+    });
+    lab.system('three', { schedules });
     // Of a system that nobody has filled in.
     lab.system('four', {
       schedules,
@@ -227,9 +243,31 @@ describe('what no run can tell by itself is told once, and once when it is over'
         command: 'guardia run backup two',
       }),
     ]);
+    // Half an hour later it is still so: the second tier is told, the first one not again.
+    const escalated = await lab.round({ now: () => minutesFromNow(31) });
+    expect(escalated.findings[0]?.told).toEqual(['first', 'second']);
+    expect(lab.notices()).toEqual([expect.objectContaining({ event: 'missed', tier: 2 })]);
     await (await lab.start('two', 'by-hand')).result();
     await roundUntil(seesNothing);
-    expect(told()).toEqual([['recovered', 'missed', expect.stringContaining('Over: backup of two did not start')]]);
+    const over = ['recovered', 'missed', expect.stringContaining('Over: backup of two did not start')];
+    expect(told()).toEqual([over, over]);
+  });
+
+  test('what cannot be looked at three rounds in a row, until it can', async () => {
+    // Only the bucket knows of the run of the third system.
+    await lab.gateway.kill();
+    try {
+      const rounds = [await lab.round(), await lab.round(), await lab.round()];
+      expect(rounds.map(shown)).toEqual([[], [], [['blind', 'blind', 'new']]]);
+      expect(rounds[0]?.trouble).toEqual([
+        { system: 'three', text: expect.stringContaining('could not look at missed runs three: ListObjectsV2 of') },
+      ]);
+      expect(told()).toEqual([['blind', undefined, 'The watcher cannot look at the missed runs of three']]);
+    } finally {
+      await lab.gateway.start();
+    }
+    expect(shown(await lab.round())).toEqual([['blind', 'blind', 'over']]);
+    expect(told()).toEqual([['recovered', 'blind', expect.stringContaining('Over: ')]]);
   });
 
   test('Temporal is away: told once, what was wrong stays as it is, and the heartbeat says so', async () => {
