@@ -17,6 +17,8 @@ interface Connection {
   client: Client;
   sessions: number;
   limit: number;
+  /** TCP connections that go through it: sshd does not count them as sessions. */
+  forwarded: number;
   closed: boolean;
   idle?: NodeJS.Timeout | undefined;
 }
@@ -67,20 +69,26 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
       const through = outer ? await forward(outer, last.address, last.port, target.name) : undefined;
       const client = await open(target.name, last, await readIdentity(last.identity), through);
       if (outer) client.once('close', () => outer.end());
-      return { client, sessions: 0, limit: SESSIONS_PER_CONNECTION, closed: false };
+      return { client, sessions: 0, limit: SESSIONS_PER_CONNECTION, forwarded: 0, closed: false };
     } catch (error) {
       outer?.end();
       throw error;
     }
   }
 
-  /** A connection with room for one more session. One handshake at a time for each host: sshd drops a crowd (MaxStartups). */
-  async function acquire(key: string, target: SshHost): Promise<Connection> {
+  /** A connection with room for one more. One handshake at a time for each host: sshd drops a crowd (MaxStartups). */
+  async function acquire(
+    key: string,
+    target: SshHost,
+    use: 'sessions' | 'forwarded' = 'sessions',
+  ): Promise<Connection> {
     for (;;) {
-      const free = list(key).find((connection) => !connection.closed && connection.sessions < connection.limit);
+      const free = list(key).find(
+        ({ closed, sessions, limit }) => !closed && (use === 'forwarded' || sessions < limit),
+      );
       if (free) {
         clearTimeout(free.idle);
-        free.sessions += 1;
+        free[use] += 1;
         return free;
       }
       const pending = opening.get(key);
@@ -95,7 +103,7 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
         list(key).push(connection);
         connection.client.on('close', () => drop(key, connection));
         connection.client.on('error', () => drop(key, connection));
-        connection.sessions += 1;
+        connection[use] += 1;
         return connection;
       } finally {
         opening.delete(key);
@@ -103,9 +111,9 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
     }
   }
 
-  function release(key: string, connection: Connection): void {
-    connection.sessions -= 1;
-    if (connection.sessions > 0 || connection.closed) return;
+  function release(key: string, connection: Connection, use: 'sessions' | 'forwarded' = 'sessions'): void {
+    connection[use] -= 1;
+    if (connection.sessions > 0 || connection.forwarded > 0 || connection.closed) return;
     connection.idle = setTimeout(() => {
       drop(key, connection);
       connection.client.end();
@@ -144,15 +152,16 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
     },
     async connect(target, address, port, signal) {
       const key = keyOf(target);
-      const connection = await acquire(key, target);
+      const connection = await acquire(key, target, 'forwarded');
+      const done = (): void => release(key, connection, 'forwarded');
       try {
         signal.throwIfAborted();
         const channel = await forwardFrom(connection.client, address, port, target.name, signal);
         channel.on('error', () => undefined);
-        channel.once('close', () => release(key, connection));
+        channel.once('close', done);
         return channel;
       } catch (error) {
-        release(key, connection);
+        done();
         throw error;
       }
     },

@@ -164,14 +164,13 @@ describe('the machine', () => {
     ['cpu', { sampleSeconds: 1 }, / % over 1 s$/],
     ['load', {}, /for each of \d+$/],
   ])('%s against its levels', async (kind, fields, measured) => {
-    const result = await see({ kind, ...fields, critical: kind === 'load' ? 1000 : 100 });
+    // A machine that runs tests may use its processors to the last percent.
+    const result = await see({ kind, ...fields, ...(kind === 'cpu' ? {} : { critical: kind === 'load' ? 1000 : 100 }) });
     expect(result).toMatchObject({ measured: expect.stringMatching(measured) as unknown });
     expect(result.state).toBe('ok');
     if (/no limit/.test(result.measured)) return;
     expect(await see({ kind, ...fields, critical: 0 })).toMatchObject({ state: 'critical' });
-    expect(await see({ kind, ...fields, warning: 0, critical: kind === 'load' ? 1000 : 100 })).toMatchObject({
-      state: 'warning',
-    });
+    expect(await see({ kind, ...fields, warning: 0 })).toMatchObject({ state: 'warning' });
   });
 
   test('a path that is not there cannot be measured', async () => {
@@ -348,6 +347,23 @@ describe('HTTP', () => {
     expect(await see({ on: 'app', kind: 'http', url: 'http://127.0.0.1:9000/' })).toMatchObject(
       bad('nobody listens there'),
     );
+  });
+
+  test('no connection is left behind, however the answer was', async () => {
+    const inside = { on: 'app', address: '127.0.0.1' };
+    await runProbes(
+      ['/health', '/sick', '/health', '/login'].flatMap((at, i) => [
+        probe({ ...site(at), ...inside, id: `s${i}` }),
+        probe({ ...site(at), ...inside, id: `n${i}`, url: `https://other.lab.test:8443${at}` }),
+        probe({ ...inside, id: `p${i}`, kind: 'redis', port: 8443, address: '127.0.0.1', timeoutSeconds: 2 }),
+      ]),
+      access,
+      never,
+    );
+    const open = "ss -Htn state established '( dport = :8443 )' | wc -l";
+    expect(
+      (await root('app', `for i in 1 2 3 4 5; do [ "$(${open})" = 0 ] && break; sleep 0.3; done; ${open}`)).trim(),
+    ).toBe('0');
   });
 
   test('a rate limit refuses some, and never the paths that have none', async () => {
