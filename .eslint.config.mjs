@@ -12,7 +12,14 @@ const absentInSandbox = [
 ].map((name) => ({ name, message: 'The workflow sandbox has none.' }));
 
 export default defineConfig(
-  { ignores: ['.build/', 'node_modules/'] },
+  {
+    ignores: [
+      '.build/',
+      'node_modules/',
+      // Does not compile, on purpose.
+      'infra/lab/fixtures/proofpass/application/versions/v3-broken-build/',
+    ],
+  },
   eslint.configs.recommended,
   {
     files: ['**/*.mjs'],
@@ -25,6 +32,18 @@ export default defineConfig(
         clearTimeout: 'readonly',
       },
     },
+  },
+  {
+    // Programs that run on lab hosts, in Node.
+    files: ['infra/lab/**/*.js'],
+    languageOptions: {
+      globals: {
+        ...{ AbortSignal: 'readonly', Buffer: 'readonly', TextEncoder: 'readonly', URL: 'readonly' },
+        ...{ URLSearchParams: 'readonly', console: 'readonly', fetch: 'readonly', process: 'readonly' },
+        setTimeout: 'readonly',
+      },
+    },
+    rules: { 'no-unused-vars': ['error', { argsIgnorePattern: '^_' }] },
   },
   {
     files: rooms,

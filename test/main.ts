@@ -5,9 +5,7 @@ import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { ensureBaseTree } from '../infra/lab/base-tree.js';
-import { ensureFixtureLayer } from '../infra/lab/fixture-layers.js';
-import { allLabs, isStale, removeStaleLabs } from '../infra/lab/lab.js';
+import { allLabs, ensureDisks, isStale, removeStaleLabs } from '../infra/lab/lab.js';
 import { say } from '../infra/packaging/toolbox-cache.js';
 import { ensurePackages, ensurePostgresServer, ensureTool, ToolboxError } from '../infra/packaging/toolbox.js';
 
@@ -31,8 +29,11 @@ async function setUp(): Promise<{ path: string }> {
   await ensurePostgresServer();
   const temporal = await ensureTool('temporal');
   const versitygw = await ensureTool('versitygw');
-  const base = await ensureBaseTree();
-  await ensureFixtureLayer(base, { name: 'proofpass', megabytes: 50 });
+  await ensureDisks([
+    { name: 'app', fixture: { name: 'proofpass', megabytes: 50 } },
+    { name: 'app', fixture: { name: 'proofpass', megabytes: 10, running: true } },
+    { name: 'app', bare: true },
+  ]);
   return { path: [path.dirname(temporal), path.dirname(versitygw), process.env['PATH']].join(':') };
 }
 

@@ -16,6 +16,8 @@ export interface Fixture {
   name: 'proofpass';
   /** Size of its database in megabytes, 10 to 10240. */
   megabytes: number;
+  /** True: the application, OpenBao and the monitoring stack are installed and run, as the manual sets them up by hand. */
+  running?: boolean;
 }
 
 /** Directory of the fixture's layer over the base tree; built when the cache has none of this recipe and size. */
@@ -25,7 +27,10 @@ export async function ensureFixtureLayer(base: BaseTree, fixture: Fixture): Prom
   }
   const source = path.join(here, 'fixtures', fixture.name);
   const hash = createHash('sha256').update(base.digest);
-  for (const name of readdirSync(source).sort()) hash.update(`${name}\0`).update(readFileSync(path.join(source, name)));
+  // What is in folders is not of this layer: the application and what makes it run.
+  const files = readdirSync(source, { withFileTypes: true }).filter((entry) => entry.isFile());
+  for (const { name } of files.sort((a, b) => (a.name < b.name ? -1 : 1)))
+    hash.update(`${name}\0`).update(readFileSync(path.join(source, name)));
   const key = `${fixture.name}-${fixture.megabytes}-${hash.digest('hex').slice(0, 12)}`;
   return await builtOnce(
     path.join(cacheDirectory(), 'lab', key),

@@ -9,6 +9,14 @@ export const overlayDirectory = (state: LabState): string => path.join(directory
 export const secretsDirectory = (state: LabState): string => path.join(directoryOf(state.name), 'secrets');
 export const identityFile = (state: LabState): string => path.join(secretsDirectory(state), 'ssh/lab');
 
+/** What the systems answer at. The names lead to the lab's hosts on its hosts only. */
+const ENDPOINTS: Record<string, object> = {
+  proofpass: {
+    api: { url: 'https://api.proofpass.test/health' },
+    platform: { url: 'https://platform.proofpass.test/health' },
+  },
+};
+
 /** The login key of the lab's hosts and the two age key pairs. */
 export async function makeSecrets(state: LabState): Promise<void> {
   const at = secretsDirectory(state);
@@ -54,6 +62,7 @@ export async function writeOverlay(state: LabState): Promise<void> {
   mkdirSync(overlayDirectory(state), { recursive: true });
   for (const system of state.systems) {
     const overlay = {
+      ...(state.layout === undefined ? {} : { layout: state.layout }),
       hosts: Object.fromEntries(
         state.hosts.map((host) => [
           host.name,
@@ -72,6 +81,7 @@ export async function writeOverlay(state: LabState): Promise<void> {
           ),
         },
       },
+      ...(ENDPOINTS[system] === undefined ? {} : { endpoints: ENDPOINTS[system] }),
       backup: { recipients, identity: 'file:age/operations.txt' },
     };
     const text = `# Written by the lab ${state.name}: addresses, keys and endpoints of its hosts and servers.\n${stringify(overlay, { lineWidth: 0 })}`;

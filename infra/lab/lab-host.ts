@@ -1,22 +1,26 @@
-// One host of a lab: its disk, its boots and ends, the ways into it.
-import { execa } from 'execa';
+// One host of a lab: its disk, its boots and ends.
 import { randomBytes } from 'node:crypto';
-import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isRunning } from '../../activities/temporal/process-identity.js';
-import { ToolboxError } from '../packaging/toolbox.js';
 import { shown } from '../packaging/toolbox-cache.js';
-import { PACKAGE_SOURCE } from './base-tree.js';
+import { ensureBaseTree, PACKAGE_SOURCE } from './base-tree.js';
+import { entranceOf, installCertificates, namesOf, trustAuthority } from './certificate-authority.js';
 import { command } from './command.js';
 import { killControlGroup, populated } from './control-group.js';
+import { copyDocker } from './docker-directory.js';
 import type { Fixture } from './fixture-layers.js';
+import { captured, execArguments, hostDirectory, split, ssh } from './host-access.js';
+import { GIT_HOST } from './git-server.js';
 import { identityFile } from './inventory-overlay.js';
 import { directoryOf, hostGroupOf, writeHost, type HostState, type LabState } from './lab-state.js';
 import { boot, forgetMachine, leaderOf } from './machine.js';
 import { mountOverlay } from './mounts.js';
-import { applyFaults, bridgeOf, cardOf, removeCard } from './network.js';
+import { unsealOpenbao } from './openbao.js';
+import { applyFaults, bridgeOf, cardOf, gatewayOf, removeCard } from './network.js';
+import { ensureApplication } from './proofpass-application.js';
 
 /** A host that a lab shall have. */
 export interface HostSpec {
@@ -25,28 +29,32 @@ export interface HostSpec {
   fixture?: Fixture;
   /** True: only what every Debian host has is on it; what a runbook needs, it installs from the host's package source. */
   bare?: boolean;
+  /** True: the images of container-images.ts are in its Docker; a bare host and a running fixture have them anyway. */
+  images?: boolean;
   /** Units that start with the host beside sshd, such as `docker.service`; a fixture enables its own. */
   enable?: string[];
 }
 
-/** What a command on a host printed, and how it ended. */
-export interface Output {
-  exitCode: number;
-  stdout: string;
-  stderr: string;
-}
+/** A host's npm cache, with what ProofPass is built with. Each host has its own: npm also writes when it only reads. */
+const NPM_CACHE = '/var/cache/npm';
 
-export const hostDirectory = (state: LabState, host: HostState): string =>
-  path.join(directoryOf(state.name), 'hosts', host.name);
+/** Settings of npm for the whole host: it has no other registry. */
+const npmSettings = ['offline=true', 'update-notifier=false', 'fund=false', 'audit=false', 'logs-max=0'];
 
-/** Makes the host's disk: its name, keys and network over the layers. */
-export async function prepareHost(state: LabState, host: HostState, spec: HostSpec): Promise<void> {
+/**
+ * Makes the host's disk: its name, keys and network over the layers.
+ * @param docker directory with the `docker` and `containerd` that it starts with
+ */
+export async function prepareHost(state: LabState, host: HostState, spec: HostSpec, docker?: string): Promise<void> {
   const at = hostDirectory(state, host);
   for (const name of ['', 'upper', 'work', 'root', 'docker', 'containerd'])
     mkdirSync(path.join(at, name), { recursive: true });
+  if (docker !== undefined)
+    for (const name of ['docker', 'containerd']) await copyDocker(path.join(docker, name), path.join(at, name));
   chmodSync(path.join(at, 'upper'), 0o755);
   // PostgreSQL opens its files for writing, which makes overlayfs copy each one whole at first touch: better now than in mid-run.
-  for (const layer of host.layers.slice(0, -1)) {
+  // Not where a layer lies over that of the data: it holds what has changed in them since.
+  for (const layer of spec.fixture?.running === true ? [] : host.layers.slice(0, -1)) {
     const data = path.join(layer, 'var/lib/postgresql');
     if (!existsSync(data)) continue;
     const to = path.join(at, 'upper/var/lib/');
@@ -62,7 +70,18 @@ export async function prepareHost(state: LabState, host: HostState, spec: HostSp
   write('etc/hostname', `${host.name}\n`);
   write('etc/machine-id', `${randomBytes(16).toString('hex')}\n`, 0o444);
   const others = state.hosts.map((one) => `${one.address} ${one.name}\n`).join('');
-  write('etc/hosts', `127.0.0.1 localhost\n::1 localhost\n${others}`);
+  const names = [
+    ...namesOf(state).map((name) => `${entranceOf(state)?.address} ${name}\n`),
+    `${gatewayOf(state.index)} ${GIT_HOST}\n`,
+  ];
+  write('etc/hosts', `127.0.0.1 localhost\n::1 localhost\n${others}${names.join('')}`);
+  if (state.systems.includes('proofpass')) {
+    await command(['cp', '-rT', (await ensureApplication()).npmCache, path.join(root, NPM_CACHE)]);
+    await command(['chmod', '-R', 'a+rwX', path.join(root, NPM_CACHE)]);
+    write('etc/npmrc', [`cache=${NPM_CACHE}`, ...npmSettings, ''].join('\n'));
+  }
+  trustAuthority(state, root);
+  if (spec.fixture?.running === true) installCertificates(state, root);
   // Before 80-container-host0.network, which would ask for an address by DHCP.
   const network = [
     '[Match]',
@@ -88,6 +107,7 @@ export async function prepareHost(state: LabState, host: HostState, spec: HostSp
   if (uid === undefined || gid === undefined) throw new Error(`no user guardia in ${root}`);
   for (const file of [ssh, path.join(ssh, 'authorized_keys')]) chownSync(file, uid, gid);
   const keyFile = path.join(root, 'etc/ssh/ssh_host_ed25519_key');
+  for (const file of [keyFile, `${keyFile}.pub`]) rmSync(file, { force: true });
   await command(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', `root@${host.name}`, '-f', keyFile]);
   host.hostKeys = [readFileSync(`${keyFile}.pub`, 'utf8').split(' ').slice(0, 2).join(' ')];
   if ((spec.enable ?? []).length > 0)
@@ -100,7 +120,7 @@ export function writeKnownHosts(state: LabState): void {
 }
 
 /** Boots the host and waits until it takes logins and its services run; a host that is cut off is only booted. */
-export async function startHost(state: LabState, host: HostState, packages: string): Promise<void> {
+export async function startHost(state: LabState, host: HostState): Promise<void> {
   const at = hostDirectory(state, host);
   const group = hostGroupOf(state.index, host);
   if (!populated(group)) {
@@ -114,7 +134,7 @@ export async function startHost(state: LabState, host: HostState, packages: stri
       bridge: bridgeOf(state.index),
       // dockerd cannot stack its own overlay on an overlay.
       binds: [`${at}/docker:/var/lib/docker`, `${at}/containerd:/var/lib/containerd`],
-      readOnlyBinds: [`${packages}:${PACKAGE_SOURCE}`],
+      readOnlyBinds: [`${(await ensureBaseTree()).packages}:${PACKAGE_SOURCE}`],
       log: path.join(at, 'console.log'),
     });
     writeHost(state, host);
@@ -158,6 +178,16 @@ async function hasBooted(state: LabState, host: HostState): Promise<void> {
   await until('a login', 60_000, async () => (await ssh(state, host, ['true'])).exitCode === 0, state, host);
   // And it takes logins before its services answer.
   await captured(...split(execArguments(state, host, ['timeout', '60', 'systemctl', 'is-system-running', '--wait'])));
+  await afterBoot(state, host);
+}
+
+/** What the lab does after each boot until a runbook does it, and what takes longer than the boot. */
+async function afterBoot(state: LabState, host: HostState): Promise<void> {
+  await unsealOpenbao(state, host);
+  // An application that is broken, on purpose perhaps, is left to who looks.
+  const healthy =
+    'systemctl -q is-enabled proofpass-platform.service 2> /dev/null || exit 0; for i in $(seq 100); do curl -sf -o /dev/null http://127.0.0.1:3000/health && exit; sleep 0.1; done';
+  await captured(...split(execArguments(state, host, ['bash', '-c', healthy])));
 }
 
 /** True when an SSH server answers there. */
@@ -173,72 +203,6 @@ function greets(address: string): Promise<boolean> {
     socket.once('timeout', () => answer(false));
     socket.once('close', () => answer(false));
   });
-}
-
-/** Arguments of `ssh` that reach the host with the lab's key, and no other settings of this machine. */
-export function sshArguments(state: LabState, host: HostState): string[] {
-  return [
-    ...[
-      '-F',
-      'none',
-      '-i',
-      identityFile(state),
-      '-o',
-      'IdentitiesOnly=yes',
-      '-o',
-      'BatchMode=yes',
-      '-o',
-      'ConnectTimeout=10',
-      '-o',
-      'LogLevel=ERROR',
-    ],
-    ...[
-      '-o',
-      `UserKnownHostsFile=${path.join(directoryOf(state.name), 'known_hosts')}`,
-      '-o',
-      'GlobalKnownHostsFile=/dev/null',
-    ],
-    ...['-o', 'StrictHostKeyChecking=yes', `guardia@${host.address}`],
-  ];
-}
-
-/** One argument for a POSIX shell. */
-const quoted = (argument: string): string => `'${argument.replaceAll("'", `'\\''`)}'`;
-
-export function ssh(
-  state: LabState,
-  host: HostState,
-  argv: readonly string[],
-  stdin?: string | Buffer,
-): Promise<Output> {
-  return captured('ssh', [...sshArguments(state, host), argv.map(quoted).join(' ')], stdin);
-}
-
-export async function captured(program: string, argv: string[], stdin?: string | Buffer): Promise<Output> {
-  const result = await execa(program, argv, {
-    reject: false,
-    stripFinalNewline: false,
-    ...(stdin === undefined ? { stdin: 'ignore' as const } : { input: stdin }),
-  });
-  return { exitCode: result.exitCode ?? 255, stdout: result.stdout, stderr: result.stderr };
-}
-
-/** The command line that runs a program as root inside the host, past its network. */
-export function execArguments(state: LabState, host: HostState, argv: readonly string[]): [string, ...string[]] {
-  const leader = leaderOf(hostGroupOf(state.index, host));
-  if (leader === undefined)
-    throw new ToolboxError(
-      `the host ${host.name} of the lab ${state.name} is off. Boot it with: npm run lab -- poweron ${host.name}`,
-    );
-  const environment = [
-    'env',
-    '-i',
-    'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-    'HOME=/root',
-    'LANG=C.UTF-8',
-    'TERM=xterm',
-  ];
-  return ['nsenter', '--target', String(leader), '--all', ...environment, ...argv];
 }
 
 export async function powerOff(state: LabState, host: HostState): Promise<void> {
@@ -258,8 +222,6 @@ export async function shutDown(state: LabState, host: HostState): Promise<void> 
   }
   await powerOff(state, host);
 }
-
-export const split = ([program, ...argv]: [string, ...string[]]): [string, string[]] => [program, argv];
 
 export async function rebootHost(state: LabState, host: HostState): Promise<void> {
   const group = hostGroupOf(state.index, host);

@@ -1,34 +1,40 @@
-// Snapshots of a lab: the disks of its hosts and the data of its servers, taken and put back while all are stopped.
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+// Snapshots of a lab: the disks of its hosts and the data of its servers. Taking one makes what a host has written so far a layer that is
+// only read from then on; going back to it drops what was written since. Nothing of a disk is copied either time.
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { ToolboxError } from '../packaging/toolbox.js';
 import { shown } from '../packaging/toolbox-cache.js';
-import { ensureBaseTree } from './base-tree.js';
 import { command } from './command.js';
-import { hostDirectory, shutDown, startHost } from './lab-host.js';
+import { copyDocker } from './docker-directory.js';
+import { hostDirectory } from './host-access.js';
+import { powerOff, shutDown, startHost } from './lab-host.js';
 import { startServices } from './lab-services.js';
-import { directoryOf, NAME, type LabState } from './lab-state.js';
+import { directoryOf, NAME, writeState, type HostState, type LabState } from './lab-state.js';
 import { unmountBelow } from './mounts.js';
 import { end } from './recorded-process.js';
 import { waitForAll } from './wait-for-all.js';
 
-/** What a snapshot holds, below the lab's directory. */
-const saved = (state: LabState): string[] => [
-  's3',
-  ...state.hosts.flatMap((host) => ['upper', 'docker', 'containerd'].map((name) => `hosts/${host.name}/${name}`)),
-];
+/** What belongs to a snapshot besides the hosts, below the lab's directory: data of servers, and shares of OpenBao. */
+const SERVERS = ['s3', 'secrets/openbao'];
 
-async function whileStopped(state: LabState, work: () => Promise<void>): Promise<void> {
-  await waitForAll(state.hosts.map((host) => shutDown(state, host)));
+/** Of `hosts.json` in a snapshot: each host's layers at that time, its own writes on top. */
+type SavedLayers = Record<string, string[]>;
+
+async function whileStopped(
+  state: LabState,
+  stop: (state: LabState, host: HostState) => Promise<void>,
+  work: () => Promise<void>,
+): Promise<void> {
+  await waitForAll(state.hosts.map((host) => stop(state, host)));
   for (const [name, recorded] of Object.entries(state.services)) {
     await end(recorded);
     delete state.services[name];
   }
   await unmountBelow(directoryOf(state.name));
   await work();
+  writeState(state);
   await startServices(state);
-  const { packages } = await ensureBaseTree();
-  await waitForAll(state.hosts.map((host) => startHost(state, host, packages)));
+  await waitForAll(state.hosts.map((host) => startHost(state, host)));
 }
 
 export async function takeSnapshot(state: LabState, name: string): Promise<void> {
@@ -39,10 +45,25 @@ export async function takeSnapshot(state: LabState, name: string): Promise<void>
   const directory = directoryOf(state.name);
   const target = path.join(directory, 'snapshots', name);
   if (existsSync(target)) throw new ToolboxError(`the lab ${state.name} has a snapshot ${name} already`);
+  // What a killed process has left of one is not used by anything.
+  const part = `${target}.part`;
+  rmSync(part, { recursive: true, force: true });
   await shown(`taking the snapshot ${name} of the lab ${state.name}`, () =>
-    whileStopped(state, async () => {
-      for (const part of saved(state)) await copyTree(path.join(directory, part), path.join(`${target}.part`, part));
-      await command(['mv', `${target}.part`, target]);
+    whileStopped(state, shutDown, async () => {
+      await copyServers(directory, part);
+      const saved: SavedLayers = {};
+      for (const host of state.hosts) {
+        const at = hostDirectory(state, host);
+        const to = path.join(part, 'hosts', host.name);
+        mkdirSync(to, { recursive: true });
+        for (const kind of ['docker', 'containerd']) await copyDocker(path.join(at, kind), path.join(to, kind));
+        saved[host.name] = [path.join(target, 'hosts', host.name, 'upper'), ...host.layers];
+      }
+      writeFileSync(path.join(part, 'hosts.json'), JSON.stringify(saved));
+      for (const host of state.hosts)
+        await command(['mv', path.join(hostDirectory(state, host), 'upper'), path.join(part, 'hosts', host.name)]);
+      await command(['mv', part, target]);
+      for (const host of state.hosts) await emptyDisk(state, host, saved[host.name] ?? host.layers);
     }),
   );
 }
@@ -51,19 +72,37 @@ export async function restoreSnapshot(state: LabState, name: string): Promise<vo
   const directory = directoryOf(state.name);
   const source = path.join(directory, 'snapshots', name);
   if (!existsSync(source)) throw new ToolboxError(`the lab ${state.name} has no snapshot ${name}`);
+  const saved = JSON.parse(readFileSync(path.join(source, 'hosts.json'), 'utf8')) as SavedLayers;
   await shown(`restoring the snapshot ${name} of the lab ${state.name}`, () =>
-    whileStopped(state, async () => {
-      for (const part of saved(state)) {
-        rmSync(path.join(directory, part), { recursive: true, force: true });
-        await copyTree(path.join(source, part), path.join(directory, part));
-      }
-      for (const host of state.hosts)
-        rmSync(path.join(hostDirectory(state, host), 'work'), { recursive: true, force: true });
+    // What they have written is dropped: there is nothing to end in order.
+    whileStopped(state, powerOff, async () => {
+      for (const part of SERVERS) rmSync(path.join(directory, part), { recursive: true, force: true });
+      await copyServers(source, directory);
+      await waitForAll(
+        state.hosts.map(async (host) => {
+          await emptyDisk(state, host, saved[host.name] ?? host.layers);
+          for (const kind of ['docker', 'containerd']) {
+            const to = path.join(hostDirectory(state, host), kind);
+            await command(['rm', '-rf', to]);
+            await copyDocker(path.join(source, 'hosts', host.name, kind), to);
+          }
+        }),
+      );
     }),
   );
 }
 
-async function copyTree(from: string, to: string): Promise<void> {
-  mkdirSync(path.dirname(to), { recursive: true });
-  await command(['cp', '--archive', '--reflink=auto', from, to]);
+/** A disk with nothing written on it over the layers. */
+async function emptyDisk(state: LabState, host: HostState, layers: string[]): Promise<void> {
+  const at = hostDirectory(state, host);
+  await command(['rm', '-rf', path.join(at, 'upper'), path.join(at, 'work')]);
+  host.layers = layers;
+}
+
+async function copyServers(from: string, to: string): Promise<void> {
+  for (const part of SERVERS) {
+    if (!existsSync(path.join(from, part))) continue;
+    mkdirSync(path.dirname(path.join(to, part)), { recursive: true });
+    await command(['cp', '--archive', '--reflink=auto', path.join(from, part), path.join(to, part)]);
+  }
 }

@@ -35,6 +35,8 @@ export interface LabState {
   /** The process that the lab ends with; a lab made by the command has one only until it is ready. */
   owner?: ProcessIdentity;
   systems: string[];
+  /** Layout of the systems that their overlays choose. */
+  layout?: string;
   hosts: HostState[];
   services: Record<string, ProcessIdentity>;
 }

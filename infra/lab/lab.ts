@@ -1,28 +1,19 @@
 // Test hosts that are real: Debian 12 with its own systemd, sshd, PostgreSQL, nginx, Redis and Docker, on a private bridge, with an S3
 // server beside them. README.md tells how it is used and what to mind.
 import { randomBytes } from 'node:crypto';
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { ensurePackages, ensureTool, ToolboxError } from '../packaging/toolbox.js';
 import { shown, withLock } from '../packaging/toolbox-cache.js';
-import { discardAbandonedBuilds, ensureBaseTree } from './base-tree.js';
+import { discardAbandonedBuilds, ensureBaseTree, type BaseTree } from './base-tree.js';
+import { authorityFile, makeCertificates } from './certificate-authority.js';
+import { ensureImages } from './container-images.js';
 import { killControlGroup } from './control-group.js';
 import { ensureFixtureLayer } from './fixture-layers.js';
+import { proofpassUrlOf, PROOFPASS_URL } from './git-server.js';
 import { identityFile, makeSecrets, overlayDirectory, secretsDirectory, writeOverlay } from './inventory-overlay.js';
-import {
-  captured,
-  execArguments,
-  hostDirectory,
-  powerOff,
-  prepareHost,
-  rebootHost,
-  split,
-  ssh,
-  startHost,
-  writeKnownHosts,
-  type HostSpec,
-  type Output,
-} from './lab-host.js';
+import { captured, execArguments, hostDirectory, split, ssh, type Output } from './host-access.js';
+import { powerOff, prepareHost, rebootHost, startHost, writeKnownHosts, type HostSpec } from './lab-host.js';
 import { startServices } from './lab-services.js';
 import { restoreSnapshot, takeSnapshot } from './lab-snapshot.js';
 import {
@@ -42,7 +33,9 @@ import {
 import { forgetMachine } from './machine.js';
 import { unmountBelow } from './mounts.js';
 import { addNetwork, addressOf, applyFaults, bridgeOf, isIndexFree, removeNetwork } from './network.js';
+import { startOpenbao } from './openbao.js';
 import { record } from './recorded-process.js';
+import { ensureRunningProofpass } from './running-proofpass.js';
 import { s3Of, type LabS3 } from './s3-server.js';
 import { waitForAll } from './wait-for-all.js';
 
@@ -58,6 +51,8 @@ export interface LabRequest {
   hosts: HostSpec[];
   /** Systems that the hosts belong to: an inventory overlay and keys are made for each. */
   systems: string[];
+  /** Layout that the systems' overlays choose: `scaled` with the hosts balancer, app1, app2 and db. */
+  layout?: string;
   /** True: the lab ends with this process; what a killed one leaves is removed by the next start of any lab. */
   owner: boolean;
 }
@@ -82,7 +77,11 @@ export interface Lab {
   overlayDirectory: string;
   secretsDirectory: string;
   /** What a worker or the command needs in its environment to look after this lab. */
-  environment: Record<'GUARDIA_OVERLAY' | 'GUARDIA_SECRETS', string>;
+  environment: Record<'GUARDIA_OVERLAY' | 'GUARDIA_SECRETS' | 'NODE_EXTRA_CA_CERTS', string>;
+  /** File with the certificate of the lab's authority, PEM; `NODE_EXTRA_CA_CERTS` and the secret `file:tls/ca.crt` are the same. */
+  ca: string;
+  /** ProofPass's repository: `url` for the hosts, the same in every lab, and `local` for this machine. In labs of that system. */
+  git?: { url: string; local: string };
   /** Runs a command on the host as `guardia` over SSH. Never throws for an exit code; 255 means that SSH itself failed. */
   ssh(host: string, argv: readonly string[], options?: { stdin?: string | Buffer }): Promise<Output>;
   /** Runs a command on the host as root, past its network: for looking at what a host cannot tell. */
@@ -99,6 +98,12 @@ export interface Lab {
   poweron(host: string): Promise<void>;
   /** An orderly reboot, as `systemctl reboot` on the host; waits until it takes logins again. */
   reboot(host: string): Promise<void>;
+  /**
+   * Starts OpenBao in Docker on the host, initialised, unsealed and seeded with what ProofPass reads; it is unsealed again after each boot.
+   * The application's token is the secret `openbao/HOST.token`. Idempotent.
+   * @param listen address on the host, by default 127.0.0.1
+   */
+  openbao(host: string, listen?: string): Promise<void>;
   /** Saves hosts and servers under a name; they are stopped for it and started again. */
   snapshot(name: string): Promise<void>;
   /** Puts hosts and servers back to a snapshot. */
@@ -122,13 +127,8 @@ export async function startLab(request: LabRequest): Promise<Lab> {
   await removeStaleLabs();
   const base = await ensureBaseTree();
   await ensureTool('versitygw');
-  const layers = new Map<string, string[]>();
-  for (const host of request.hosts) {
-    layers.set(host.name, [
-      ...(host.fixture === undefined ? [] : [await ensureFixtureLayer(base, host.fixture)]),
-      host.bare === true ? base.bare : base.tree,
-    ]);
-  }
+  const disks = new Map<string, Disk>();
+  for (const host of request.hosts) disks.set(host.name, await diskOf(host, base));
 
   const state = await allocation(async () => {
     if (existsSync(directoryOf(name)))
@@ -141,11 +141,12 @@ export async function startLab(request: LabRequest): Promise<Lab> {
       // Also for a lab that stays: until it is ready, it is this process that makes it.
       owner: record(process.pid),
       systems: request.systems,
+      ...(request.layout === undefined ? {} : { layout: request.layout }),
       hosts: request.hosts.map((host, i) => ({
         name: host.name,
         machine: '',
         address: String(11 + i),
-        layers: layers.get(host.name) ?? [],
+        layers: disks.get(host.name)?.layers ?? [],
         hostKeys: [],
         cut: false,
       })),
@@ -162,16 +163,20 @@ export async function startLab(request: LabRequest): Promise<Lab> {
   });
   try {
     await makeSecrets(state);
+    await makeCertificates(state);
+    for (const [host, { secrets }] of disks) if (secrets !== undefined) keepSecrets(state, host, secrets);
     await waitForAll([
       startServices(state),
-      ...request.hosts.map((spec) => prepareHost(state, hostState(state, spec.name), spec)),
+      ...request.hosts.map((spec) =>
+        prepareHost(state, hostState(state, spec.name), spec, disks.get(spec.name)?.docker),
+      ),
     ]);
     writeState(state);
     await writeOverlay(state);
     writeKnownHosts(state);
     const names = state.hosts.map((host) => host.name).join(', ');
     await shown(`booting ${names} in the lab ${name}`, () =>
-      waitForAll(state.hosts.map((host) => startHost(state, host, base.packages))),
+      waitForAll(state.hosts.map((host) => startHost(state, host))),
     );
     if (!request.owner) delete state.owner;
     writeState(state);
@@ -180,6 +185,43 @@ export async function startLab(request: LabRequest): Promise<Lab> {
     throw error;
   }
   return labOf(state);
+}
+
+/** Builds what the disks of such hosts are made of, where the cache lacks it: what takes long the first time. */
+export async function ensureDisks(hosts: readonly HostSpec[]): Promise<void> {
+  const base = await ensureBaseTree();
+  for (const host of hosts) await diskOf(host, base);
+}
+
+/** What a host's disk is made of. */
+interface Disk {
+  /** The first one on top. */
+  layers: string[];
+  /** Directory with the `docker` and `containerd` that it starts with. */
+  docker?: string;
+  /** Directory of files that belong to the lab's secrets. */
+  secrets?: string;
+}
+
+async function diskOf(host: HostSpec, base: BaseTree): Promise<Disk> {
+  const lowest = host.bare === true ? base.bare : base.tree;
+  const data = host.fixture === undefined ? [] : [await ensureFixtureLayer(base, host.fixture)];
+  const [layer] = data;
+  const running = host.fixture?.running === true;
+  if (!running && host.bare !== true && host.images !== true) return { layers: [...data, lowest] };
+  const images = await ensureImages(base, startLab);
+  if (!running || host.fixture === undefined || layer === undefined)
+    return { layers: [...data, lowest], docker: images.directory };
+  const made = await ensureRunningProofpass(layer, host.fixture, images, startLab);
+  return { layers: [made.layer, ...data, lowest], docker: made.directory, secrets: made.secrets };
+}
+
+/** Puts what was drawn when the running application was made to the lab's secrets. */
+function keepSecrets(state: LabState, host: string, from: string): void {
+  const at = secretsDirectory(state);
+  for (const name of ['openbao', 'proofpass']) mkdirSync(path.join(at, name), { recursive: true, mode: 0o700 });
+  cpSync(path.join(from, 'openbao.json'), path.join(at, 'openbao', `${host}.json`));
+  cpSync(path.join(from, 'admin-password'), path.join(at, 'proofpass/admin-password'));
 }
 
 /** Starts again what is off in a lab that is not new, such as after a reboot of this machine. Idempotent. */
@@ -193,8 +235,7 @@ export async function resumeLab(name: string): Promise<Lab> {
     if (!existsSync(`/sys/class/net/${bridgeOf(state.index)}`)) await addNetwork(state.index);
   });
   await startServices(state);
-  const { packages } = await ensureBaseTree();
-  await waitForAll(state.hosts.map((host) => startHost(state, host, packages)));
+  await waitForAll(state.hosts.map((host) => startHost(state, host)));
   return lab;
 }
 
@@ -314,7 +355,13 @@ function labOf(initial: LabState): Lab {
     s3: s3Of(initial),
     overlayDirectory: overlayDirectory(initial),
     secretsDirectory: secretsDirectory(initial),
-    environment: { GUARDIA_OVERLAY: overlayDirectory(initial), GUARDIA_SECRETS: secretsDirectory(initial) },
+    environment: {
+      GUARDIA_OVERLAY: overlayDirectory(initial),
+      GUARDIA_SECRETS: secretsDirectory(initial),
+      NODE_EXTRA_CA_CERTS: authorityFile(initial),
+    },
+    ca: authorityFile(initial),
+    ...(initial.systems.includes('proofpass') ? { git: { url: PROOFPASS_URL, local: proofpassUrlOf(initial) } } : {}),
     ssh: (host, argv, options) => on(host, (now, one) => ssh(now, one, argv, options?.stdin)),
     exec: (host, argv, options) =>
       on(host, (now, one) => captured(...split(execArguments(now, one, argv)), options?.stdin)),
@@ -330,11 +377,9 @@ function labOf(initial: LabState): Lab {
       return fault(host, (one) => (one.rate = rate));
     },
     poweroff: (host) => on(host, powerOff),
-    poweron: async (host) => {
-      const { packages } = await ensureBaseTree();
-      await on(host, (now, one) => startHost(now, one, packages));
-    },
+    poweron: (host) => on(host, startHost),
     reboot: (host) => on(host, rebootHost),
+    openbao: (host, listen) => on(host, (now, one) => startOpenbao(now, one, listen)),
     snapshot: (as) => takeSnapshot(state(), as),
     restore: (from) => restoreSnapshot(state(), from),
     down: async () => {

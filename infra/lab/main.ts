@@ -6,9 +6,38 @@ import { ToolboxError } from '../packaging/toolbox.js';
 import { removeUnusedTrees } from './base-tree.js';
 import { populated } from './control-group.js';
 import { openLab, removeStaleLabs, resumeLab, startLab, type HostSpec, type Lab } from './lab.js';
-import { execArguments, sshArguments } from './lab-host.js';
+import { execArguments, sshArguments } from './host-access.js';
 import { allLabs, hostGroupOf, hostState, isStale, readState, type LabState } from './lab-state.js';
 import { isRunning } from '../../activities/temporal/process-identity.js';
+
+interface UpOptions {
+  hosts?: string;
+  system: string;
+  megabytes: string;
+  running?: true;
+  bare?: true;
+  layout?: string;
+}
+
+/** The hosts that the options ask for. */
+function hostsOf({ hosts, system, megabytes, running, bare, layout }: UpOptions): HostSpec[] {
+  const names = hosts?.split(',') ?? (layout === 'scaled' ? ['balancer', 'app1', 'app2', 'db'] : ['app']);
+  const empty = bare === true || layout !== undefined;
+  if (empty && running === true)
+    throw new ToolboxError(
+      '--running is the host `app` as it was set up by hand; --bare and --layout have nothing on their hosts',
+    );
+  return names.map((name) => {
+    if (empty) return { name, bare: true };
+    if (system !== 'proofpass' || name !== 'app') return { name };
+    const fixture = {
+      name: 'proofpass',
+      megabytes: Number(megabytes),
+      ...(running === true ? { running } : {}),
+    } as const;
+    return { name, fixture };
+  });
+}
 
 const program = new Command('npm run lab --')
   .description(
@@ -22,23 +51,24 @@ const lab = (): Lab => openLab(chosen());
 program
   .command('up')
   .description('make a lab and start it; it stays until `down`')
-  .option('--hosts <names>', 'hosts, separated by commas', 'app')
+  .option('--hosts <names>', 'hosts, separated by commas; by default app')
   .option('--system <name>', 'system that the hosts belong to', 'proofpass')
   .option('--megabytes <number>', 'size of the database on the host `app`', '50')
-  .option('--bare', 'hosts without the fixture: nothing of the system is on them')
-  .action(async (options: { hosts: string; system: string; megabytes: string; bare?: true }) => {
+  .option('--running', 'on the host `app` the application, OpenBao and the monitoring stack run, set up by hand')
+  .option('--bare', 'nothing but Debian is on the hosts')
+  .option(
+    '--layout <name>',
+    "the inventory's layout of that name: with `scaled` the hosts balancer, app1, app2 and db, bare",
+  )
+  .action(async (options: UpOptions) => {
     const name = chosen();
     const existing = readState(name);
     if (existing !== undefined && !isStale(existing)) {
       say(`there is a lab ${name} already; starting what is off`);
       await resumeLab(name);
     } else {
-      const fixture = options.bare === undefined && options.system === 'proofpass';
-      const hosts: HostSpec[] = options.hosts.split(',').map((host) => ({
-        name: host,
-        ...(fixture && host === 'app' ? { fixture: { name: 'proofpass', megabytes: Number(options.megabytes) } } : {}),
-      }));
-      await startLab({ name, hosts, systems: [options.system], owner: false });
+      const layout = options.layout === undefined ? {} : { layout: options.layout };
+      await startLab({ name, hosts: hostsOf(options), systems: [options.system], ...layout, owner: false });
     }
     describe(name);
   });
@@ -112,6 +142,12 @@ program
     enter(execArguments(state, hostState(state, host), argv.length > 0 ? argv : ['bash', '-l']));
   });
 
+program
+  .command('openbao <host>')
+  .description('start OpenBao on a host that has Docker, initialised, unsealed and seeded')
+  .option('--listen <address>', "address on the host that it listens on, such as the host's own", '127.0.0.1')
+  .action((host: string, options: { listen: string }) => lab().openbao(host, options.listen));
+
 const acts: [string, string, (host: string) => Promise<void>][] = [
   ['cut', 'take the host off the network', (host) => lab().cut(host)],
   ['heal', 'undo cut and slow', (host) => lab().heal(host)],
@@ -152,6 +188,7 @@ function describe(name: string): void {
     const where = service === 's3' ? `${one.s3.endpoint}/${one.s3.bucket}` : '';
     console.log(`${service.padEnd(17)} ${where} ${isRunning(recorded) ? 'on' : 'off'}`);
   }
+  if (one.git !== undefined) console.log(`repository        ${one.git.url}`);
   console.log(`directory         ${one.directory}`);
   for (const [key, value] of Object.entries(one.environment)) console.log(`${key.padEnd(17)} ${value}`);
   const flag = name === 'main' ? '' : ` --lab ${name}`;

@@ -21,7 +21,8 @@ const node: Record<string, PinnedPackage> = {
   },
 };
 
-const npm: PinnedPackage = {
+/** The npm of the hosts. */
+export const npm: PinnedPackage = {
   name: 'npm',
   version: '10.9.4',
   integrity: 'sha512-OnUG836FwboQIbqtefDNlyR0gTHzIfwRfE3DuiNewBvnMnWEpB0VEXwBlFVgqpNzIgYo/MHh3d2Hel/pszapAA==',

@@ -11,6 +11,8 @@ const stamp = path.join(out, 'stamp');
 const rooms = ['workflows', 'activities', 'workers', 'client', 'infra', 'test'];
 /** Files that are read at run time, beside the code that reads them. */
 const assets = /\.(sh|sql|yaml|conf|service|timer|html|css|go|mod|sum|txt|template)$/;
+/** What is put on lab hosts as it is, whatever its name. */
+const fixtures = path.join(root, 'infra/lab/fixtures/');
 
 function* files(directory) {
   for (const entry of readdirSync(directory, { withFileTypes: true })) {
@@ -41,7 +43,7 @@ export async function build({ quiet = false } = {}) {
   });
   if (tsc.status !== 0) process.exit(1);
   for (const file of sources) {
-    if (!assets.test(file)) continue;
+    if (!assets.test(file) && !file.startsWith(fixtures)) continue;
     const to = path.join(out, path.relative(root, file));
     mkdirSync(path.dirname(to), { recursive: true });
     cpSync(file, to);
