@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { canonicalJson } from '../activities/inventory/canonical-json.js';
 import { loadSystem } from '../activities/inventory/load.js';
+import { readSources } from '../activities/inventory/sources.js';
 import type { InventoryLocations } from '../activities/inventory/locations.js';
 import type { Observation } from '../workflows/contracts/calls.js';
 import { failure } from '../workflows/contracts/errors.js';
@@ -43,10 +44,16 @@ export function createPlanningActivities(
     async prepareRun({ runbook, input, moment }) {
       const { system, digest: systemDigest } = loadSystem(String(input['system']), locations);
       refuseUnset(system, planner(runbook).needs(input, system), runbook);
-      return { system, systemDigest, observe: planner(runbook).observe(input, system, moment) };
+      const sources = readSources(planner(runbook).sources?.(input, system) ?? [], locations);
+      return {
+        system,
+        systemDigest: Object.keys(sources).length === 0 ? systemDigest : digest({ systemDigest, sources }),
+        observe: planner(runbook).observe(input, system, moment, sources),
+      };
     },
     async planRun({ runbook, input, system, observation, moment, expected }) {
-      const made = planner(runbook).plan(input, system, observation, moment);
+      const sources = readSources(planner(runbook).sources?.(input, system) ?? [], locations);
+      const made = planner(runbook).plan(input, system, observation, moment, sources);
       const plan = checkPlan(withExpected(withGate(made, system), expected));
       // A host that is not there or cannot be reached is found now, not in the middle of the run.
       for (const { lane } of stepsOf(plan)) laneTarget(system, lane.on);

@@ -128,6 +128,7 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
       signal?: AbortSignal | undefined;
       onStdout?: (chunk: Buffer) => void;
       timeoutMs?: number;
+      newConnection?: boolean | undefined;
     } = {},
   ): Promise<{ exit: Exit; stdout: Tail; stderr: Tail }> {
     const [command, ...rest] = args as [string, ...string[]];
@@ -144,6 +145,7 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
         signal,
         onStdout: options.onStdout ?? ((chunk) => stdout.push(chunk)),
         onStderr: (chunk) => stderr.push(chunk),
+        newConnection: options.newConnection,
       });
     } catch (error) {
       options.signal?.throwIfAborted();
@@ -194,12 +196,12 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
 
   /**
    * Runs a short command and returns what it printed. Not a job: it does not outlive its time, and a retry runs it again,
-   * so it must be idempotent. Throws `CommandFailed`, `CommandTimedOut`, `OutputTooLarge` (1 MiB) and the failures of the host.
+   * so it must be idempotent. `newConnection`: over a connection of its own, opened now. Throws `CommandFailed`, `CommandTimedOut`, `OutputTooLarge` (1 MiB) and the failures of the host.
    */
   async function run(
     target: HostTarget,
     command: RunCommand,
-    options: { fence?: FenceNumber; signal?: AbortSignal } = {},
+    options: { fence?: FenceNumber; signal?: AbortSignal; newConnection?: boolean } = {},
   ): Promise<RunResult> {
     const seconds = command.timeoutSeconds ?? 60;
     const began = Date.now();
@@ -210,6 +212,7 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
         ...(command.stdin ? { stdin: command.stdin } : {}),
         signal: options.signal,
         timeoutMs: (seconds + 30) * 1000,
+        newConnection: options.newConnection,
       },
     );
     const name = command.argv[0];

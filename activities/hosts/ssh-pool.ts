@@ -131,6 +131,19 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
       const key = keyOf(target);
       return {
         async execute(commandLine, options) {
+          if (options.newConnection) {
+            const connection = await connect(target);
+            try {
+              const started = await session(connection, commandLine, (channel) =>
+                pump(channel, connection.client, target.name, options),
+              );
+              if (!started)
+                throw failure('HostUnusable', `sshd on ${target.name} opens no session`, { host: target.name });
+              return await started.exit;
+            } finally {
+              connection.client.end();
+            }
+          }
           for (;;) {
             options.signal?.throwIfAborted();
             const connection = await acquire(key, target);

@@ -40,6 +40,9 @@ export const failures = {
   Unhealthy: { retry: false, means: 'a health check found what is critical' },
   VerificationFailed: { retry: false, means: 'the outcome could not be seen from outside' },
   VerificationImpossible: { retry: true, means: 'the outcome could not be checked' },
+  ThirdState: { retry: false, means: 'what a step changed was changed by somebody else, and is left as it is' },
+  AccessLost: { retry: false, means: 'a change cut the login off; the host has put the old state back by itself' },
+  AccessAtRisk: { retry: false, means: 'a change would cut the login off, and was not made' },
   RolledBack: { retry: false, means: 'a step failed and everything before it was undone' },
   RollbackIncomplete: { retry: false, means: 'a step failed and not everything could be undone' },
 } as const;

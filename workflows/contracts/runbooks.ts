@@ -1,8 +1,10 @@
 import type { z } from 'zod';
+import { AdoptInput } from './adopt.js';
 import { BackupInput } from './backup.js';
 import { RepairInput } from './repair.js';
 import type { RunInput } from './run.js';
 import { HealthCheckInput } from './health-check.js';
+import { ProvisionHostInput } from './provision-host.js';
 
 export interface Runbook {
   /** Workflow type, and the name in the command. */
@@ -42,6 +44,18 @@ export const runbooks = {
     input: HealthCheckInput,
     example: { system: 'proofpass' },
     readOnly: true,
+  },
+  adopt: {
+    name: 'adopt',
+    title: 'Take over a host that was set up by hand: releases, shared data, crontabs',
+    input: AdoptInput,
+    example: { system: 'proofpass' },
+  },
+  'provision-host': {
+    name: 'provision-host',
+    title: 'Make hosts what the inventory says: packages, firewall, users, files, units',
+    input: ProvisionHostInput,
+    example: { system: 'proofpass' },
   },
 } as const satisfies Record<string, Runbook>;
 export type RunbookName = keyof typeof runbooks;

@@ -1,9 +1,11 @@
 import { z } from 'zod';
+import { Adoption } from './adopt.js';
 import { cronMistake } from './cron-expression.js';
 import { ApprovalPolicy } from './gate.js';
 import { AbsolutePath, HOST_NAME, Name, Port, SYSTEM_LANE, SystemName, WORKER_HOST } from './names.js';
 import { Mail, NotificationTarget, Tier } from './notifications.js';
 import { ProbeEntry } from './probe.js';
+import { Provision } from './provision.js';
 import { SecretReference } from './secret-reference.js';
 import { systemMistakes } from './system-rules.js';
 import { isUnset, settable, Unset } from './unset.js';
@@ -368,6 +370,15 @@ export const ApplicationSecret = z.strictObject({
     .boolean()
     .default(false)
     .describe('Losing or replacing it loses data or money: never generated anew once it exists'),
+  from: settable(SecretReference)
+    .optional()
+    .describe(
+      'Where the worker finds its first value: for what somebody else issues, and for what several hosts share. A value that is on a host wins',
+    ),
+  later: z
+    .boolean()
+    .default(false)
+    .describe('Comes to be after the hosts are set up; until then its place in files with secrets is empty'),
   rotateEveryDays: Days.optional().describe('Days after the last rotation at which the next is due'),
   consumers: z.array(SecretConsumer).min(1).describe('Every place that holds or checks the value'),
 });
@@ -494,6 +505,8 @@ export const System = z
         'What a health check looks at beside what follows from the rest of the file; one of the same name replaces it',
       ),
     thresholds: z.partialRecord(Metric, Threshold).default({}).describe('When a measured value is a problem'),
+    provision: Provision.optional().describe('What a bare host gets: packages, firewall, users, files, units'),
+    adopt: Adoption.optional().describe('What was set up by hand and is taken over'),
     objectStore: ObjectStore.describe('Where backups and records are kept'),
     backup: Backup.describe('What is backed up, and how'),
     schedules: z.record(Name, Schedule).default({}).describe('What runs by itself'),
