@@ -16,11 +16,17 @@ import { createFenceActivities } from '../activities/hosts/fence-activities.js';
 import type { Hosts } from '../activities/hosts/hosts.js';
 import { inventoryLocations } from '../activities/inventory/locations.js';
 import { createNotifyActivities } from '../activities/notify/notify-activities.js';
+import { createBalancerActivities } from '../activities/balancer/balancer-activities.js';
+import { createMigrationActivities } from '../activities/migrations/migration-activities.js';
 import { createRecoveryPointActivities } from '../activities/object-store/recovery-point-activities.js';
 import { createPostgresActivities } from '../activities/postgres/postgres-activities.js';
+import { createReleaseActivities } from '../activities/releases/release-activities.js';
+import { createDeployRecordActivities } from '../activities/run-record/deploy-records.js';
 import { createRunRecordActivities } from '../activities/run-record/run-record-activities.js';
 import type { Fingerprints } from '../activities/secrets/fingerprint.js';
 import type { Secrets } from '../activities/secrets/resolve.js';
+import { createServiceActivities } from '../activities/services/service-activities.js';
+import { createSmokeActivities } from '../activities/smoke/smoke-activities.js';
 import { createSystemdActivities } from '../activities/systemd/systemd-activities.js';
 import { createLockActivities } from '../activities/temporal/lock-activities.js';
 
@@ -55,5 +61,11 @@ export function createActivities({ hosts, secrets, client, fingerprints }: Depen
     ...createProvisionActivities({ hosts, secrets, fingerprints }),
     ...createRunRecordActivities({ hosts, secrets }),
     ...createNotifyActivities({ secrets, locations: inventoryLocations(), webUi: process.env['GUARDIA_WEB_UI'] }),
+    ...createDeployRecordActivities({ secrets }),
+    ...createServiceActivities({ hosts }),
+    ...createReleaseActivities({ hosts, secrets }),
+    ...createMigrationActivities({ hosts, secrets }),
+    ...createBalancerActivities({ hosts }),
+    ...createSmokeActivities({ hosts, secrets }),
   };
 }

@@ -7,7 +7,7 @@ import type { Observation } from '../workflows/contracts/calls.js';
 import { failure } from '../workflows/contracts/errors.js';
 import type { FrameActivities } from '../workflows/contracts/frame-activities.js';
 import { APPLY_GATE, type Gate } from '../workflows/contracts/gate.js';
-import { approvedPart, stepsOf, type Plan } from '../workflows/contracts/plan.js';
+import { approvedPart, placeOf, stepsOf, type Plan } from '../workflows/contracts/plan.js';
 import type { Planner } from '../workflows/contracts/planning.js';
 import type { System } from '../workflows/contracts/system.js';
 import { laneTarget } from '../workflows/lib/calls.js';
@@ -56,7 +56,7 @@ export function createPlanningActivities(
       const made = planner(runbook).plan(input, system, observation, moment, sources);
       const plan = checkPlan(withExpected(withGate(made, system), expected));
       // A host that is not there or cannot be reached is found now, not in the middle of the run.
-      for (const { lane } of stepsOf(plan)) laneTarget(system, lane.on);
+      for (const { lane, step } of stepsOf(plan)) laneTarget(system, placeOf(lane, step));
       return { plan, digest: digest(approvedPart(plan)), ...digestsOf(runbook, observation) };
     },
     async facetsOf({ runbook, observation }) {

@@ -5,6 +5,7 @@ import {
   ListObjectsV2Command,
   PutObjectCommand,
 } from '@aws-sdk/client-s3';
+import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import { type Bucket, request } from './object-store.js';
 import { codeOf, statusOf, storeFailure } from './store-failure.js';
 
@@ -47,6 +48,15 @@ export async function headObject(bucket: Bucket, key: string, signal?: AbortSign
     },
     absent,
   );
+}
+
+/**
+ * A signed URL that reads one object, and nothing else, for so many seconds. Secret: whoever has it can read. Nothing is sent.
+ */
+export async function readAddress(bucket: Bucket, key: string, seconds: number): Promise<string> {
+  return getSignedUrl(bucket.client, new GetObjectCommand({ Bucket: bucket.bucket, Key: key }), {
+    expiresIn: Math.min(seconds, 7 * 24 * 3600),
+  });
 }
 
 /** Largest object that is read or written whole in the worker's memory, in bytes. Everything larger streams elsewhere. */

@@ -6,7 +6,7 @@ import { PLAN_FORMAT, type Call, type Lane, type Stage, type Step } from '../con
 import type { Planner, PlanningMoment } from '../contracts/planning.js';
 import { recoveryPointId, type ArtifactKind } from '../contracts/recovery-point.js';
 import { storeNeeds, storeReference } from '../contracts/store-reference.js';
-import type { ConfigurationSet, System } from '../contracts/system.js';
+import type { ConfigurationSet, Database, System } from '../contracts/system.js';
 import { given } from '../contracts/unset.js';
 import { serverReference } from '../contracts/server-reference.js';
 
@@ -43,9 +43,10 @@ export const backupPlanner: Planner<BackupInput> = {
     ];
   },
 
-  observe(_, system, moment) {
+  observe(input, system, moment) {
+    const saved = databasesOf(input, system);
     return [
-      ...Object.entries(system.databases).map(([name, database]) => ({
+      ...saved.map(([name, database]) => ({
         as: `database ${name}`,
         title: `look at database ${database.name}`,
         on: hostOf(system, database.on),
@@ -62,7 +63,7 @@ export const backupPlanner: Planner<BackupInput> = {
         title: 'look at the tools that read a backup back',
         on: WORKER_HOST,
         call: call('observeWorker', {
-          serverVersions: Object.values(system.databases).map(({ version }) => given(version, 'version')),
+          serverVersions: saved.map(([, { version }]) => given(version, 'version')),
         }),
       },
     ];
@@ -87,7 +88,7 @@ export const backupPlanner: Planner<BackupInput> = {
       pointOfNoReturn: 'write-manifest',
       // Nobody is got out of bed for a backup that failed: what it leaves is no recovery point, and the next one tidies it up.
       unattended: true,
-      notes: notesOf(system),
+      notes: notesOf(input, system),
     };
   },
 
@@ -219,8 +220,11 @@ function prove(system: System, parts: Part[], moment: PlanningMoment): Stage {
 
 // What is saved.
 
+const databasesOf = (input: BackupInput, system: System): [string, Database][] =>
+  input.only === 'configuration' ? [] : Object.entries(system.databases);
+
 function databases(input: BackupInput, system: System, now: Observed, moment: PlanningMoment): Part[] {
-  return Object.entries(system.databases).flatMap(([name, database]): Part[] => {
+  return databasesOf(input, system).flatMap(([name, database]): Part[] => {
     const server = serverReference(system, database);
     const seen = now[`database ${name}`];
     const on = hostOf(system, database.on);
@@ -294,12 +298,13 @@ function artifact(
   };
 }
 
-function notesOf(system: System): string[] {
+function notesOf(input: BackupInput, system: System): string[] {
   const open = Object.keys(system.backup.files).length;
   const bao = Object.values(system.services).some(
     (service) => service.kind === 'container' && service.container === 'openbao',
   );
   return [
+    ...(input.only === 'configuration' ? ['Only the configuration: no database is in this set.'] : []),
     ...(open > 0 ? [`Not in this set: ${Object.keys(system.backup.files).join(', ')} (file trees).`] : []),
     ...(bao ? ['Not in this set: OpenBao.'] : []),
   ];

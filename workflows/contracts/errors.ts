@@ -43,6 +43,9 @@ export const failures = {
   ThirdState: { retry: false, means: 'what a step changed was changed by somebody else, and is left as it is' },
   AccessLost: { retry: false, means: 'a change cut the login off; the host has put the old state back by itself' },
   AccessAtRisk: { retry: false, means: 'a change would cut the login off, and was not made' },
+  UnknownRelease: { retry: false, means: 'there is no such commit, archive or release' },
+  NoServerLeft: { retry: false, means: 'taking a server out of the balancer would leave nobody to answer' },
+  DataAtStake: { retry: false, means: 'the way back would lose data, and no person has decided that' },
   RolledBack: { retry: false, means: 'a step failed and everything before it was undone' },
   RollbackIncomplete: { retry: false, means: 'a step failed and not everything could be undone' },
 } as const;

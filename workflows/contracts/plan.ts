@@ -20,6 +20,9 @@ export const NoUndo = z.strictObject({ none: z.string().describe('Why nothing ne
 
 export const Step = z.strictObject({
   id: StepId,
+  on: Name.optional().describe(
+    "Host that it acts on, where that is not its lane's: the balancer, in the lane of a server",
+  ),
   title: z.string().describe('What the step does, as an operator would say it'),
   why: z.string(),
   do: Call,
@@ -110,6 +113,9 @@ export function approvedPart(plan: Plan): unknown {
     })),
   };
 }
+
+/** Where a step acts: a host, the worker's machine or the system. */
+export const placeOf = (lane: Pick<Lane, 'on'>, step: Pick<Step, 'on'>): string => step.on ?? lane.on;
 
 /** Every step of a plan with the lane it runs in, in the order of the plan. */
 export function stepsOf(plan: Plan): { stage: Stage; lane: Lane; step: Step }[] {

@@ -3,6 +3,7 @@ import { AdoptInput } from './adopt.js';
 import { BackupInput } from './backup.js';
 import { RepairInput } from './repair.js';
 import type { RunInput } from './run.js';
+import { DeployInput, RestartServiceInput, RollbackInput } from './deploy.js';
 import { HealthCheckInput } from './health-check.js';
 import { ProvisionHostInput } from './provision-host.js';
 
@@ -13,7 +14,7 @@ export interface Runbook {
   /** The schema of its one input object. */
   input: z.ZodType<RunInput>;
   /** An input to start from, as it is typed into the Web UI. */
-  example: { system: string };
+  example: { system: string } & Record<string, unknown>;
   /** Changes nothing: it takes no lock and raises no fence, and its plan may only look. */
   readOnly?: true;
   /** What it holds while it works: the system with all of its hosts, or only the hosts that its plan is about. Default: the system. */
@@ -56,6 +57,24 @@ export const runbooks = {
     title: 'Make hosts what the inventory says: packages, firewall, users, files, units',
     input: ProvisionHostInput,
     example: { system: 'proofpass' },
+  },
+  deploy: {
+    name: 'deploy',
+    title: 'Bring a release to its hosts: build, migrate, switch host by host, watch',
+    input: DeployInput,
+    example: { system: 'proofpass' },
+  },
+  rollback: {
+    name: 'rollback',
+    title: 'Go back to the release from before the last deploy',
+    input: RollbackInput,
+    example: { system: 'proofpass' },
+  },
+  'restart-service': {
+    name: 'restart-service',
+    title: 'Restart a service, host after host',
+    input: RestartServiceInput,
+    example: { system: 'proofpass', service: 'api' },
   },
 } as const satisfies Record<string, Runbook>;
 export type RunbookName = keyof typeof runbooks;

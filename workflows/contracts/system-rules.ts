@@ -78,6 +78,38 @@ export function systemMistakes(system: unknown): SystemMistake[] {
 
   for (const [name, value] of Object.entries(services)) place(['services', name, 'on'], fields(value).on);
 
+  for (const [name, value] of Object.entries(fields(root.deployments))) {
+    const deployment = fields(value);
+    const at = ['deployments', name];
+    place([...at, 'on'], deployment.on);
+    const of = Array.isArray(deployment.services) ? (deployment.services as unknown[]) : [];
+    for (const [i, one] of of.entries()) {
+      if (!service([...at, 'services', i], one)) continue;
+      const where = fields(services[String(one)]).on;
+      if (where !== deployment.on)
+        mistakes.push({
+          path: [...at, 'services', i],
+          message: `service "${String(one)}" is on "${String(where)}", the deployment on "${String(deployment.on)}"`,
+        });
+    }
+    const migrations = fields(deployment.migrations);
+    if (migrations.database !== undefined)
+      refer([...at, 'migrations', 'database'], migrations.database, databases, 'database');
+    const balancer = fields(deployment.balancer);
+    if (balancer.service !== undefined) service([...at, 'balancer', 'service'], balancer.service);
+    const inside = (path: unknown, directory: unknown): boolean =>
+      typeof path === 'string' && typeof directory === 'string' && `${path}/`.startsWith(`${directory}/`);
+    if (inside(deployment.releases, deployment.directory))
+      mistakes.push({ path: [...at, 'releases'], message: 'lies below `directory`, which is a link to one of them' });
+    for (const [i, one] of (Array.isArray(deployment.shared) ? (deployment.shared as unknown[]) : []).entries())
+      for (const field of ['releases', 'directory'])
+        if (inside(fields(one).target, deployment[field]))
+          mistakes.push({
+            path: [...at, 'shared', i, 'target'],
+            message: `lies below \`${field}\`: it would go with a release`,
+          });
+  }
+
   const uploads = new Map<string, string>();
   for (const [name, value] of Object.entries(databases)) {
     const database = fields(value);

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { Adoption } from './adopt.js';
 import { cronMistake } from './cron-expression.js';
 import { ApprovalPolicy } from './gate.js';
+import { Deployment } from './deployment.js';
 import { AbsolutePath, HOST_NAME, Name, Port, SYSTEM_LANE, SystemName, WORKER_HOST } from './names.js';
 import { Mail, NotificationTarget, Tier } from './notifications.js';
 import { ProbeEntry } from './probe.js';
@@ -491,6 +492,7 @@ export const System = z
         'Other ways to lay the system out on machines. Each says what is different, as a JSON merge patch (RFC 7396): mappings are merged, null takes away, everything else replaces',
       ),
     services: z.record(Name, Service).default({}).describe('Services, by name'),
+    deployments: z.record(Name, Deployment).default({}).describe('Applications that are deployed, by name'),
     databases: z.record(Name, Database).default({}).describe('Databases, by name'),
     endpoints: z.record(Name, Endpoint).default({}).describe('What answers over HTTP when the system is healthy'),
     flows: z.record(Name, Flow).default({}).describe('Every connection that the firewall lets in; all else is closed'),

@@ -3,7 +3,7 @@ import { CancellationScope, isCancellation } from '@temporalio/workflow';
 import { calls, isCallName, type CallContext } from '../contracts/calls.js';
 import type { Gate } from '../contracts/gate.js';
 import type { HostTarget } from '../contracts/host-target.js';
-import type { Call, Lane, Plan, Stage, Step } from '../contracts/plan.js';
+import { placeOf, type Call, type Lane, type Plan, type Stage, type Step } from '../contracts/plan.js';
 import type { System } from '../contracts/system.js';
 import { laneTarget, resolveReferences, runCall } from './calls.js';
 import { runChild } from './child-runbook.js';
@@ -122,7 +122,8 @@ async function applyLane(run: Applying, lane: Lane, over: () => boolean): Promis
 async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
   const { progress, saga, results } = run;
   let generation = 1;
-  const target = laneTarget(run.system, lane.on);
+  const on = placeOf(lane, step);
+  const target = laneTarget(run.system, on);
   const context = (): CallContext => ({
     system: run.system.system,
     runbook: run.plan.runbook,
@@ -132,7 +133,7 @@ async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
     generation,
     runAgainIfLost: step.runAgainIfLost ?? false,
     ...(target ? { target } : {}),
-    ...(run.fences.has(lane.on) ? { fence: run.fences.get(lane.on) } : {}),
+    ...(run.fences.has(on) ? { fence: run.fences.get(on) } : {}),
   });
   const argument = (call: Call): Call => ({ ...call, with: resolveReferences(call.with, results) as Call['with'] });
   const perform = (call: Call, summary: string): Promise<Record<string, unknown> | undefined> =>
@@ -147,6 +148,7 @@ async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
     saga.register({
       step,
       lane,
+      on,
       run: async () => {
         progress.step(step.id, { state: 'undoing' });
         try {
@@ -174,7 +176,7 @@ async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
         error instanceof ActivityFailure || error instanceof ChildWorkflowFailure
           ? applicationFailureIn(error)?.type
           : undefined;
-      const failed: FailedStep = { step, on: lane.on, error };
+      const failed: FailedStep = { step, on, error };
       progress.step(step.id, { state: 'failed', note: reasonOf(error) });
       run.failedAt.set(error, failed);
       if (target && type && isCallName(step.do.activity) && calls[step.do.activity] === 'job')

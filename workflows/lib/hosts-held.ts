@@ -2,7 +2,7 @@ import { proxyActivities, upsertSearchAttributes } from '@temporalio/workflow';
 import type { FrameActivities, LeftRun } from '../contracts/frame-activities.js';
 import { hostTarget, workerHost, type HostTarget } from '../contracts/host-target.js';
 import { SYSTEM_LANE, WORKER_HOST } from '../contracts/names.js';
-import type { Plan } from '../contracts/plan.js';
+import { placeOf, stepsOf, type Plan } from '../contracts/plan.js';
 import { GuardiaHosts } from '../contracts/search-attributes.js';
 import type { System } from '../contracts/system.js';
 import { HEARTBEAT_TIMEOUT } from './activity-options.js';
@@ -35,7 +35,7 @@ export function createHostsHeld(run: {
   return {
     fences,
     async takeOver(plan, system) {
-      const lanes = [...new Set(plan.stages.flatMap((stage) => stage.lanes.map((lane) => lane.on)))];
+      const lanes = [...new Set(stepsOf(plan).map(({ lane, step }) => placeOf(lane, step)))];
       const hosts = lanes.filter((lane) => lane !== SYSTEM_LANE && lane !== WORKER_HOST).sort();
       // The worker's machine serves every system at once: it has no fence, only jobs to tidy away.
       if (lanes.includes(WORKER_HOST)) visited.push({ target: workerHost, inherited: false });

@@ -8,7 +8,7 @@ import {
 import { setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
 import type { GateStatus } from '../contracts/gate.js';
 import { recoverChoices, type Hold } from '../contracts/hold.js';
-import { stepsOf, type Plan } from '../contracts/plan.js';
+import { placeOf, stepsOf, type Plan } from '../contracts/plan.js';
 import type { Phase, RunStatus, StepStatus } from '../contracts/run.js';
 import { GuardiaPhase, GuardiaWaitingFor } from '../contracts/search-attributes.js';
 
@@ -55,7 +55,7 @@ export function createProgress(status: RunStatus): Progress {
       status.steps = stepsOf(plan).map(({ stage, lane, step }) => ({
         id: step.id,
         title: step.title,
-        on: lane.on,
+        on: placeOf(lane, step),
         stage: stage.title,
         state: 'waiting',
         generation: 1,

@@ -14,7 +14,7 @@ import { failure, type FailureType } from '../contracts/errors.js';
 import type { GateStatus } from '../contracts/gate.js';
 import { recoverChoices, type Hold } from '../contracts/hold.js';
 import { endNotice, waitNotices, type Notice, type PersonWait } from '../contracts/notice.js';
-import { stepsOf, type Plan } from '../contracts/plan.js';
+import { placeOf, stepsOf, type Plan } from '../contracts/plan.js';
 import type { PlannedRun, PlanningMoment } from '../contracts/planning.js';
 import {
   planQuery,
@@ -324,18 +324,18 @@ export function runbook<I extends RunInput>(
       for (const undo of [...(applying?.undoFailed ?? []), ...failed]) await settle(undo);
     };
     const settle = async (undo: FailedUndo): Promise<void> => {
-      const { step, lane } = undo.compensation;
+      const { step, on } = undo.compensation;
       for (let reason = undo.reason; ;) {
         const by = planned?.plan.unattended
           ? undefined
           : await holds.ask({
-              ...{ id: step.id, kind: 'undo failed' as const, title: `undo of "${step.title}"`, on: lane.on, reason },
+              ...{ id: step.id, kind: 'undo failed' as const, title: `undo of "${step.title}"`, on, reason },
               ...{ atStake: [], choices: ['retry', 'done', 'accept'] as Hold['choices'] },
             });
         if (by) progress.note(`${by.by} said ${by.decision} at the undo of "${step.title}": ${by.why}`);
         if (by?.decision === 'done') return progress.step(step.id, { state: 'undone', note: `by hand: ${by.why}` });
         if (by?.decision !== 'retry') {
-          progress.status.remaining.push(`undo of "${step.title}" on ${lane.on}: ${reason}`);
+          progress.status.remaining.push(`undo of "${step.title}" on ${on}: ${reason}`);
           return;
         }
         try {
@@ -498,8 +498,8 @@ const holdWait = (workflowId: string, hold: Hold): PersonWait => ({
 
 const hostsOfPlan = (plan: Plan): string[] => [
   ...new Set(
-    plan.stages
-      .flatMap((stage) => stage.lanes.map(({ on }) => on))
+    stepsOf(plan)
+      .map(({ lane, step }) => placeOf(lane, step))
       .filter((on) => on !== SYSTEM_LANE && on !== WORKER_HOST),
   ),
 ];

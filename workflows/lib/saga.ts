@@ -6,6 +6,8 @@ export interface Compensation {
   step: Step;
   /** The lane that it runs in. */
   lane: Lane;
+  /** Where it acts. */
+  on: string;
   run: () => Promise<void>;
 }
 

@@ -1,7 +1,7 @@
 import type { Observation } from '../contracts/calls.js';
 import { failure } from '../contracts/errors.js';
 import { SYSTEM_LANE } from '../contracts/names.js';
-import { PLAN_FORMAT, stepsOf, type Call, type Lane, type Plan, type Stage } from '../contracts/plan.js';
+import { placeOf, PLAN_FORMAT, stepsOf, type Call, type Lane, type Plan, type Stage } from '../contracts/plan.js';
 import type { Planner } from '../contracts/planning.js';
 import type { RepairInput } from '../contracts/repair.js';
 import type { LeftRecord } from '../contracts/run-record.js';
@@ -103,7 +103,7 @@ function undoStages(plan: Plan | null, record: LeftRecord, hosts: ReadonlyMap<st
       return [
         stage(`undo: ${step.title}`.slice(0, 120), [
           {
-            on: lane.on,
+            on: placeOf(lane, step),
             steps: [
               {
                 id: `undo-${step.id}`.slice(0, 60),
