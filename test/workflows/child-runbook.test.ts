@@ -73,7 +73,7 @@ describe('a runbook that runs as a step of another one', () => {
       workflowId: 'pretended',
       args: [{ system }, { workflowId: run.workflowId, runId, fences: { app: 7 } }],
     });
-    const failed = await pretended.result().catch((error: unknown) => error);
+    const failed: unknown = await pretended.result().catch((error: unknown) => error);
     expect((failed as { cause: Error }).cause.message).toContain('backup takes one argument');
   });
 });

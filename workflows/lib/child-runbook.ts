@@ -2,7 +2,7 @@ import { ChildWorkflowCancellationType, executeChild, ParentClosePolicy } from '
 import type { Call, Plan } from '../contracts/plan.js';
 import { failure } from '../contracts/errors.js';
 import type { RunReport, RunStatus } from '../contracts/run.js';
-import { runbooks, type RunbookName } from '../contracts/runbooks.js';
+import { runbooks } from '../contracts/runbooks.js';
 import type { System } from '../contracts/system.js';
 import { runWorkflowId } from '../contracts/workflow-ids.js';
 
@@ -41,7 +41,7 @@ export async function runChild(
     fences: Object.fromEntries(run.fences),
   };
   const report = await executeChild<(input: unknown, inheritance: Inheritance) => Promise<RunReport>>(runbook, {
-    workflowId: runWorkflowId(runbook as RunbookName, system, `${run.runId}-${run.step}-g${run.generation}`),
+    workflowId: runWorkflowId(runbook, system, `${run.runId}-${run.step}-g${run.generation}`),
     args: [
       {
         ...input,

@@ -19,7 +19,7 @@ export interface Observing {
   /** The inventory as it was read last; undefined before the first look. */
   readonly prepared: PreparedRun | undefined;
   /** The system of the run. Throws before the first look: a mistake in guardia. */
-  system(): System;
+  system: () => System;
   plan(): Promise<PlannedRun>;
   /** The names of the facets that do not look as they did for this plan. */
   changedSince(planned: PlannedRun): Promise<string[]>;

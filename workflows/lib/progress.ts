@@ -24,7 +24,7 @@ export interface Progress {
   phase(phase: Phase, waitingFor?: string): void;
   planned(plan: Plan, digest: string): void;
   step(id: string, change: Partial<StepStatus>): void;
-  note(text: string): void;
+  note: (text: string) => void;
   /** Tells that the list of holds has changed: the run waits for a person while there is one, then goes on with what it did. */
   hold(): void;
   show(): void;

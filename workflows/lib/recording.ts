@@ -11,9 +11,9 @@ import { reasonOf, type Progress } from './progress.js';
 
 /** Writes the record of a run. A run is not lost for want of its record: what cannot be written becomes a note. */
 export interface Recording {
-  record(entry: RecordEntry, report: RunReport): Promise<void>;
+  record: (entry: RecordEntry, report: RunReport) => Promise<void>;
   /** Keeps the whole log of a step's job. */
-  keepLog(target: HostTarget, step: string, generation: number): Promise<void>;
+  keepLog: (target: HostTarget, step: string, generation: number) => Promise<void>;
 }
 
 export function createRecording(run: {

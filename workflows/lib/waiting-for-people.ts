@@ -4,9 +4,9 @@ import type { EscalationTier } from '../contracts/system.js';
 /** How a waiting run tells people. Never throws, never lasts. */
 export interface Telling {
   /** Tells every tier up to this one. */
-  tell(event: 'opened' | 'reminder' | 'escalation', tier: number): void;
+  tell: (event: 'opened' | 'reminder' | 'escalation', tier: number) => void;
   /** Tells those who were told that it is over, and how. */
-  over(outcome: string, tier: number): void;
+  over: (outcome: string, tier: number) => void;
 }
 
 /** Whom a waiting run tells, and when. */

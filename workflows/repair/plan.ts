@@ -1,6 +1,5 @@
 import type { Observation } from '../contracts/calls.js';
 import { failure } from '../contracts/errors.js';
-import { SYSTEM_LANE } from '../contracts/names.js';
 import { placeOf, PLAN_FORMAT, stepsOf, type Call, type Lane, type Plan, type Stage } from '../contracts/plan.js';
 import type { Planner } from '../contracts/planning.js';
 import type { RepairInput } from '../contracts/repair.js';
@@ -58,7 +57,7 @@ interface Left {
 
 function leftRuns(now: Observation & Observed): Left[] {
   const found = new Map<string, Left>();
-  for (const [name, seen] of Object.entries(now as Observed)) {
+  for (const [name, seen] of Object.entries(now) as [string, Observed[`host ${string}`]][]) {
     for (const { steps, ...record } of seen.left) {
       const one = found.get(record.runId) ?? { record, hosts: new Map<string, Set<string>>() };
       one.hosts.set(name.slice('host '.length), new Set(steps));

@@ -165,7 +165,11 @@ describe('the machine', () => {
     ['load', {}, /for each of \d+$/],
   ])('%s against its levels', async (kind, fields, measured) => {
     // A machine that runs tests may use its processors to the last percent.
-    const result = await see({ kind, ...fields, ...(kind === 'cpu' ? {} : { critical: kind === 'load' ? 1000 : 100 }) });
+    const result = await see({
+      kind,
+      ...fields,
+      ...(kind === 'cpu' ? {} : { critical: kind === 'load' ? 1000 : 100 }),
+    });
     expect(result).toMatchObject({ measured: expect.stringMatching(measured) as unknown });
     expect(result.state).toBe('ok');
     if (/no limit/.test(result.measured)) return;
