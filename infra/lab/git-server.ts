@@ -1,8 +1,10 @@
 import { execa } from 'execa';
+import { existsSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ProcessIdentity } from '../../activities/temporal/process-identity.js';
+import { command } from './command.js';
 import { startDetached } from './control-group.js';
 import { directoryOf, groupOf, type LabState } from './lab-state.js';
 import { gatewayOf } from './network.js';
@@ -10,12 +12,13 @@ import { ensureApplication, PROOFPASS_REPOSITORY } from './proofpass-application
 
 const PORT = 9418;
 
-/** git's own server over ProofPass's repository, read-only. */
+/** git's own server over the lab's copy of ProofPass's repository, read-only. */
 export const gitServer = {
   name: 'git',
   wanted: (state: LabState): boolean => state.systems.includes('proofpass'),
   async start(state: LabState): Promise<ProcessIdentity> {
-    const { repositories } = await ensureApplication();
+    const repositories = path.join(directoryOf(state.name), 'git');
+    if (!existsSync(repositories)) await command(['cp', '-r', (await ensureApplication()).repositories, repositories]);
     const { stdout: programs } = await execa('git', ['--exec-path']);
     return startDetached(
       `${groupOf(state.index)}/git`,

@@ -74,7 +74,7 @@ async function build(directory: string): Promise<void> {
   }
   await git(work, 0, 'checkout', '-q', '-B', 'main', 'v2');
   const repository = path.join(directory, 'repositories', PROOFPASS_REPOSITORY);
-  await git(directory, 0, 'clone', '-q', '--bare', work, repository);
+  await git(directory, 0, 'clone', '-q', '--bare', '--template=', work, repository);
   await git(repository, 0, 'config', 'uploadpack.allowAnySHA1InWant', 'true');
 
   await git(work, 0, 'checkout', '-q', 'v1');

@@ -68,18 +68,18 @@ export const tools = {
     },
     link: { 'main.Version': '1.8.0' },
   },
+  'docker-compose': {
+    version: '2.40.3',
+    about: '1 to 4 minutes',
+    source: { kind: 'own' },
+    link: { 'main.version': 'v2.40.3', 'github.com/docker/compose/v2/internal.Version': 'v2.40.3' },
+  },
   /** The lab's OpenBao server: toolbox/openbao/main.go. The version is that of the API it speaks. */
   openbao: {
     version: '1.14.0',
     about: '2 to 4 minutes',
     source: { kind: 'own' },
     link: {},
-  },
-  'docker-compose': {
-    version: '2.40.3',
-    about: '1 to 4 minutes',
-    source: { kind: 'own' },
-    link: { 'main.version': 'v2.40.3', 'github.com/docker/compose/v2/internal.Version': 'v2.40.3' },
   },
 } satisfies Record<string, GoTool>;
 

@@ -280,11 +280,14 @@ listen api
   balance roundrobin
   option httpchk GET /health
 ${backend}`;
-    await sh('cat > /etc/haproxy/haproxy.cfg; systemctl restart haproxy', configuration);
     await sh(`systemd-run --quiet --unit=second-api --uid=proofpass --working-directory=/opt/proofpass/platform/apps/api \
       --setenv=API_PORT=4001 --setenv=METRICS_PORT=9095 /usr/bin/npm start
       timeout 20 sh -c 'until curl -sf -o /dev/null http://127.0.0.1:4001/health; do sleep 0.1; done'`);
+    await sh('cat > /etc/haproxy/haproxy.cfg; systemctl restart haproxy', configuration);
     const admin = (text: string) => sh('socat - /run/haproxy/admin.sock', `${text}\n`);
+    await sh(
+      `timeout 20 sh -c 'until [ "$(echo show stat | socat - /run/haproxy/admin.sock | grep -c "^api,s400[01],.*,UP,")" = 2 ]; do sleep 0.1; done'`,
+    );
     let going = true;
     const results: number[] = [];
     const flow = (async () => {
