@@ -22,8 +22,8 @@ export interface Notices {
   settled(): Promise<void>;
 }
 
-/** `system` by its name where the run has not read it (yet): it was refused before. */
-export function createNotices(system: System | string, note: (text: string) => void): Notices {
+/** `system` as it is known when something is told; its name where the run has not read it: it was refused before. */
+export function createNotices(system: () => System | string, note: (text: string) => void): Notices {
   const sending: Promise<void>[] = [];
   const told = new Set<string>();
   const send = async (notice: Notice): Promise<void> => {
@@ -36,7 +36,7 @@ export function createNotices(system: System | string, note: (text: string) => v
         heartbeatTimeout: HEARTBEAT_TIMEOUT,
         retry: { initialInterval: '2 seconds', maximumInterval: '30 seconds', maximumAttempts: 5 },
         summary: `tell: ${notice.event}`,
-      }).sendNotice({ system: typeof system === 'string' ? system : noticeSystem(system), notice });
+      }).sendNotice({ system: noticesOf(system()), notice });
       for (const text of notes) note(text);
     } catch (error) {
       if (!(error instanceof TemporalFailure)) throw error;
@@ -57,3 +57,5 @@ export function createNotices(system: System | string, note: (text: string) => v
     },
   };
 }
+
+const noticesOf = (system: System | string) => (typeof system === 'string' ? system : noticeSystem(system));
