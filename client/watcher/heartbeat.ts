@@ -27,8 +27,7 @@ export async function beat(address: string, trouble: string | undefined, bounds:
         throw new DeliveryFailure(connectionProblem(error), { retry: true, cause: error });
       });
       await response.body?.cancel().catch(() => undefined);
-      if (!response.ok)
-        throw new DeliveryFailure(`answers ${response.status}`, { retry: response.status >= 500, cause: undefined });
+      if (!response.ok) throw new DeliveryFailure(`answers ${response.status}`, { retry: response.status >= 500 });
     },
   );
 }

@@ -1,15 +1,16 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { sendNotice } from '../../activities/notify/send-notice.js';
-import type { Bounds } from '../../activities/notify/attempt.js';
+import { DeliveryFailure, type Bounds } from '../../activities/notify/attempt.js';
 import type { Secrets } from '../../activities/secrets/resolve.js';
 import { readInventory } from '../../activities/inventory/load.js';
 import { inventoryLocations } from '../../activities/inventory/locations.js';
+import { explainTemporalError } from '../../activities/temporal/connection.js';
 import { notice, noticeEvents, type Notice } from '../../workflows/contracts/notice.js';
 import { isFor } from '../../workflows/contracts/notifications.js';
 import type { System } from '../../workflows/contracts/system.js';
 import { isUnset, unsetNeeded } from '../../workflows/contracts/unset.js';
 import { explain } from '../exit-codes.js';
-import { isNoAnswer, withTemporal, type TemporalAccess } from '../temporal-access.js';
+import { isGrpcError, isNoAnswer, withTemporal, type TemporalAccess } from '../temporal-access.js';
 import { endOfCondition, type Condition, type LookName } from './condition.js';
 import { beat } from './heartbeat.js';
 import { lostRuns, missedRuns, missingWorkers, openRuns, overdueRuns, parkedRuns, type OpenRun } from './looks.js';
@@ -149,7 +150,7 @@ async function look(
     try {
       seen.conditions.push(...(await access.client.withDeadline(Date.now() + LOOK_MS, work)));
     } catch (error) {
-      const { message } = explain(error);
+      const { message } = explain(isGrpcError(error) ? explainTemporalError(error, access.target) : error);
       fail(key);
       trouble.push({ ...(system === undefined ? {} : { system }), text: `could not look at ${key}: ${message}` });
     }
@@ -422,8 +423,9 @@ async function beatAll(
       try {
         await beat((await secrets.resolve(reference)).reveal(), said, bounds);
       } catch (error) {
+        const { message } = error instanceof DeliveryFailure ? error : explain(error);
         for (const system of of)
-          trouble.push({ system, text: `the heartbeat ${reference} could not be sent: ${explain(error).message}` });
+          trouble.push({ system, text: `the heartbeat ${reference} could not be sent: ${message}` });
       }
     }),
   );

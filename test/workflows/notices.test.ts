@@ -31,7 +31,7 @@ import { sleep, CancellationScope } from '@temporalio/workflow';
 import { createNotices } from '../../../workflows/lib/notices.js';
 export async function trial(system, notice, seconds) {
   const notes = [];
-  const { tell, settled } = createNotices(system, (text) => notes.push(text));
+  const { tell, settled } = createNotices(() => system, (text) => notes.push(text));
   const before = Date.now();
   tell(notice);
   tell(notice);

@@ -7,6 +7,7 @@ import { emptyMemory, memoryFile, readMemory } from '../../../client/watcher/mem
 import type { Round } from '../../../client/watcher/round.js';
 import { watch } from '../../../client/watcher/watcher.js';
 import { recordKeys } from '../../../workflows/contracts/run-record.js';
+import { freePort } from '../../activities/object-store/versity-gateway.js';
 import { doctoredBundle } from '../../workflows/doctored-bundle.js';
 import { runMain } from '../command-run.js';
 import { oneStep, openWatchedLab, type WatchedLab } from './watched-lab.js';
@@ -330,6 +331,21 @@ describe('the watcher does not depend on anything', () => {
     expect(heard.findings[0]?.told).toEqual(['ops']);
     expect(lab.notices()).toHaveLength(1);
     expect(lab.beats()).toEqual(['ok']);
+  });
+
+  test('a heartbeat that cannot be sent is trouble, without its address', async () => {
+    const { HEARTBEAT = '' } = lab.env;
+    lab.env['HEARTBEAT'] = `http://127.0.0.1:${await freePort()}/ping/4b0c-beat`;
+    try {
+      expect((await lab.round()).trouble).toEqual([
+        {
+          system: 'one',
+          text: 'the heartbeat env:HEARTBEAT could not be sent: refuses the connection: nothing listens there',
+        },
+      ]);
+    } finally {
+      lab.env['HEARTBEAT'] = HEARTBEAT;
+    }
   });
 
   test('with the bucket away it still tells once, also after it was started anew', async () => {
