@@ -3,19 +3,12 @@ import path from 'node:path';
 import { stringify } from 'yaml';
 import { command } from './command.js';
 import { directoryOf, type LabState } from './lab-state.js';
+import { proofpassOverlay } from './proofpass-overlay.js';
 import { s3Of } from './s3-server.js';
 
 export const overlayDirectory = (state: LabState): string => path.join(directoryOf(state.name), 'overlay');
 export const secretsDirectory = (state: LabState): string => path.join(directoryOf(state.name), 'secrets');
 export const identityFile = (state: LabState): string => path.join(secretsDirectory(state), 'ssh/lab');
-
-/** What the systems answer at. The names lead to the lab's hosts on its hosts only. */
-const ENDPOINTS: Record<string, object> = {
-  proofpass: {
-    api: { url: 'https://api.proofpass.test/health' },
-    platform: { url: 'https://platform.proofpass.test/health' },
-  },
-};
 
 /** The login key of the lab's hosts and the two age key pairs. */
 export async function makeSecrets(state: LabState): Promise<void> {
@@ -81,7 +74,7 @@ export async function writeOverlay(state: LabState): Promise<void> {
           ),
         },
       },
-      ...(ENDPOINTS[system] === undefined ? {} : { endpoints: ENDPOINTS[system] }),
+      ...(system === 'proofpass' ? proofpassOverlay(state, at) : {}),
       backup: { recipients, identity: 'file:age/operations.txt' },
     };
     const text = `# Written by the lab ${state.name}: addresses, keys and endpoints of its hosts and servers.\n${stringify(overlay, { lineWidth: 0 })}`;

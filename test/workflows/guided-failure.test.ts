@@ -98,8 +98,8 @@ describe('a step that fails in a run that was started with onFailure: hold', () 
       { input: hold },
     );
     await holds(run, 2);
-    expect(await refusal(run, 'retry')).toBe('the run holds at 2 places; name one: a, b');
-    expect(await refusal(run, 'retry', 'c')).toBe('the run does not hold at "c"; it holds at: a, b');
+    expect(await refusal(run, 'retry')).toMatch(/^the run holds at 2 places; name one: (a, b|b, a)$/);
+    expect(await refusal(run, 'retry', 'c')).toContain('the run does not hold at "c"; it holds at: ');
     expect(await refusal(run, 'accept', 'a')).toContain(
       'accept is no choice at "do a"; choices: retry (do it again), skip',
     );
