@@ -272,6 +272,8 @@ describe('ProofPass, set up by hand', () => {
   stats socket /run/haproxy/admin.sock mode 600 level admin
 defaults
   mode http
+  # Nothing but the drain keeps a request from a server that is gone.
+  retries 0
   timeout connect 2s
   timeout client 20s
   timeout server 20s
