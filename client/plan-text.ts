@@ -45,6 +45,7 @@ function laneName(on: string): string {
 
 function stepLines(step: Step, number: number, colors: Colors): string[] {
   const details = [
+    ...(step.on === undefined ? [] : [`on: ${laneName(step.on)}`]),
     `why: ${step.why}`,
     'none' in step.undo ? `undo: none needed: ${step.undo.none}` : `undo: ${step.undo.activity}`,
     ...(step.verify === undefined ? [] : [`proved by: ${step.verify.activity}`]),

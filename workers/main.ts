@@ -5,6 +5,7 @@ import { Worker } from '@temporalio/worker';
 import { createHosts } from '../activities/hosts/hosts.js';
 import { createSshPool } from '../activities/hosts/ssh-pool.js';
 import { inventoryLocations } from '../activities/inventory/locations.js';
+import { openFingerprints } from '../activities/secrets/fingerprint.js';
 import { createSecrets, secretsDirectory } from '../activities/secrets/resolve.js';
 import { connectClient, connectWorker, TemporalConnectionError } from '../activities/temporal/connection.js';
 import { stateDirectory } from '../activities/temporal/dev-server-state.js';
@@ -25,13 +26,14 @@ async function main(): Promise<void> {
     workerStateDirectory: path.join(stateDirectory(), 'worker'),
     scrub: (text) => scrubber.scrub(text),
   });
+  const fingerprints = await openFingerprints(path.join(stateDirectory(), 'fingerprint-key'));
   const { connection, target } = await connectWorker();
   const { client, connection: clientConnection } = await connectClient({ target });
   const interceptors = { activity: [activityInterceptor((text) => scrubber.scrub(text))] };
 
   const sites = (process.env['GUARDIA_SITES'] ?? DEFAULT_SITE).split(',').map((site) => site.trim());
   const common = { connection, namespace: target.namespace };
-  const activities = createActivities({ hosts, secrets, client });
+  const activities = createActivities({ hosts, secrets, client, fingerprints });
   const workers = await Promise.all([
     Worker.create({
       ...workflowWorkerOptions({

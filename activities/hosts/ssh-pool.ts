@@ -17,6 +17,8 @@ interface Connection {
   client: Client;
   sessions: number;
   limit: number;
+  /** TCP connections that go through it: sshd does not count them as sessions. */
+  forwarded: number;
   closed: boolean;
   idle?: NodeJS.Timeout | undefined;
 }
@@ -32,6 +34,11 @@ export type SshHost = Omit<HostTarget, 'connection'> & { connection: SshTarget }
 /** SSH connections of one worker, shared by its activities and opened as needed. */
 export interface SshPool {
   transport(target: SshHost): Transport;
+  /**
+   * A TCP connection that the host itself opens. Rejects with an error that has the `code` of a socket's (ECONNREFUSED, ETIMEDOUT, ...) where
+   * the other end is in the way, and with a failure of the host where it opens none.
+   */
+  connect(target: SshHost, address: string, port: number, signal: AbortSignal): Promise<Duplex>;
   /** Ends every connection; commands still running fail with `HostUnreachable`. */
   close(): void;
 }
@@ -62,20 +69,26 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
       const through = outer ? await forward(outer, last.address, last.port, target.name) : undefined;
       const client = await open(target.name, last, await readIdentity(last.identity), through);
       if (outer) client.once('close', () => outer.end());
-      return { client, sessions: 0, limit: SESSIONS_PER_CONNECTION, closed: false };
+      return { client, sessions: 0, limit: SESSIONS_PER_CONNECTION, forwarded: 0, closed: false };
     } catch (error) {
       outer?.end();
       throw error;
     }
   }
 
-  /** A connection with room for one more session. One handshake at a time for each host: sshd drops a crowd (MaxStartups). */
-  async function acquire(key: string, target: SshHost): Promise<Connection> {
+  /** A connection with room for one more. One handshake at a time for each host: sshd drops a crowd (MaxStartups). */
+  async function acquire(
+    key: string,
+    target: SshHost,
+    use: 'sessions' | 'forwarded' = 'sessions',
+  ): Promise<Connection> {
     for (;;) {
-      const free = list(key).find((connection) => !connection.closed && connection.sessions < connection.limit);
+      const free = list(key).find(
+        ({ closed, sessions, limit }) => !closed && (use === 'forwarded' || sessions < limit),
+      );
       if (free) {
         clearTimeout(free.idle);
-        free.sessions += 1;
+        free[use] += 1;
         return free;
       }
       const pending = opening.get(key);
@@ -90,7 +103,7 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
         list(key).push(connection);
         connection.client.on('close', () => drop(key, connection));
         connection.client.on('error', () => drop(key, connection));
-        connection.sessions += 1;
+        connection[use] += 1;
         return connection;
       } finally {
         opening.delete(key);
@@ -98,9 +111,9 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
     }
   }
 
-  function release(key: string, connection: Connection): void {
-    connection.sessions -= 1;
-    if (connection.sessions > 0 || connection.closed) return;
+  function release(key: string, connection: Connection, use: 'sessions' | 'forwarded' = 'sessions'): void {
+    connection[use] -= 1;
+    if (connection.sessions > 0 || connection.forwarded > 0 || connection.closed) return;
     connection.idle = setTimeout(() => {
       drop(key, connection);
       connection.client.end();
@@ -108,19 +121,29 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
     connection.idle.unref();
   }
 
+  const keyOf = ({ connection }: SshHost): string => {
+    const { address, port, user, jump, hostKeys, identity } = connection;
+    return JSON.stringify([address, port, user, jump?.address, hostKeys, identity]);
+  };
+
   return {
     transport(target) {
-      const { address, port, user, jump } = target.connection;
-      const key = JSON.stringify([
-        address,
-        port,
-        user,
-        jump?.address,
-        target.connection.hostKeys,
-        target.connection.identity,
-      ]);
+      const key = keyOf(target);
       return {
         async execute(commandLine, options) {
+          if (options.newConnection) {
+            const connection = await connect(target);
+            try {
+              const started = await session(connection, commandLine, (channel) =>
+                pump(channel, connection.client, target.name, options),
+              );
+              if (!started)
+                throw failure('HostUnusable', `sshd on ${target.name} opens no session`, { host: target.name });
+              return await started.exit;
+            } finally {
+              connection.client.end();
+            }
+          }
           for (;;) {
             options.signal?.throwIfAborted();
             const connection = await acquire(key, target);
@@ -139,6 +162,21 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
           }
         },
       };
+    },
+    async connect(target, address, port, signal) {
+      const key = keyOf(target);
+      const connection = await acquire(key, target, 'forwarded');
+      const done = (): void => release(key, connection, 'forwarded');
+      try {
+        signal.throwIfAborted();
+        const channel = await forwardFrom(connection.client, address, port, target.name, signal);
+        channel.on('error', () => undefined);
+        channel.once('close', done);
+        return channel;
+      } catch (error) {
+        done();
+        throw error;
+      }
     },
     close() {
       for (const all of connections.values()) for (const connection of [...all]) connection.client.destroy();
@@ -234,6 +272,61 @@ function forward(client: Client, address: string, port: number, host: string): P
         );
       else resolve(channel);
     });
+  });
+}
+
+/** As a socket's errors are called, by what sshd says. */
+const connectCodes = [
+  [/refused/i, 'ECONNREFUSED'],
+  [/timed out/i, 'ETIMEDOUT'],
+  [/no route|unreachable/i, 'EHOSTUNREACH'],
+  [/name or service|resolve|nodename/i, 'ENOTFOUND'],
+] as const;
+/** Reason of a refused channel: forwarding is switched off (RFC 4254, 5.1). */
+const ADMINISTRATIVELY_PROHIBITED = 1;
+
+function forwardFrom(
+  client: Client,
+  address: string,
+  port: number,
+  host: string,
+  signal: AbortSignal,
+): Promise<Duplex> {
+  return new Promise((resolve, reject) => {
+    let given = false;
+    const give = (act: () => void): void => {
+      signal.removeEventListener('abort', stop);
+      client.removeListener('close', lost);
+      given = true;
+      act();
+    };
+    const stop = (): void => give(() => reject(signal.reason as Error));
+    const lost = (): void =>
+      give(() => reject(failure('HostUnreachable', `the connection to ${host} was lost`, { host })));
+    signal.addEventListener('abort', stop, { once: true });
+    client.once('close', lost);
+    try {
+      client.forwardOut('127.0.0.1', 0, address, port, (error, channel) => {
+        // Nobody waits for it any more: a silent address takes sshd two minutes.
+        if (given) return void channel?.destroy();
+        if (!error) return give(() => resolve(channel));
+        const { reason } = error as { reason?: number };
+        if (reason === ADMINISTRATIVELY_PROHIBITED)
+          return give(() =>
+            reject(
+              failure('HostUnusable', `sshd on ${host} opens no connections for others`, {
+                host,
+                remedy:
+                  'Allow it for the login: AllowTcpForwarding local in sshd_config, and `PermitOpen` where it is set',
+              }),
+            ),
+          );
+        const code = connectCodes.find(([words]) => words.test(error.message))?.[1] ?? 'ECONNREFUSED';
+        give(() => reject(Object.assign(new Error(`${address}:${port}: ${error.message}`), { code })));
+      });
+    } catch {
+      lost(); // the connection ended a moment ago
+    }
   });
 }
 

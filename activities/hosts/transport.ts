@@ -12,6 +12,8 @@ export interface ExecuteOptions {
   signal?: AbortSignal | undefined;
   onStdout?: ((chunk: Buffer) => void) | undefined;
   onStderr?: ((chunk: Buffer) => void) | undefined;
+  /** Opens a connection for this command alone: proves that the host can still be reached. */
+  newConnection?: boolean | undefined;
 }
 
 /** How a command ended: its exit code, or the signal that ended it. */

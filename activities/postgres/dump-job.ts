@@ -29,10 +29,12 @@ const scratch = `export GUARDIA_JOB_SCRATCH
 GUARDIA_JOB_SCRATCH=$(mktemp -d /dev/shm/guardia-observe.XXXXXX) || exit 70
 trap 'rm -rf "$GUARDIA_JOB_SCRATCH"' EXIT
 `;
-/** Looks at a server, as a short command: makes and removes its own scratch directory. Arguments and input: `serverInput`. */
-export const observeScript = `${scratch}(
-${scriptOf('none', here('./server-access.sh'), here('./observe-server.sh'))}
+/** A script that logs in to a server, as a short command: makes and removes its own scratch directory. Arguments and input: `serverInput`. */
+export const serverScript = (part: URL): string => `${scratch}(
+${scriptOf('none', here('./server-access.sh'), part)}
 )`;
+/** Looks at a server. */
+export const observeScript = serverScript(here('./observe-server.sh'));
 const globalsScript = scriptOf('upload', here('./server-access.sh'), here('./globals-to-store.sh'));
 
 /**

@@ -12,6 +12,7 @@ import { readRecoveryPoints } from '../object-store/recovery-point-store.js';
 import { StoreArtifact, storeArtifact } from '../object-store/store-artifact.js';
 import type { Secrets } from '../secrets/resolve.js';
 import { dumpJob, globalsJob, observeScript, serverInput, type DumpSource } from './dump-job.js';
+import { serverSource } from './server-source.js';
 
 const DumpDatabase = StoreArtifact.extend({
   server: ServerReference,
@@ -27,12 +28,7 @@ const ObservePostgres = z.object({ server: ServerReference });
 const COMPARED_POINTS = 10;
 
 export function createPostgresActivities({ hosts, secrets }: { hosts: Hosts; secrets: Secrets }) {
-  const source = async (server: ServerReference): Promise<DumpSource> => {
-    const { access, ...rest } = server;
-    return access.kind === 'password'
-      ? { ...rest, access: { ...access, password: (await secrets.resolve(access.password)).reveal() } }
-      : { ...rest, access };
-  };
+  const source = (server: ServerReference): Promise<DumpSource> => serverSource(server, secrets);
   return {
     /** Size, cluster and version of a database. Reads only. */
     async observePostgres({ with: raw, context }: CallInput) {

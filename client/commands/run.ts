@@ -1,4 +1,3 @@
-import { hostname, userInfo } from 'node:os';
 import { z } from 'zod';
 import { listSystems, loadSystem } from '../../activities/inventory/load.js';
 import { inventoryLocations } from '../../activities/inventory/locations.js';
@@ -10,6 +9,7 @@ import { CommandFailure } from '../command-failure.js';
 import { command } from '../command.js';
 import { planText } from '../plan-text.js';
 import { followRun, whereToLook } from '../run-following.js';
+import { requesterHere } from '../requester.js';
 import { composeInput, parseSettings, readInput, type InputPart } from '../run-input.js';
 import { watchRun } from '../run-observer.js';
 import { changeTeller } from '../run-text.js';
@@ -122,14 +122,6 @@ async function ask(
     });
   const { select } = await import('@inquirer/prompts');
   return select({ message, choices });
-}
-
-function requesterHere(): string {
-  try {
-    return `${userInfo().username}@${hostname()}`;
-  } catch {
-    return `uid ${process.getuid?.()}@${hostname()}`;
-  }
 }
 
 function checkId(runbook: Runbook, system: string, suffix: string): void {

@@ -10,9 +10,10 @@ const NAMES: Record<string, string[]> = { proofpass: ['api.proofpass.test', 'pla
 
 export const namesOf = (state: LabState): string[] => state.systems.flatMap((system) => NAMES[system] ?? []);
 
-/** Host that the names lead to: the balancer where there is one. */
+/** Host that the names lead to: the balancer where there is one, else the application's. */
 export function entranceOf(state: LabState): HostState | undefined {
-  return state.hosts.find((host) => host.name === 'balancer') ?? state.hosts[0];
+  const named = ['balancer', 'app'].flatMap((name) => state.hosts.find((host) => host.name === name) ?? []);
+  return named[0] ?? state.hosts[0];
 }
 
 const directory = (state: LabState): string => path.join(secretsDirectory(state), 'tls');

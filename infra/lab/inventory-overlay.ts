@@ -1,51 +1,13 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { parse, stringify } from 'yaml';
-import { unsetNeeded } from '../../workflows/contracts/unset.js';
+import { stringify } from 'yaml';
 import { command } from './command.js';
-import { PROOFPASS_URL } from './git-server.js';
 import { directoryOf, secretsDirectory, type LabState } from './lab-state.js';
-import { ADMINISTRATOR } from './proofpass-secrets.js';
+import { proofpassOverlay } from './proofpass-overlay.js';
 import { s3Of } from './s3-server.js';
 
 export const overlayDirectory = (state: LabState): string => path.join(directoryOf(state.name), 'overlay');
 export const identityFile = (state: LabState): string => path.join(secretsDirectory(state), 'ssh/lab');
-
-/** What a shipped file may leave unset, by its place: only what is unset there goes into the overlay. */
-const ANSWERS: Record<string, Record<string, string>> = {
-  proofpass: {
-    'endpoints.api.url': 'https://api.proofpass.test/health',
-    'endpoints.platform.url': 'https://platform.proofpass.test/health',
-    'deployments.platform.source.url': PROOFPASS_URL,
-    'deployments.platform.smoke.login.json.email': ADMINISTRATOR,
-    'deployments.platform.smoke.login.json.password.secret': 'file:proofpass/admin-password',
-    'secrets.stellar-issuer-secret.from': 'file:proofpass/stellar-issuer-secret',
-    'secrets.stellar-distribution-secret.from': 'file:proofpass/stellar-distribution-secret',
-    'secrets.smtp-password.from': 'file:proofpass/smtp-password',
-    'provision.values.smtp-host': 'smtp.proofpass.test',
-    'provision.values.smtp-user': 'noreply@proofpass.test',
-  },
-};
-
-/** Directory of the shipped systems. */
-const shipped = fileURLToPath(new URL('../systems', import.meta.url));
-
-/** The answers to what the system's shipped file leaves unset, as the mapping of an overlay. */
-function answersTo(system: string): Record<string, unknown> {
-  const file = path.join(shipped, `${system}.yaml`);
-  const places = existsSync(file) ? unsetNeeded(parse(readFileSync(file, 'utf8')) as object) : [];
-  const filled: Record<string, unknown> = {};
-  for (const { path: place } of places) {
-    const answer = ANSWERS[system]?.[place];
-    if (answer === undefined) continue;
-    const names = place.split('.');
-    let at = filled;
-    for (const name of names.slice(0, -1)) at = (at[name] ??= {}) as Record<string, unknown>;
-    at[names.at(-1) ?? ''] = answer;
-  }
-  return filled;
-}
 
 /** The login key of the lab's hosts and the two age key pairs. */
 export async function makeSecrets(state: LabState): Promise<void> {
@@ -111,7 +73,7 @@ export async function writeOverlay(state: LabState): Promise<void> {
           ),
         },
       },
-      ...answersTo(system),
+      ...(system === 'proofpass' ? proofpassOverlay(state) : {}),
       backup: { recipients, identity: 'file:age/operations.txt' },
     };
     const text = `# Written by the lab ${state.name}: addresses, keys and endpoints of its hosts and servers.\n${stringify(overlay, { lineWidth: 0 })}`;

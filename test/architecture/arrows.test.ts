@@ -66,7 +66,7 @@ const SANDBOX_PACKAGES = ['zod', '@temporalio/workflow', '@temporalio/common'];
 /** DESIGN: for each room the rooms it may import, those of which it may import types only, and the packages it is limited to. */
 const ARROWS: Record<string, { rooms: string[]; typesOf?: string[]; packages?: string[] }> = {
   contracts: { rooms: ['contracts'], packages: SANDBOX_PACKAGES },
-  workflows: { rooms: ['contracts', 'workflows'], typesOf: ['activities'], packages: SANDBOX_PACKAGES },
+  workflows: { rooms: ['contracts', 'workflows'], typesOf: ['activities'], packages: [...SANDBOX_PACKAGES, 'diff'] },
   activities: { rooms: ['contracts', 'activities'] },
   workers: { rooms: ['contracts', 'workflows', 'activities', 'workers'] },
   client: { rooms: ['contracts', 'activities', 'client'] },

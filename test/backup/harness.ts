@@ -12,7 +12,16 @@ import { WorkflowFailedError, type WorkflowHandle } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { closeSync, cpSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  cpSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -21,7 +30,7 @@ import { readRecoveryPoints, type StoredRecoveryPoint } from '../../activities/o
 import { connectClient } from '../../activities/temporal/connection.js';
 import { controlGroup } from '../../infra/lab/control-group.js';
 import { groupOf, readState, writeState } from '../../infra/lab/lab-state.js';
-import { rootClient, startLab, type Lab } from '../../infra/lab/lab.js';
+import { rootClient, startLab, type HostSpec, type Lab } from '../../infra/lab/lab.js';
 import { end } from '../../infra/lab/recorded-process.js';
 import { s3Server } from '../../infra/lab/s3-server.js';
 import { startDevServer, type DevServer } from '../../infra/temporal/dev-server.js';
@@ -56,11 +65,14 @@ export type BackupLab = Awaited<ReturnType<typeof startBackupLab>>;
 
 /**
  * Starts all of it, in directories and control groups of the lab: what a killed test leaves goes with the lab. `megabytes`: size of ProofPass's own data, which compresses well. `bulkMegabytes`: further data that does
- * not compress, in the table public.bulk, so that a dump has several parts.
+ * not compress, in the table public.bulk, so that a dump has several parts. `hosts`: others than one with ProofPass; `overlay`: text that is added to the
+ * lab's overlay of proofpass.
  */
-export async function startBackupLab(options: { megabytes?: number; bulkMegabytes?: number } = {}) {
+export async function startBackupLab(
+  options: { megabytes?: number; bulkMegabytes?: number; hosts?: HostSpec[]; overlay?: string } = {},
+) {
   const lab = await startLab({
-    hosts: [{ name: 'app', fixture: { name: 'proofpass', megabytes: options.megabytes ?? 50 } }],
+    hosts: options.hosts ?? [{ name: 'app', fixture: { name: 'proofpass', megabytes: options.megabytes ?? 50 } }],
     systems: ['proofpass'],
     owner: true,
   });
@@ -69,6 +81,7 @@ export async function startBackupLab(options: { megabytes?: number; bulkMegabyte
     const state = path.join(lab.directory, 'test');
     const systems = path.join(state, 'systems');
     cpSync(SHIPPED_SYSTEMS, systems, { recursive: true });
+    if (options.overlay) appendFileSync(path.join(lab.overlayDirectory, 'proofpass.yaml'), options.overlay);
     server = await startDevServer({ directory: path.join(state, 'dev'), port: 0, uiPort: 0 });
     endWithLab(lab, server.pid);
     const made = await backupLab(lab, server, state, systems);
@@ -162,9 +175,9 @@ async function backupLab(lab: Lab, server: DevServer, state: string, systems: st
       await here.startWorker(change);
     },
 
-    async start(input: Record<string, unknown> = {}): Promise<WorkflowHandle> {
-      return client.workflow.start('backup', {
-        workflowId: `backup/proofpass/test-${randomBytes(4).toString('hex')}`,
+    async start(input: Record<string, unknown> = {}, runbook = 'backup'): Promise<WorkflowHandle> {
+      return client.workflow.start(runbook, {
+        workflowId: `${runbook}/proofpass/test-${randomBytes(4).toString('hex')}`,
         taskQueue: WORKFLOW_TASK_QUEUE,
         args: [{ system: 'proofpass', requester: 'test', ...input }],
       });
@@ -190,9 +203,9 @@ async function backupLab(lab: Lab, server: DevServer, state: string, systems: st
         };
       }
     },
-    /** Runs one backup to its end. */
-    async run(input: Record<string, unknown> = {}): Promise<Ended> {
-      return here.ended(await here.start(input));
+    /** Runs one backup, or another runbook, to its end. */
+    async run(input: Record<string, unknown> = {}, runbook = 'backup'): Promise<Ended> {
+      return here.ended(await here.start(input, runbook));
     },
     status: (handle: WorkflowHandle): Promise<RunStatus> => handle.query(statusQuery),
     async untilStep(handle: WorkflowHandle, step: string, ...states: StepState[]): Promise<void> {

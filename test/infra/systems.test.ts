@@ -56,6 +56,8 @@ describe('the shipped inventory', () => {
       'notifications.support.to',
       'notifications.devops.to',
       'notifications.engineering.to',
+      'mail.host',
+      'mail.from',
     ]);
   });
 
@@ -120,6 +122,8 @@ describe('the shipped inventory', () => {
         devops: { to: 'a@example.org' },
         engineering: { to: 'a@example.org' },
       },
+      mail: { host: 'mail.example.org', from: 'a@example.org', user: 'guardia', password: 'file:mail/password' },
+      watcher: { heartbeat: 'file:watcher/heartbeat' },
     };
     const overlayDirectory = mkdtempSync(path.join(tmpdir(), 'guardia-overlay-'));
     try {

@@ -1,5 +1,4 @@
 import type { BackupInput } from '../contracts/backup.js';
-import { failure } from '../contracts/errors.js';
 import { hostOf, hostsOf } from '../contracts/host-groups.js';
 import type { Observation } from '../contracts/calls.js';
 import { SYSTEM_LANE, WORKER_HOST } from '../contracts/names.js';
@@ -9,7 +8,7 @@ import { recoveryPointId, type ArtifactKind } from '../contracts/recovery-point.
 import { storeNeeds, storeReference } from '../contracts/store-reference.js';
 import type { ConfigurationSet, Database, System } from '../contracts/system.js';
 import { given } from '../contracts/unset.js';
-import type { ServerReference } from '../contracts/server-reference.js';
+import { serverReference } from '../contracts/server-reference.js';
 
 /** A dump gets an hour, and a second more for every 2 MB of database: five times what a slow disk needs. */
 const DUMP_SECONDS = 3600;
@@ -44,9 +43,10 @@ export const backupPlanner: Planner<BackupInput> = {
     ];
   },
 
-  observe(_, system, moment) {
+  observe(input, system, moment) {
+    const saved = databasesOf(input, system);
     return [
-      ...Object.entries(system.databases).map(([name, database]) => ({
+      ...saved.map(([name, database]) => ({
         as: `database ${name}`,
         title: `look at database ${database.name}`,
         on: hostOf(system, database.on),
@@ -63,7 +63,7 @@ export const backupPlanner: Planner<BackupInput> = {
         title: 'look at the tools that read a backup back',
         on: WORKER_HOST,
         call: call('observeWorker', {
-          serverVersions: Object.values(system.databases).map(({ version }) => given(version, 'version')),
+          serverVersions: saved.map(([, { version }]) => given(version, 'version')),
         }),
       },
     ];
@@ -86,7 +86,9 @@ export const backupPlanner: Planner<BackupInput> = {
       downtime: [],
       // From here on the recovery point counts: a verification that fails says so beside it, and takes nothing away.
       pointOfNoReturn: 'write-manifest',
-      notes: notesOf(system),
+      // Nobody is got out of bed for a backup that failed: what it leaves is no recovery point, and the next one tidies it up.
+      unattended: true,
+      notes: notesOf(input, system),
     };
   },
 
@@ -218,8 +220,11 @@ function prove(system: System, parts: Part[], moment: PlanningMoment): Stage {
 
 // What is saved.
 
+const databasesOf = (input: BackupInput, system: System): [string, Database][] =>
+  input.only === 'configuration' ? [] : Object.entries(system.databases);
+
 function databases(input: BackupInput, system: System, now: Observed, moment: PlanningMoment): Part[] {
-  return Object.entries(system.databases).flatMap(([name, database]): Part[] => {
+  return databasesOf(input, system).flatMap(([name, database]): Part[] => {
     const server = serverReference(system, database);
     const seen = now[`database ${name}`];
     const on = hostOf(system, database.on);
@@ -293,37 +298,16 @@ function artifact(
   };
 }
 
-function notesOf(system: System): string[] {
+function notesOf(input: BackupInput, system: System): string[] {
   const open = Object.keys(system.backup.files).length;
   const bao = Object.values(system.services).some(
     (service) => service.kind === 'container' && service.container === 'openbao',
   );
   return [
+    ...(input.only === 'configuration' ? ['Only the configuration: no database is in this set.'] : []),
     ...(open > 0 ? [`Not in this set: ${Object.keys(system.backup.files).join(', ')} (file trees).`] : []),
     ...(bao ? ['Not in this set: OpenBao.'] : []),
   ];
-}
-
-/** How the host logs in to its server, as a plan may say it: the password is a reference. */
-export function serverReference(system: System, database: Database): ServerReference {
-  const { access } = database;
-  const base = { database: database.name, version: given(database.version, 'version'), port: database.port };
-  if (access.kind !== 'container') return { ...base, access };
-  const service = system.services[access.service];
-  switch (service?.kind) {
-    case 'compose':
-      return {
-        ...base,
-        access: { kind: 'compose', project: service.project, service: service.service, user: access.user },
-      };
-    case 'container':
-      return { ...base, access: { kind: 'container', container: service.container, user: access.user } };
-    default:
-      throw failure(
-        'InvalidPlan',
-        `database ${database.name} of ${system.system}: ${access.service} is no container of this system`,
-      );
-  }
 }
 
 function savedHosts(system: System): string[] {

@@ -9,5 +9,9 @@ export const BackupInput = z.strictObject({
     .describe(
       'Keep a dump that does not look like the ones before it (far smaller, another cluster); the reasons stay in the report',
     ),
+  only: z
+    .enum(['configuration'])
+    .optional()
+    .describe('Save the configuration and no database: what a run that changed hosts ends with'),
 });
 export type BackupInput = z.infer<typeof BackupInput>;

@@ -6,13 +6,20 @@ import { StepId, type Call } from './plan.js';
 export type CallKind =
   /** Reads only. */
   | 'observe'
+  /** Reads only, for as long as `with.timeoutSeconds` says. */
+  | 'watch'
   /** A short idempotent change. */
   | 'change'
   /** A long command as a job on a host: `with.timeoutSeconds` bounds it, dead workers do not count. */
-  | 'job';
+  | 'job'
+  /** A whole runbook as a child run, under the locks and fences of this one. */
+  | 'runbook';
 
 /** The activities that a plan may call, and the only ones: a plan with another name is refused when it is made. */
 export const calls = {
+  probeHost: 'watch',
+  checkHealth: 'watch',
+  watchHealth: 'watch',
   observePostgres: 'observe',
   observeRecoveryPoints: 'observe',
   observeWorker: 'observe',
@@ -25,6 +32,75 @@ export const calls = {
   withdrawManifest: 'change',
   verifyArtifact: 'job',
   writeProof: 'change',
+  runRunbook: 'runbook',
+  observeLeftRuns: 'observe',
+  forgetLeftRun: 'change',
+  observeServices: 'observe',
+  stopServices: 'change',
+  startServices: 'change',
+  restartServices: 'change',
+  restoreServices: 'change',
+  observeRelease: 'observe',
+  resolveRef: 'observe',
+  resolveArchive: 'observe',
+  observeDeploys: 'observe',
+  fetchRelease: 'job',
+  buildRelease: 'job',
+  discardRelease: 'change',
+  runInRelease: 'job',
+  switchRelease: 'change',
+  switchBack: 'change',
+  pruneReleases: 'change',
+  observeMigrations: 'observe',
+  applyMigrations: 'job',
+  revertMigrations: 'job',
+  takeBackMigrations: 'job',
+  reapplyMigrations: 'job',
+  countRowsAtStake: 'observe',
+  observeBalancer: 'observe',
+  setServers: 'change',
+  restoreServers: 'change',
+  runSmokeTest: 'change',
+  observeFiles: 'observe',
+  writeFile: 'change',
+  makeDirectory: 'change',
+  makeSymlink: 'change',
+  removePath: 'change',
+  restorePath: 'change',
+  writeBlock: 'change',
+  restoreBlock: 'change',
+  observeUnits: 'observe',
+  setUnit: 'change',
+  restoreUnit: 'change',
+  noteUnit: 'change',
+  applyUnit: 'change',
+  reapplyUnit: 'change',
+  observeProvision: 'observe',
+  checkConfiguration: 'change',
+  checkJails: 'observe',
+  installPackages: 'job',
+  removePackages: 'change',
+  makeAccount: 'change',
+  restoreAccount: 'change',
+  setFirewall: 'change',
+  restoreFirewall: 'change',
+  setSshd: 'change',
+  restoreSshd: 'change',
+  writeSecretFile: 'change',
+  makeRole: 'change',
+  restoreRole: 'change',
+  makeDatabase: 'change',
+  dropMadeDatabase: 'change',
+  checkCluster: 'observe',
+  observeAdoption: 'observe',
+  relocatePath: 'change',
+  returnPath: 'change',
+  disableCronLines: 'change',
+  restoreCronLines: 'change',
+  noteCompose: 'change',
+  reapplyCompose: 'change',
+  startCompose: 'job',
+  stopMadeCompose: 'change',
 } as const satisfies Record<string, CallKind>;
 export type CallName = keyof typeof calls;
 

@@ -10,6 +10,9 @@ export interface PlanningMoment {
   now: string;
 }
 
+/** Texts of files beside the inventory, by the names that `sources` gave. */
+export type Sources = Readonly<Record<string, string>>;
+
 /**
  * What a runbook's folder gives to the frame. Pure: no I/O, no clock. It runs inside a local activity, so what it returned
  * is in the history, and a later version of it never changes a run that has its plan.
@@ -17,23 +20,28 @@ export interface PlanningMoment {
 export interface Planner<I> {
   /** Dotted paths of the inventory that this input needs; a run with an unset one is refused with its name. */
   needs(input: I, system: System): string[];
+  /** Files beside the inventory that it reads, relative to the inventory's directory; their texts are handed to it. */
+  sources?(input: I, system: System): string[];
   /** What has to be looked at before planning. */
-  observe(input: I, system: System, moment: PlanningMoment): ObservationCall[];
-  plan(input: I, system: System, observation: Observation, moment: PlanningMoment): Plan;
+  observe(input: I, system: System, moment: PlanningMoment, sources?: Sources): ObservationCall[];
+  plan(input: I, system: System, observation: Observation, moment: PlanningMoment, sources?: Sources): Plan;
   /** The part of the observation that the plan rests on: if it has changed once the lock is held, the plan is made anew. */
-  facets(observation: Observation): unknown;
+  facets(observation: Observation): Record<string, unknown>;
 }
 
 export interface PreparedRun {
   system: System;
+  /** Of the system and of the sources beside it: another one means that the plan is made anew. */
   systemDigest: string;
   observe: ObservationCall[];
 }
 
 export interface PlannedRun {
   plan: Plan;
-  /** SHA-256 of the plan's canonical JSON. */
+  /** SHA-256 of the canonical JSON of what is approved (approvedPart): a decision of people is about this. */
   digest: string;
   /** The same of the facets. */
   facetsDigest: string;
+  /** The same of each facet by its name, to tell what has changed. */
+  facets: Record<string, string>;
 }

@@ -17,10 +17,11 @@ export function reportMarkdown(report: RunReport): string {
     `- Requested by ${report.requester}${report.reason ? `: ${report.reason}` : ''}`,
     `- Started ${report.startedAt}${report.endedAt ? `, ended ${report.endedAt} (${seconds(report.startedAt, report.endedAt)})` : ''}`,
     ...(report.planDigest ? [`- Plan: \`${report.planDigest}\``] : []),
-    ...Object.entries(report.result ?? {}).map(
-      ([name, value]) => `- ${name}: ${typeof value === 'string' ? value : JSON.stringify(value)}`,
-    ),
+    ...Object.entries(report.result ?? {})
+      .filter(([, value]) => !isList(value))
+      .map(([name, value]) => `- ${name}: ${typeof value === 'string' ? value : JSON.stringify(value)}`),
     '',
+    ...Object.entries(report.result ?? {}).flatMap(([name, value]) => (isList(value) ? listTable(name, value) : [])),
     ...(table.length > 0
       ? ['| Stage | On | Step | State | Took | Result |', '|---|---|---|---|---|---|', ...table, '']
       : []),
@@ -33,6 +34,27 @@ export function reportMarkdown(report: RunReport): string {
       : []),
   ];
   return lines.join('\n');
+}
+
+type Row = Record<string, unknown>;
+
+function isList(value: unknown): value is Row[] {
+  return Array.isArray(value) && value.length > 0 && value.every((row) => typeof row === 'object' && row !== null);
+}
+
+/** A list of objects as a table; its columns are the fields of all of them, in the order of their first appearance. */
+function listTable(name: string, rows: readonly Row[]): string[] {
+  const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  const text = (value: unknown): string =>
+    value === undefined ? '' : cell(typeof value === 'string' ? value : JSON.stringify(value));
+  return [
+    `## ${name}`,
+    '',
+    `| ${columns.join(' | ')} |`,
+    `|${columns.map(() => '---').join('|')}|`,
+    ...rows.map((row) => `| ${columns.map((column) => text(row[column])).join(' | ')} |`),
+    '',
+  ];
 }
 
 function seconds(from: string | undefined, to: string | undefined): string {

@@ -1,4 +1,4 @@
-import { Name } from './names.js';
+import { Name, WORKER_HOST } from './names.js';
 import { isUnset } from './unset.js';
 
 /** A mistake across fields: `path` is where it has to be corrected. */
@@ -78,6 +78,38 @@ export function systemMistakes(system: unknown): SystemMistake[] {
 
   for (const [name, value] of Object.entries(services)) place(['services', name, 'on'], fields(value).on);
 
+  for (const [name, value] of Object.entries(fields(root.deployments))) {
+    const deployment = fields(value);
+    const at = ['deployments', name];
+    place([...at, 'on'], deployment.on);
+    const of = Array.isArray(deployment.services) ? (deployment.services as unknown[]) : [];
+    for (const [i, one] of of.entries()) {
+      if (!service([...at, 'services', i], one)) continue;
+      const where = fields(services[String(one)]).on;
+      if (where !== deployment.on)
+        mistakes.push({
+          path: [...at, 'services', i],
+          message: `service "${String(one)}" is on "${String(where)}", the deployment on "${String(deployment.on)}"`,
+        });
+    }
+    const migrations = fields(deployment.migrations);
+    if (migrations.database !== undefined)
+      refer([...at, 'migrations', 'database'], migrations.database, databases, 'database');
+    const balancer = fields(deployment.balancer);
+    if (balancer.service !== undefined) service([...at, 'balancer', 'service'], balancer.service);
+    const inside = (path: unknown, directory: unknown): boolean =>
+      typeof path === 'string' && typeof directory === 'string' && `${path}/`.startsWith(`${directory}/`);
+    if (inside(deployment.releases, deployment.directory))
+      mistakes.push({ path: [...at, 'releases'], message: 'lies below `directory`, which is a link to one of them' });
+    for (const [i, one] of (Array.isArray(deployment.shared) ? (deployment.shared as unknown[]) : []).entries())
+      for (const field of ['releases', 'directory'])
+        if (inside(fields(one).target, deployment[field]))
+          mistakes.push({
+            path: [...at, 'shared', i, 'target'],
+            message: `lies below \`${field}\`: it would go with a release`,
+          });
+  }
+
   const uploads = new Map<string, string>();
   for (const [name, value] of Object.entries(databases)) {
     const database = fields(value);
@@ -133,6 +165,25 @@ export function systemMistakes(system: unknown): SystemMistake[] {
         message: `"${from}" is neither "internet", nor a network; ${known('host', places)}`,
       });
   }
+  for (const [name, value] of Object.entries(fields(root.probes))) {
+    const probe = fields(value);
+    const at = (field: string) => ['probes', name, field];
+    if (probe.on !== undefined && probe.on !== WORKER_HOST) place(at('on'), probe.on);
+    if (probe.kind === 'port' && probe.to !== undefined) place(at('to'), probe.to);
+    if (probe.about !== undefined) service(at('about'), probe.about);
+    if (probe.endpoint !== undefined) refer(at('endpoint'), probe.endpoint, fields(root.endpoints), 'endpoint');
+    if (probe.database !== undefined) refer(at('database'), probe.database, databases, 'database');
+    const target = { http: 'url', 'rate-limit': 'url', tls: 'address' }[String(probe.kind)];
+    if (target !== undefined && (probe.endpoint === undefined) === (probe[target] === undefined))
+      mistakes.push({ path: ['probes', name], message: `give either \`endpoint\` or \`${target}\`` });
+    if (['disk', 'inodes', 'memory', 'cpu', 'load'].includes(String(probe.kind))) {
+      const { warning, critical } = probe;
+      if (warning === undefined && critical === undefined)
+        mistakes.push({ path: ['probes', name], message: 'give `warning`, `critical` or both' });
+      if (typeof warning === 'number' && typeof critical === 'number' && warning > critical)
+        mistakes.push({ path: at('warning'), message: 'is above `critical`' });
+    }
+  }
   for (const [name, value] of Object.entries(fields(root.secrets))) {
     const { consumers } = fields(value);
     if (!Array.isArray(consumers)) continue;
@@ -145,6 +196,21 @@ export function systemMistakes(system: unknown): SystemMistake[] {
       if (Array.isArray(consumer.restarts))
         for (const [j, of] of consumer.restarts.entries()) service([...at, 'restarts', j], of);
     }
+  }
+
+  const approvers = fields(root.approvers);
+  for (const [runbook, value] of Object.entries(fields(root.approvals))) {
+    const policy = fields(value);
+    const named: unknown[] | undefined = Array.isArray(policy.approvers) ? policy.approvers : undefined;
+    for (const [i, name] of (named ?? []).entries())
+      refer(['approvals', runbook, 'approvers', i], name, approvers, 'approver');
+    const people = new Set(named ?? Object.keys(approvers)).size;
+    const wanted = typeof policy.approvals === 'number' ? policy.approvals : 1;
+    if (people < wanted)
+      mistakes.push({
+        path: ['approvals', runbook],
+        message: `wants ${wanted} to agree, but only ${people} may decide: it would always time out`,
+      });
   }
 
   if (Array.isArray(root.escalation)) {

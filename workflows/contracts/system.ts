@@ -1,19 +1,22 @@
 import { z } from 'zod';
+import { Adoption } from './adopt.js';
 import { cronMistake } from './cron-expression.js';
-import { Name, SYSTEM_LANE, SystemName, WORKER_HOST } from './names.js';
+import { ApprovalPolicy } from './gate.js';
+import { Deployment } from './deployment.js';
+import { AbsolutePath, HOST_NAME, Name, Port, SYSTEM_LANE, SystemName, WORKER_HOST } from './names.js';
+import { Mail, NotificationTarget, Tier } from './notifications.js';
+import { ProbeEntry } from './probe.js';
+import { Provision } from './provision.js';
 import { SecretReference } from './secret-reference.js';
 import { systemMistakes } from './system-rules.js';
 import { isUnset, settable, Unset } from './unset.js';
+import { Watching } from './watching.js';
 
 export { isUnset, settable, Unset };
 
-const Port = z.int().min(1).max(65535);
-const AbsolutePath = z.string().regex(/^\/[^\0\n]*$/, 'an absolute path');
 const HostRef = Name.describe('Name of a host of this system');
 const PlaceRef = Name.describe('Name of a host of this system, or of a group of its hosts');
 const ServiceRef = Name.describe('Name of a service of this system');
-const HOST_NAME =
-  /^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?)$/;
 const PUBLIC_KEY = /^(ssh-|ecdsa-)\S+ [A-Za-z0-9+/=]+$/;
 
 export const SshConnection = z.strictObject({
@@ -56,7 +59,16 @@ export const Host = z.strictObject({
 });
 export type Host = z.infer<typeof Host>;
 
-const described = { on: PlaceRef, description: z.string().optional().describe('What the service does') };
+const described = {
+  on: PlaceRef,
+  description: z.string().optional().describe('What the service does'),
+  ports: z
+    .array(Port)
+    .default([])
+    .describe(
+      'TCP ports that it listens on or publishes; the health check sees that each is closed where no flow opens it',
+    ),
+};
 export const Service = z.discriminatedUnion('kind', [
   z
     .strictObject({
@@ -249,7 +261,9 @@ export const ScheduledRunbook = z.enum([
   'provision-host',
   'renew-certificate',
   'restart-service',
+  'repair',
   'restore',
+  'rollback',
   'rotate-secret',
   'unseal-openbao',
   'verify-backup',
@@ -270,7 +284,6 @@ export const Schedule = z.strictObject({
 });
 export type Schedule = z.infer<typeof Schedule>;
 
-const Tier = z.int().min(1).max(9).default(1).describe('Tier of the escalation: 1 is told first');
 export const EscalationTier = z.strictObject({
   tier: z.int().min(1).max(9).describe('Number of the tier'),
   title: z.string().describe('Who this tier is'),
@@ -292,34 +305,6 @@ export const Approver = z.strictObject({
   ).describe('SSH public key that the decisions are signed with'),
 });
 export type Approver = z.infer<typeof Approver>;
-
-export const NotificationTarget = z.discriminatedUnion('kind', [
-  z.strictObject({
-    kind: z.literal('email'),
-    to: settable(z.email('an e-mail address')).describe('Address'),
-    tier: Tier,
-  }),
-  z.strictObject({
-    kind: z.literal('slack'),
-    channel: z
-      .string()
-      .regex(/^#\S+$/, 'a channel: "#name"')
-      .describe('Channel; quote it, # starts a comment in YAML'),
-    webhook: settable(SecretReference).describe('Incoming webhook URL, which is a secret'),
-    tier: Tier,
-  }),
-  z.strictObject({
-    kind: z.literal('webhook'),
-    url: settable(SecretReference).describe('URL, which may hold a token'),
-    tier: Tier,
-  }),
-  z.strictObject({
-    kind: z.literal('pagerduty'),
-    routingKey: settable(SecretReference).describe('Events API routing key'),
-    tier: Tier,
-  }),
-]);
-export type NotificationTarget = z.infer<typeof NotificationTarget>;
 
 const form = z
   .enum(['value', 'url'])
@@ -386,6 +371,15 @@ export const ApplicationSecret = z.strictObject({
     .boolean()
     .default(false)
     .describe('Losing or replacing it loses data or money: never generated anew once it exists'),
+  from: settable(SecretReference)
+    .optional()
+    .describe(
+      'Where the worker finds its first value: for what somebody else issues, and for what several hosts share. A value that is on a host wins',
+    ),
+  later: z
+    .boolean()
+    .default(false)
+    .describe('Comes to be after the hosts are set up; until then its place in files with secrets is empty'),
   rotateEveryDays: Days.optional().describe('Days after the last rotation at which the next is due'),
   consumers: z.array(SecretConsumer).min(1).describe('Every place that holds or checks the value'),
 });
@@ -396,6 +390,12 @@ export const Endpoint = z.strictObject({
     'What is asked for, from outside',
   ),
   service: ServiceRef.optional().describe('Service that answers'),
+  address: z
+    .string()
+    .regex(HOST_NAME, 'a host name or an IP address, without port')
+    .optional()
+    .describe('Where to connect to, instead of asking DNS for the name in the URL'),
+  ca: SecretReference.optional().describe('PEM file of the certificate authority to trust, instead of the public ones'),
   status: z
     .int()
     .min(100)
@@ -492,6 +492,7 @@ export const System = z
         'Other ways to lay the system out on machines. Each says what is different, as a JSON merge patch (RFC 7396): mappings are merged, null takes away, everything else replaces',
       ),
     services: z.record(Name, Service).default({}).describe('Services, by name'),
+    deployments: z.record(Name, Deployment).default({}).describe('Applications that are deployed, by name'),
     databases: z.record(Name, Database).default({}).describe('Databases, by name'),
     endpoints: z.record(Name, Endpoint).default({}).describe('What answers over HTTP when the system is healthy'),
     flows: z.record(Name, Flow).default({}).describe('Every connection that the firewall lets in; all else is closed'),
@@ -499,7 +500,15 @@ export const System = z
       .record(Name, ApplicationSecret)
       .default({})
       .describe('Secrets of the applications: what they are, never their values'),
+    probes: z
+      .record(Name, ProbeEntry)
+      .default({})
+      .describe(
+        'What a health check looks at beside what follows from the rest of the file; one of the same name replaces it',
+      ),
     thresholds: z.partialRecord(Metric, Threshold).default({}).describe('When a measured value is a problem'),
+    provision: Provision.optional().describe('What a bare host gets: packages, firewall, users, files, units'),
+    adopt: Adoption.optional().describe('What was set up by hand and is taken over'),
     objectStore: ObjectStore.describe('Where backups and records are kept'),
     backup: Backup.describe('What is backed up, and how'),
     schedules: z.record(Name, Schedule).default({}).describe('What runs by itself'),
@@ -509,7 +518,13 @@ export const System = z
       .default([{ tier: 1, title: 'operators', afterMinutes: 0 }])
       .describe('Who is told when'),
     approvers: z.record(Name, Approver).default({}).describe('Who may decide, by name'),
+    approvals: z
+      .partialRecord(ScheduledRunbook, ApprovalPolicy)
+      .default({})
+      .describe('Which runbooks wait for people before they change anything, and for whom'),
     notifications: z.record(Name, NotificationTarget).default({}).describe('Where notices go'),
+    mail: Mail.optional().describe('SMTP server of the targets that are e-mail addresses'),
+    watcher: Watching.prefault({}).describe('How `guardia watcher` looks after the system'),
   })
   .superRefine(
     (value, context) => {

@@ -19,7 +19,7 @@ export const HEARTBEAT_TIMEOUT = '15 seconds';
  * (contracts/errors.ts).
  */
 export function activityOptions(
-  kind: CallKind,
+  kind: Exclude<CallKind, 'runbook'>,
   options: { timeoutSeconds?: number; undo?: boolean } = {},
 ): ActivityOptions {
   if (options.undo)
@@ -38,6 +38,18 @@ export function activityOptions(
           backoffCoefficient: 2,
           maximumInterval: '10 seconds',
           maximumAttempts: 5,
+        },
+      };
+    case 'watch':
+      return {
+        startToCloseTimeout: `${options.timeoutSeconds ?? 600} seconds`,
+        heartbeatTimeout: HEARTBEAT_TIMEOUT,
+        // A worker that dies in mid-watch costs an attempt: the next one watches anew.
+        retry: {
+          initialInterval: '1 second',
+          backoffCoefficient: 2,
+          maximumInterval: '10 seconds',
+          maximumAttempts: 10,
         },
       };
     case 'change':

@@ -147,6 +147,7 @@ describe('the probe itself', () => {
     transport: () => {
       throw new Error('this machine needs no SSH');
     },
+    connect: () => Promise.reject(new Error('this machine needs no SSH')),
     close: () => undefined,
   };
 

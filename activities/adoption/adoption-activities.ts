@@ -1,0 +1,200 @@
+import { cancellationSignal } from '@temporalio/activity';
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+import type { SeenAdoption, SeenCheckout } from '../../workflows/contracts/adopt.js';
+import type { CallContext, CallInput } from '../../workflows/contracts/calls.js';
+import { failure, isFailure } from '../../workflows/contracts/errors.js';
+import { AbsolutePath, AccountName } from '../../workflows/contracts/files.js';
+import { targetOf } from '../activity-context.js';
+import { wantedFile } from '../files/file-activities.js';
+import { lookAtPath, putPath } from '../files/paths.js';
+import type { Hosts } from '../hosts/hosts.js';
+import { recall, remember, thirdState } from '../journal.js';
+import { linesInForce, linesOf, withLines, withoutLines } from './cron-lines.js';
+
+const script = readFileSync(new URL('./adoption.sh', import.meta.url), 'utf8');
+
+const Commands = z.array(z.string().min(1)).min(1);
+const ObserveAdoption = z.strictObject({
+  checkouts: z.array(
+    z.strictObject({
+      name: z.string(),
+      path: AbsolutePath,
+      releases: AbsolutePath,
+      writable: AbsolutePath,
+      shared: z.array(z.strictObject({ path: z.string(), target: AbsolutePath })),
+    }),
+  ),
+  cron: z.array(z.strictObject({ name: z.string(), user: AccountName, commands: Commands })),
+});
+const Relocate = z.strictObject({ from: AbsolutePath, to: AbsolutePath });
+const Cron = z.strictObject({ user: AccountName, commands: Commands });
+
+interface RelocateEntry {
+  inode: string;
+  /** Empty directories that stood at the goal, as a tar archive in base64; empty where there were none. */
+  made: string;
+}
+interface CronEntry {
+  lines: string[];
+}
+
+const crontab = (user: string): string => `/var/spool/cron/crontabs/${user}`;
+
+export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
+  const run = async (context: CallContext, args: string[], changes = false): Promise<string> => {
+    try {
+      const { stdout } = await hosts.run(
+        targetOf(context),
+        { argv: ['/bin/bash', '-c', script, 'adoption', ...args], timeoutSeconds: 120 },
+        { signal: cancellationSignal(), ...(changes ? { fence: context.fence } : {}) },
+      );
+      return stdout;
+    } catch (error) {
+      if (!isFailure(error, 'CommandFailed') || !error.message.includes('ended with code 3')) throw error;
+      throw thirdState(context, `what this step moves (${error.message})`, 'Look at both places and decide by hand');
+    }
+  };
+
+  const checkout = async (
+    context: CallContext,
+    { path, releases, writable, shared }: z.infer<typeof ObserveAdoption>['checkouts'][number],
+  ): Promise<SeenCheckout> => {
+    const pairs = shared.flatMap((one) => [one.path, one.target]);
+    const lines = (await run(context, ['checkout', path, releases, writable, ...pairs]))
+      .split('\n')
+      .map((line) => line.split(' '));
+    const one = (key: string): string[] => lines.find(([name]) => name === key)?.slice(1) ?? [];
+    const [owner = '', group = ''] = one('owner');
+    return {
+      kind: one('kind')[0] as SeenCheckout['kind'],
+      owner,
+      group,
+      commit: one('commit')[0] ?? '',
+      sameFileSystem: one('same')[0] === 'yes',
+      shared: Object.fromEntries(
+        lines
+          .filter(([name]) => name === 'shared')
+          .map(([, inCheckout, target, ...rest]) => [
+            rest.join(' '),
+            { inCheckout, target: target === 'link' ? 'taken' : target } as SeenCheckout['shared'][string],
+          ]),
+      ),
+      releases: one('releases')[0] as SeenCheckout['releases'],
+      writable: one('writable')[0] as SeenCheckout['writable'],
+    };
+  };
+
+  return {
+    /** What was set up by hand on a host: checkouts, lines of crontabs, compose projects. Reads only; no line of a crontab is in the answer. */
+    async observeAdoption({ with: raw, context }: CallInput): Promise<SeenAdoption> {
+      const asked = ObserveAdoption.parse(raw);
+      const checkouts: SeenAdoption['checkouts'] = {};
+      for (const one of asked.checkouts) checkouts[one.name] = await checkout(context, one);
+      const cron: SeenAdoption['cron'] = {};
+      for (const { name, user, commands } of asked.cron) {
+        const { content = '' } = await lookAtPath(hosts, targetOf(context), crontab(user));
+        cron[name] = { inForce: linesInForce(content, commands) };
+      }
+      const projects = (await run(context, ['projects']))
+        .split('\n')
+        .filter((line) => line !== '')
+        .map((line) => {
+          const space = line.indexOf(' ');
+          return { project: line.slice(0, space), directory: line.slice(space + 1) };
+        });
+      return { checkouts, cron, projects };
+    },
+
+    /**
+     * Renames a file or directory to another place of its file system and leaves a link: nothing is copied, so nothing can be lost half
+     * way. Empty directories at the goal give way. Idempotent by (run, step); undo `returnPath`.
+     */
+    async relocatePath({ with: raw, context }: CallInput) {
+      const { from, to } = Relocate.parse(raw);
+      const target = targetOf(context);
+      const { entry } = await remember<RelocateEntry>(hosts, context, async () => {
+        const [state, goal, inode = '-'] = (await run(context, ['where', from, to])).trim().split(' ');
+        if (state === 'absent' || state === 'link')
+          throw failure(
+            'HostUnusable',
+            `${from} on ${target.name} is ${state === 'link' ? 'a link already' : 'not there'}`,
+            {
+              host: target.name,
+              step: context.step,
+            },
+          );
+        const made =
+          goal === 'empty'
+            ? (
+                await hosts.run(target, {
+                  argv: ['/bin/bash', '-c', 'set -o pipefail; tar -c -p -P "$1" | base64 -w0', 'save', to],
+                })
+              ).stdout
+            : '';
+        return { inode, made };
+      });
+      await run(context, ['relocate', from, to, entry.inode], true);
+    },
+
+    /**
+     * Undo of `relocatePath`: the same file or directory, with all that was written into it since, is back in its old place. Throws
+     * `ThirdState` where something else stands in either place. Idempotent by (run, step).
+     */
+    async returnPath({ with: raw, context }: CallInput) {
+      const { from, to } = Relocate.parse(raw);
+      const entry = await recall<RelocateEntry>(hosts, context);
+      if (!entry) return;
+      await run(context, ['return', from, to, entry.inode], true);
+      if (entry.made !== '')
+        await hosts.run(
+          targetOf(context),
+          { argv: ['tar', '-x', '-p', '-P'], stdin: Buffer.from(entry.made, 'base64') },
+          { fence: context.fence },
+        );
+    },
+
+    /**
+     * Turns lines of a crontab that hold one of the commands into comments; every other byte stays. Idempotent by (run, step); undo
+     * `restoreCronLines`.
+     */
+    async disableCronLines({ with: raw, context }: CallInput) {
+      const { user, commands } = Cron.parse(raw);
+      const target = targetOf(context);
+      const now = await lookAtPath(hosts, target, crontab(user));
+      const text = now.content ?? '';
+      await remember<CronEntry>(hosts, context, async () => ({ lines: linesOf(text, commands) }));
+      const changed = withoutLines(text, commands);
+      if (now.type !== 'file' || changed === text) return;
+      const { mode = '0600', owner = user, group = 'crontab' } = now;
+      await putPath(hosts, target, crontab(user), wantedFile(changed, mode, owner, group), now, {
+        fence: context.fence,
+        step: context.step,
+      });
+    },
+
+    /** Undo of `disableCronLines`: its lines are in force again, whatever else was changed meanwhile. Idempotent by (run, step). */
+    async restoreCronLines({ with: raw, context }: CallInput) {
+      const { user } = Cron.parse(raw);
+      const entry = await recall<CronEntry>(hosts, context);
+      if (!entry || entry.lines.length === 0) return;
+      const target = targetOf(context);
+      const now = await lookAtPath(hosts, target, crontab(user));
+      const text = now.content ?? '';
+      const changed = withLines(text, entry.lines);
+      const gone = entry.lines.filter((line) => !changed.split('\n').includes(line));
+      if (gone.length > 0)
+        throw thirdState(
+          context,
+          `the crontab of ${user}, which lacks ${gone.length} line(s),`,
+          `Put them back by hand: the journal of this run on the host holds them`,
+        );
+      const { mode = '0600', owner = user, group = 'crontab' } = now;
+      if (changed !== text)
+        await putPath(hosts, target, crontab(user), wantedFile(changed, mode, owner, group), now, {
+          fence: context.fence,
+          step: context.step,
+        });
+    },
+  };
+}

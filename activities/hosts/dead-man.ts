@@ -1,0 +1,117 @@
+import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { CallContext } from '../../workflows/contracts/calls.js';
+import { failure, isFailure } from '../../workflows/contracts/errors.js';
+import { targetOf } from '../activity-context.js';
+import type { Hosts } from './hosts.js';
+
+const script = readFileSync(new URL('./dead-man.sh', import.meta.url), 'utf8');
+
+/** How long the host waits for a confirmation before it puts the old state back. Seconds. */
+export const DEAD_MAN_SECONDS = 45;
+/** How long the worker waits for the host to be back afterwards. Seconds. */
+const BACK_SECONDS = 120;
+
+/** What an earlier attempt left armed is put back now: this one begins from the old state. Idempotent. */
+export async function settleDeadMan(hosts: Hosts, context: CallContext): Promise<void> {
+  const target = targetOf(context);
+  const directory = `${target.stateDirectory}/dead-man`;
+  for (const command of ['fire', 'forget'])
+    await hosts.run(
+      target,
+      {
+        argv: ['/bin/bash', '-c', '[ ! -d "$2" ] || exec bash -c "$0" dead-man "$1" "$2"', script, command, directory],
+      },
+      { fence: context.fence },
+    );
+}
+
+/**
+ * Makes a change that may cut the worker's own way to the host. Before it, the host is told to put the old state back by itself; after
+ * it, the worker confirms over a connection that it opens then. Not confirmed in time, the host is as it was, and this throws `AccessLost`.
+ * A worker that dies in between has the same effect: its retry finds the old state and makes the change again.
+ *
+ * `saved`: a tar archive with what `undo` needs, a bash script that runs in the unpacked archive.
+ */
+export async function underDeadMan(
+  hosts: Hosts,
+  context: CallContext,
+  guard: { what: string; saved: Uint8Array; undo: string; seconds?: number },
+  change: () => Promise<void>,
+): Promise<void> {
+  const target = targetOf(context);
+  const directory = `${target.stateDirectory}/dead-man`;
+  const seconds = guard.seconds ?? DEAD_MAN_SECONDS;
+  const deadMan = (args: string[], options: { stdin?: Uint8Array; newConnection?: boolean } = {}) =>
+    hosts.run(
+      target,
+      {
+        argv: ['/bin/bash', '-c', script, 'dead-man', ...args],
+        okCodes: [0, 7],
+        timeoutSeconds: 30,
+        ...(options.stdin ? { stdin: options.stdin } : {}),
+      },
+      { fence: context.fence, newConnection: options.newConnection ?? false },
+    );
+  await deadMan(['arm', directory, String(seconds), guard.undo], { stdin: guard.saved });
+  const armed = Date.now();
+  try {
+    await change();
+  } catch (error) {
+    // A change that failed by itself leaves nothing half done; one whose end is unknown is left to the switch.
+    if (!isFailure(error, 'HostUnreachable')) {
+      await deadMan(['fire', directory]);
+      await deadMan(['forget', directory]);
+      throw error;
+    }
+  }
+  let reason = 'it was not tried';
+  while (Date.now() - armed < seconds * 1000) {
+    try {
+      const { exitCode } = await deadMan(['confirm', directory], { newConnection: true });
+      if (exitCode === 0) return;
+      reason = 'the confirmation came too late';
+      break;
+    } catch (error) {
+      if (!isFailure(error, 'HostUnreachable', 'HostLoginRefused', 'HostUnusable', 'SudoMissing')) throw error;
+      reason = error.message;
+      await delay(500);
+    }
+  }
+  await untilRestored(deadMan, directory, armed + (seconds + BACK_SECONDS) * 1000, target.name, guard.what);
+  throw failure(
+    'AccessLost',
+    `${guard.what} on ${target.name} cut the login off (${reason}); the host has put the old state back by itself`,
+    {
+      host: target.name,
+      step: context.step,
+      remedy: 'Correct what the inventory says about it; the way in of the worker has to stay open',
+    },
+  );
+}
+
+async function untilRestored(
+  deadMan: (args: string[], options: { newConnection: boolean }) => Promise<{ stdout: string }>,
+  directory: string,
+  until: number,
+  host: string,
+  what: string,
+): Promise<void> {
+  for (;;) {
+    try {
+      const { stdout } = await deadMan(['state', directory], { newConnection: true });
+      if (stdout.trim() !== 'armed') {
+        await deadMan(['forget', directory], { newConnection: true });
+        return;
+      }
+    } catch (error) {
+      if (!isFailure(error, 'HostUnreachable', 'HostLoginRefused')) throw error;
+    }
+    if (Date.now() > until)
+      throw failure('HostUnreachable', `${host} does not answer since ${what} was changed`, {
+        host,
+        remedy: `Look at its console: ${directory}/log says whether the old state was put back`,
+      });
+    await delay(1_000);
+  }
+}

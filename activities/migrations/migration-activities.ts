@@ -1,0 +1,354 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { cancellationSignal } from '@temporalio/activity';
+import { z } from 'zod';
+import type { CallContext, CallInput } from '../../workflows/contracts/calls.js';
+import { CommandEnvironment, ReleaseCommand } from '../../workflows/contracts/deployment.js';
+import { failure } from '../../workflows/contracts/errors.js';
+import { HostTarget } from '../../workflows/contracts/host-target.js';
+import { RowBaseline, type RowsAtStake } from '../../workflows/contracts/migration.js';
+import { ReleaseId } from '../../workflows/contracts/release.js';
+import { StoreReference } from '../../workflows/contracts/store-reference.js';
+import { ServerReference } from '../../workflows/contracts/server-reference.js';
+import { cancelStepJobs, jobId, runStepJob, targetOf } from '../activity-context.js';
+import type { Hosts } from '../hosts/hosts.js';
+import { recall, remember, thirdState } from '../journal.js';
+import { withBucket } from '../object-store/open-store.js';
+import { queryServer } from '../postgres/query-server.js';
+import { commandArguments, environmentArguments, environmentSecrets, scripts } from '../releases/release-script.js';
+import { readDeploys } from '../run-record/deploy-records.js';
+import type { Secrets } from '../secrets/resolve.js';
+
+/** Identifiers come from the inventory, which lets only lower-case letters, digits and _ through. */
+const Table = z.string().regex(/^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$/);
+const Column = z.string().regex(/^[a-z_][a-z0-9_]*$/);
+
+/** The server may be on another host than the release. */
+const Database = z.object({ target: HostTarget, server: ServerReference });
+const Applied = z.object({ table: Table, name: Column });
+/** Text of an inventory that stands in SQL as a literal; the inventory lets no quote and no backslash through. */
+const Literal = z.string().regex(/^[^'\\\p{Cc}]+$/u);
+const ObserveMigrations = z.object({ server: ServerReference, applied: Applied });
+const Migrate = z.object({
+  releases: z.string(),
+  id: ReleaseId,
+  user: z.string(),
+  database: Database,
+  applied: Applied,
+  environment: CommandEnvironment,
+  up: ReleaseCommand,
+  down: ReleaseCommand.optional(),
+  applicationName: Literal.optional(),
+  before: z.array(z.string()).describe('Applied migrations when the plan was made'),
+  timeoutSeconds: z.number(),
+});
+type Migrate = z.infer<typeof Migrate>;
+const TakeBack = Migrate.extend({ down: ReleaseCommand, migrations: z.array(z.string()).min(1) });
+const CountRows = z.object({
+  database: Database,
+  tables: z.array(z.object({ table: Table, createdAt: Column })),
+  baseline: RowBaseline.optional(),
+  record: z
+    .object({ store: StoreReference, directory: z.string() })
+    .optional()
+    .describe('Without a baseline: where the record of the last deploy has it'),
+});
+
+/** A session that was told to end has this long. Milliseconds. */
+const SESSION_MS = 20_000;
+/** The most tables that are named. */
+const NAMED_TABLES = 8;
+
+/** Migrations of a database: what is applied is read from the database itself, never believed of the command. */
+export function createMigrationActivities(parts: { hosts: Hosts; secrets: Secrets }) {
+  const { hosts, secrets } = parts;
+
+  const applied = async (
+    target: HostTarget,
+    server: ServerReference,
+    { table, name }: z.infer<typeof Applied>,
+  ): Promise<string[]> => {
+    const sql = `select to_regclass('${table}') is not null as there \\gset
+\\if :there
+select coalesce(json_agg(${name}::text order by ${name}::text collate "C"), '[]') from ${table};
+\\else
+select '[]';
+\\endif
+select 1 where false`;
+    return z
+      .array(z.string())
+      .parse(JSON.parse(await queryServer(parts, target, server, sql, { signal: cancellationSignal() })));
+  };
+  const baseline = async (target: HostTarget, server: ServerReference): Promise<RowBaseline> => {
+    const sql = `select json_build_object('at', now(), 'writes',
+  (select coalesce(json_object_agg(schemaname || '.' || relname, n_tup_ins + n_tup_upd + n_tup_del), '{}') from pg_stat_user_tables))`;
+    return RowBaseline.parse(
+      JSON.parse(await queryServer(parts, target, server, sql, { signal: cancellationSignal() })),
+    );
+  };
+
+  const jobArguments = ({ releases, id, user, environment }: Migrate, command: ReleaseCommand): string[] => [
+    `releases=${releases}`,
+    `id=${id}`,
+    `user=${user}`,
+    ...environmentArguments(environment),
+    '--',
+    ...commandArguments(command),
+  ];
+
+  const sessionName = (context: CallContext): string => `guardia ${context.runId}`;
+  /** The environment of a command, by which its sessions in the server can be told from all others. */
+  const named = (argument: Migrate, context: CallContext): Migrate => ({
+    ...argument,
+    environment: {
+      ...argument.environment,
+      values: { PGAPPNAME: sessionName(context), ...argument.environment.values },
+    },
+  });
+  /**
+   * Ends what a command that was stopped has left in the server, and waits until it is gone: a session outlives its client until its
+   * statement ends, holds its locks, and might even commit.
+   */
+  const endSessions = async ({ database, applicationName }: Migrate, context: CallContext): Promise<void> => {
+    const names = [sessionName(context), ...(applicationName === undefined ? [] : [applicationName])];
+    const sql = `select count(pg_terminate_backend(pid)) from pg_stat_activity
+where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'${name}'`).join(', ')})`;
+    for (const end = Date.now() + SESSION_MS; ; await delay(250)) {
+      const left = await queryServer(parts, database.target, database.server, sql, { signal: cancellationSignal() });
+      if (left === '0') return;
+      if (Date.now() > end)
+        throw failure(
+          'VerificationFailed',
+          `${left} sessions of the migrations do not end in ${database.server.database}`,
+          {
+            step: context.step,
+            remedy: 'Look into pg_stat_activity',
+          },
+        );
+    }
+  };
+
+  /** Takes migrations back, newest first, each by a job of its own, and sees after each that the database knows it no more. */
+  const takeBack = async (
+    argument: Migrate,
+    down: ReleaseCommand,
+    migrations: readonly string[],
+    context: CallContext,
+  ): Promise<void> => {
+    const host = targetOf(context);
+    for (const migration of [...migrations].sort().reverse()) {
+      const now = await applied(argument.database.target, argument.database.server, argument.applied);
+      const before = now.filter((name) => name < migration).at(-1) ?? 'none';
+      const command = {
+        ...down,
+        run: down.run.map((word) =>
+          word.replaceAll('{migration}', () => migration).replaceAll('{before}', () => before),
+        ),
+      };
+      await hosts.job(
+        host,
+        {
+          id: jobId(context, context.generation, `down-${fileName(migration)}`),
+          command: { script: scripts.run, args: jobArguments(named(argument, context), command) },
+          stdin: await environmentSecrets(secrets, argument.environment),
+          timeoutSeconds: command.timeoutSeconds + 60,
+        },
+        { fence: context.fence, signal: cancellationSignal() },
+      );
+      if ((await applied(argument.database.target, argument.database.server, argument.applied)).includes(migration))
+        throw failure(
+          'VerificationFailed',
+          `the migration ${migration} is still applied in ${argument.database.server.database}, although its way back ended well`,
+          { host: host.name, step: context.step, remedy: 'Look at the down command of the migration' },
+        );
+    }
+  };
+
+  /** What has become of the database since `before`. Throws `ThirdState` where a migration of before is gone. */
+  const since = async (argument: Migrate, before: readonly string[], context: CallContext): Promise<string[]> => {
+    const now = await applied(argument.database.target, argument.database.server, argument.applied);
+    const gone = before.filter((name) => !now.includes(name));
+    if (gone.length > 0)
+      throw thirdState(
+        context,
+        `database ${argument.database.server.database} (${gone.join(', ')} is not applied any more)`,
+        'Compare the table of migrations with the release, and put it right by hand',
+      );
+    return now.filter((name) => !before.includes(name));
+  };
+
+  return {
+    /** The applied migrations of a database, in order. Reads only. */
+    async observeMigrations({ with: raw, context }: CallInput) {
+      const argument = ObserveMigrations.parse(raw);
+      return { applied: await applied(targetOf(context), argument.server, argument.applied) };
+    },
+
+    /**
+     * Applies the migrations of a release: runs its command once, as a job under the login that the environment names, and reads
+     * before and after from the database. Refuses a database that is not as the plan saw it (`ThirdState`). Idempotent by (run, step, generation).
+     * Undo: `revertMigrations` with the same argument.
+     */
+    async applyMigrations({ with: raw, context }: CallInput) {
+      const argument = Migrate.parse(raw);
+      const { target, server } = argument.database;
+      const { entry } = await remember(hosts, context, async () => ({
+        before: await applied(target, server, argument.applied),
+      }));
+      if (JSON.stringify(entry.before) !== JSON.stringify(argument.before))
+        throw thirdState(
+          context,
+          `the list of migrations in ${server.database}`,
+          'Start the run again: it plans with what is applied now',
+        );
+      await runStepJob(hosts, targetOf(context), context, {
+        command: { script: scripts.run, args: jobArguments(named(argument, context), argument.up) },
+        stdin: await environmentSecrets(secrets, argument.environment),
+        timeoutSeconds: argument.timeoutSeconds,
+      });
+      const added = await since(argument, entry.before, context);
+      return {
+        applied: added,
+        baseline: await baseline(target, server),
+        summary: added.length === 0 ? 'nothing to apply' : `applied ${added.join(', ')}`,
+      };
+    },
+
+    /**
+     * Undo of `applyMigrations`: stops its job, and takes back what it has applied where that is possible. Idempotent; does nothing
+     * when the step never began or its transaction went back by itself. Without `down` an applied migration is left and named: `DataAtStake`.
+     */
+    async revertMigrations({ with: raw, context }: CallInput) {
+      const argument = Migrate.parse(raw);
+      await cancelStepJobs(hosts, targetOf(context), context);
+      const entry = await recall<{ before: string[] }>(hosts, context);
+      if (!entry) return;
+      await endSessions(argument, context);
+      const added = await since(argument, entry.before, context);
+      if (added.length === 0) return;
+      if (!argument.down)
+        throw failure(
+          'DataAtStake',
+          `${added.join(', ')} is applied in ${argument.database.server.database} and cannot be taken back`,
+          {
+            step: context.step,
+            remedy:
+              'Decide: correct the release and deploy it, or restore the recovery point from before the deploy and lose what was written since',
+          },
+        );
+      await takeBack(argument, argument.down, added, context);
+    },
+
+    /**
+     * Takes named migrations back, newest first: the way back hours later. Refuses a database that is not as the plan saw it.
+     * Idempotent by (run, step, generation). Undo: `reapplyMigrations` with the same argument.
+     */
+    async takeBackMigrations({ with: raw, context }: CallInput) {
+      const argument = TakeBack.parse(raw);
+      const { target, server } = argument.database;
+      const { entry } = await remember(hosts, context, async () => ({
+        before: await applied(target, server, argument.applied),
+      }));
+      if (JSON.stringify(entry.before) !== JSON.stringify(argument.before))
+        throw thirdState(
+          context,
+          `the list of migrations in ${server.database}`,
+          'Start the run again: it plans with what is applied now',
+        );
+      const now = await applied(target, server, argument.applied);
+      const left = argument.migrations.filter((name) => now.includes(name));
+      await takeBack(argument, argument.down, left, context);
+      return { takenBack: argument.migrations, summary: `took back ${argument.migrations.join(', ')}` };
+    },
+
+    /** Undo of `takeBackMigrations`: applies them again with the up command of the same release. Idempotent. */
+    async reapplyMigrations({ with: raw, context }: CallInput) {
+      const argument = TakeBack.parse(raw);
+      const host = targetOf(context);
+      const entry = await recall<{ before: string[] }>(hosts, context);
+      if (!entry) return;
+      for (const migration of argument.migrations)
+        await hosts.cancelJob(host, jobId(context, context.generation, `down-${fileName(migration)}`));
+      await endSessions(argument, context);
+      const missing = async (): Promise<string[]> => {
+        const now = await applied(argument.database.target, argument.database.server, argument.applied);
+        return entry.before.filter((name) => !now.includes(name));
+      };
+      if ((await missing()).length === 0) return;
+      await hosts.job(
+        host,
+        {
+          id: jobId(context, context.generation, 'up'),
+          command: { script: scripts.run, args: jobArguments(named(argument, context), argument.up) },
+          stdin: await environmentSecrets(secrets, argument.environment),
+          timeoutSeconds: argument.timeoutSeconds,
+        },
+        { fence: context.fence, signal: cancellationSignal() },
+      );
+      const still = await missing();
+      if (still.length > 0)
+        throw failure('VerificationFailed', `${still.join(', ')} could not be applied again`, {
+          host: host.name,
+          step: context.step,
+          remedy: 'Apply it by hand with the up command of the release',
+        });
+    },
+
+    /**
+     * Rows written since migrations were applied: what going back would lose. Measured from a baseline, or from the one in the record of
+     * the last deploy; nothing where that has none. Reads only.
+     */
+    async countRowsAtStake({ with: raw }: CallInput): Promise<RowsAtStake> {
+      const { database, tables, record, ...argument } = CountRows.parse(raw);
+      const recorded = async (): Promise<RowBaseline | undefined> =>
+        record &&
+        (await withBucket(secrets, record.store, async (bucket) => {
+          const [last] = await readDeploys(bucket, record.store, record.directory, 1, cancellationSignal());
+          return last?.migrations?.baseline;
+        }));
+      const then = argument.baseline ?? (await recorded());
+      if (!then) return { rows: [], lines: [] };
+      const now = await baseline(database.target, database.server);
+      const exact = new Map<string, number>();
+      for (const { table, createdAt } of tables) {
+        const sql = `select to_regclass('${table}') is not null as there \\gset
+\\if :there
+select count(*) from ${table} where ${createdAt} >= '${new Date(then.at).toISOString()}';
+\\else
+select 0;
+\\endif
+select 1 where false`;
+        exact.set(
+          table,
+          Number(await queryServer(parts, database.target, database.server, sql, { signal: cancellationSignal() })),
+        );
+      }
+      const counted = Object.entries(now.writes).map(([table, writes]) => ({
+        table,
+        // Counters begin anew after a crash of the server: then everything since counts.
+        rows: writes >= (then.writes[table] ?? 0) ? writes - (then.writes[table] ?? 0) : writes,
+        exact: false,
+      }));
+      const rows = [
+        ...[...exact].map(([table, count]) => ({ table, rows: count, exact: true })),
+        ...counted.filter(({ table }) => !exact.has(table)),
+      ]
+        .filter((row) => row.rows > 0)
+        .sort((a, b) => b.rows - a.rows);
+      return { rows, lines: linesOf(rows, then.at) };
+    },
+  };
+}
+
+/** Rows at stake, for people: one line for each table. Pure. */
+export function linesOf(rows: RowsAtStake['rows'], since: string): string[] {
+  if (rows.length === 0) return [`no row has been written since the migration (${since})`];
+  const more = rows.length - NAMED_TABLES;
+  return [
+    ...rows
+      .slice(0, NAMED_TABLES)
+      .map(({ table, rows: n, exact }) => `${table}: ${exact ? '' : 'about '}${n} rows written since ${since}`),
+    ...(more > 0 ? [`and rows in ${more} more tables`] : []),
+  ];
+}
+
+const fileName = (migration: string): string => migration.replaceAll(/[^A-Za-z0-9]+/g, '-').slice(0, 80);

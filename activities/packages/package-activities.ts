@@ -1,0 +1,116 @@
+import { cancellationSignal } from '@temporalio/activity';
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+import type { CallContext, CallInput } from '../../workflows/contracts/calls.js';
+import { failure, isFailure } from '../../workflows/contracts/errors.js';
+import { PackageName } from '../../workflows/contracts/provision.js';
+import { runStepJob, targetOf } from '../activity-context.js';
+import type { Hosts } from '../hosts/hosts.js';
+import { recall, remember } from '../journal.js';
+
+const script = readFileSync(new URL('./packages.sh', import.meta.url), 'utf8');
+
+const InstallPackages = z.strictObject({
+  packages: z.array(PackageName).min(1),
+  timeoutSeconds: z.int().positive(),
+});
+
+/** What an installation adds, with everything that it brings along: known before it begins. */
+interface PackageEntry {
+  added: string[];
+  changed: string[];
+}
+
+/** Installed versions of these packages, by name; without those that are not installed. Reads only. */
+export async function observePackages(
+  hosts: Hosts,
+  context: CallContext,
+  names: readonly string[],
+): Promise<Record<string, string>> {
+  const { stdout } = await hosts.run(
+    targetOf(context),
+    { argv: ['/bin/bash', '-c', script, 'packages', 'look', ...names] },
+    { signal: cancellationSignal() },
+  );
+  return Object.fromEntries(
+    stdout
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => line.split(' ') as [string, string]),
+  );
+}
+
+export function createPackageActivities({ hosts }: { hosts: Hosts }) {
+  return {
+    /**
+     * Installs Debian packages and nothing that they only recommend; never removes one. A job on the host. Idempotent by (run, step,
+     * generation); undo `removePackages`.
+     */
+    async installPackages({ with: raw, context }: CallInput) {
+      const { packages, timeoutSeconds } = InstallPackages.parse(raw);
+      const target = targetOf(context);
+      const { entry } = await remember<PackageEntry>(hosts, context, async () => {
+        const { stdout } = await hosts.run(
+          target,
+          { argv: ['/bin/bash', '-c', script, 'packages', 'simulate', ...packages], timeoutSeconds: 600 },
+          { fence: context.fence, signal: cancellationSignal() },
+        );
+        const lines = stdout.split('\n').map((line) => line.split(' '));
+        const of = (word: string): string[] => lines.flatMap(([kind, name]) => (kind === word && name ? [name] : []));
+        return { added: of('new'), changed: of('changed') };
+      });
+      await runStepJob(hosts, target, context, {
+        command: { script, args: ['install', ...packages] },
+        timeoutSeconds,
+      });
+      const names = packages.map((spec) => spec.replace(/=.*/, ''));
+      const now = await observePackages(hosts, context, names);
+      const missing = names.filter((name) => now[name] === undefined);
+      if (missing.length > 0)
+        throw failure(
+          'VerificationFailed',
+          `${missing.join(', ')} cannot be seen on ${target.name} after the installation`,
+          {
+            host: target.name,
+            step: context.step,
+          },
+        );
+      const along = entry.added.filter((name) => !names.includes(name)).length;
+      return {
+        summary:
+          `${entry.added.length} package(s) added${along > 0 ? `, ${along} of them brought along` : ''}` +
+          (entry.changed.length > 0
+            ? `; another version of ${entry.changed.join(', ')}, which stays after an undo`
+            : ''),
+      };
+    },
+
+    /**
+     * Undo of `installPackages`: purges what it added, with what came along, where nothing else needs it by now (`ThirdState`). Packages
+     * that were there stay. Idempotent by (run, step).
+     */
+    async removePackages({ context }: CallInput) {
+      const entry = await recall<PackageEntry>(hosts, context);
+      if (!entry || entry.added.length === 0) return;
+      const target = targetOf(context);
+      try {
+        await hosts.run(
+          target,
+          { argv: ['/bin/bash', '-c', script, 'packages', 'remove', ...entry.added], timeoutSeconds: 500 },
+          { fence: context.fence, signal: cancellationSignal() },
+        );
+      } catch (error) {
+        if (!isFailure(error, 'CommandFailed') || !error.message.includes('ended with code 3')) throw error;
+        throw failure(
+          'ThirdState',
+          `packages of this step on ${target.name} are needed by others now: ${error.message}`,
+          {
+            host: target.name,
+            step: context.step,
+            remedy: 'They stay installed; remove by hand what is not needed',
+          },
+        );
+      }
+    },
+  };
+}

@@ -1,0 +1,44 @@
+# Debian packages. Run as `bash -c SCRIPT packages COMMAND ARGUMENT...`.
+#   look NAME...            NAME VERSION of those that are installed
+#   simulate SPEC...        names of all packages that the installation would add: lines `new NAME` and `changed NAME`
+#   install SPEC...         installs; never removes anything
+#   remove NAME...          purges what is installed of these; exit code 3: something else would go, too
+set -u
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a UCF_FORCE_CONFFOLD=1
+# Answers to questions of packages: files that are there stay; another apt that is at work is waited for.
+options=(-q -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef)
+command=$1
+shift
+installed() { # NAME: its version
+  dpkg-query -W -f '${db:Status-Abbrev} ${Version}\n' -- "$1" 2>/dev/null | sed -n 's/^.i *//p' | head -n 1
+}
+case $command in
+look)
+  for name in "$@"; do
+    version=$(installed "$name")
+    [ -n "$version" ] && echo "$name $version"
+  done
+  true
+  ;;
+simulate)
+  # A package that an interrupted installation left half done is completed first.
+  dpkg --configure -a >&2 || exit 1
+  apt-get "${options[@]}" update >&2 || exit 1
+  plan=$(apt-get "${options[@]}" -s --no-remove install -- "$@") || { printf '%s\n' "$plan" >&2; exit 1; }
+  sed -n 's/^Inst \([^ ]*\) \[.*/changed \1/p; s/^Inst \([^ ]*\) (.*/new \1/p' <<<"$plan"
+  ;;
+install)
+  dpkg --configure -a >&2 || exit 1
+  apt-get "${options[@]}" --no-remove install -- "$@" >&2 || exit 1
+  ;;
+remove)
+  there=()
+  for name in "$@"; do [ -n "$(dpkg-query -W -f '${db:Status-Abbrev}' -- "$name" 2>/dev/null | grep -v '^un')" ] && there+=("$name"); done
+  [ "${#there[@]}" = 0 ] && exit 0
+  dpkg --configure -a >&2
+  plan=$(apt-get "${options[@]}" -s purge -- "${there[@]}") || { printf '%s\n' "$plan" >&2; exit 1; }
+  others=$(sed -n 's/^\(Purg\|Remv\) \([^ ]*\).*/\2/p' <<<"$plan" | grep -vxF -f <(printf '%s\n' "${there[@]}" "${there[@]/%/:$(dpkg --print-architecture)}"))
+  [ -z "$others" ] || { echo "these packages need them: $others" | tr '\n' ' ' >&2; exit 3; }
+  apt-get "${options[@]}" purge -- "${there[@]}" >&2 || exit 1
+  ;;
+esac

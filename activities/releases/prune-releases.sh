@@ -1,0 +1,19 @@
+# Removes old releases: all but the newest KEEP, the current one and those named after "--". And what unfinished runs have left.
+# Prints the ids that it removed.
+shopt -s nullglob
+releases=${argument[releases]}
+current=$(readlink "${argument[directory]}" 2>/dev/null)
+protected=" $* ${current##*/} "
+ids=()
+for path in "$releases"/*/; do
+  path=${path%/}
+  case $path in
+    *.partial) rm -rf "$path" && echo "${path##*/}" ;;
+    *) [[ ! -f $path/.guardia-release.json ]] || ids+=("${path##*/}") ;; # what was put there by hand stays
+  esac
+done
+mapfile -t ids < <(printf '%s\n' "${ids[@]}" | sort --reverse)
+for id in "${ids[@]:argument[keep]}"; do
+  [[ -n $id && $protected != *" $id "* ]] || continue
+  rm -rf "${releases:?}/$id" && echo "$id"
+done

@@ -1,0 +1,94 @@
+import { randomBytes, randomInt } from 'node:crypto';
+import { failure } from '../../workflows/contracts/errors.js';
+import type { HostTarget } from '../../workflows/contracts/host-target.js';
+import type { SecretSource } from '../../workflows/contracts/secret-source.js';
+import { lookAtPaths, MOST_CHANGED_BYTES } from '../files/paths.js';
+import type { Hosts } from '../hosts/hosts.js';
+import { Secret } from '../secrets/secret.js';
+import type { Secrets } from '../secrets/resolve.js';
+
+/**
+ * The value of a key in an environment file, or in an environment of a compose file, without quotes. Undefined where the key is missing, empty
+ * or only refers to another variable. Pure.
+ */
+export function valueInEnvironmentFile(text: string, key: string): string | undefined {
+  for (const line of text.split('\n').reverse()) {
+    const match = /^\s*(?:export\s+|-\s+)?([A-Za-z_][A-Za-z0-9_]*)(?:=|:\s)(.*)$/.exec(line);
+    if (match?.[1] !== key) continue;
+    const value = (match[2] ?? '').trim();
+    const bare = /^(["'])(.*)\1$/.exec(value)?.[2] ?? value;
+    return bare === '' || bare.startsWith('${') ? undefined : bare;
+  }
+  return undefined;
+}
+
+/** The password part of a connection URL, decoded; undefined where it has none. Pure. */
+export function passwordInUrl(url: string): string | undefined {
+  const password = /^[a-z][a-z0-9+.-]*:\/\/[^\s:/@]*:([^\s/@]*)@/i.exec(url)?.[1];
+  return password === undefined || password === '' ? undefined : decodeURIComponent(password);
+}
+
+/** A new value: characters of the kind, from the system's source of randomness. */
+export function makeSecretValue({ kind, length = 64 }: Pick<SecretSource, 'kind' | 'length'>): string {
+  switch (kind) {
+    case 'hex':
+      return randomBytes(Math.ceil(length / 2))
+        .toString('hex')
+        .slice(0, length);
+    case 'base64':
+      return randomBytes(length).toString('base64').slice(0, length);
+    case 'alphanumeric': {
+      const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789';
+      return Array.from({ length }, () => alphabet[randomInt(alphabet.length)]).join('');
+    }
+    case 'issued':
+      throw new Error('somebody else issues this secret');
+  }
+}
+
+export interface SecretValues {
+  values: Map<string, Secret>;
+  /** Names of those that are nowhere yet and may be made. */
+  missing: SecretSource[];
+}
+
+/**
+ * Finds secrets: what a file of the host holds wins, then the worker's reference. Every value is known to the scrubber from then on. Throws
+ * `SecretUnavailable` that names each one that is nowhere and may not be made.
+ */
+export async function findSecrets(
+  { hosts, secrets }: { hosts: Hosts; secrets: Secrets },
+  target: HostTarget,
+  sources: readonly SecretSource[],
+): Promise<SecretValues> {
+  const paths = [...new Set(sources.flatMap(({ on }) => on.map(({ file }) => file)))];
+  const states = await lookAtPaths(hosts, target, paths, MOST_CHANGED_BYTES);
+  const textOf = new Map(
+    paths.map((path, i) => [path, Buffer.from(states[i]?.content ?? '', 'latin1').toString('utf8')]),
+  );
+  const values = new Map<string, Secret>();
+  const missing: SecretSource[] = [];
+  const nowhere: string[] = [];
+  for (const source of sources) {
+    const held = source.on
+      .map(({ file, key, form }) => {
+        const value = valueInEnvironmentFile(textOf.get(file) ?? '', key);
+        return form === 'url' && value !== undefined ? passwordInUrl(value) : value;
+      })
+      .find((value) => value !== undefined);
+    if (held !== undefined) {
+      const secret = new Secret(`secret ${source.name} on ${target.name}`, held);
+      secrets.scrubber.remember(secret);
+      values.set(source.name, secret);
+    } else if (source.from !== undefined) values.set(source.name, await secrets.resolve(source.from));
+    else if (source.make) missing.push(source);
+    else if (source.later) values.set(source.name, new Secret(source.name, ''));
+    else nowhere.push(source.name);
+  }
+  if (nowhere.length > 0)
+    throw failure('SecretUnavailable', `${target.name} has no value for ${nowhere.join(', ')}`, {
+      host: target.name,
+      remedy: `Say in secrets.NAME.from of the inventory where the worker finds ${nowhere.length === 1 ? 'it' : 'each'}`,
+    });
+  return { values, missing };
+}

@@ -1,0 +1,223 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
+import { linesOf, createMigrationActivities } from '../../../activities/migrations/migration-activities.js';
+import { startLabActivities, type LabActivities } from '../lab-activities.js';
+
+jest.setTimeout(180_000);
+
+/** A release with a small migration tool, as applications have them: each migration in one transaction with its row. */
+const SET_UP = `set -e
+  systemctl start postgresql@15-main
+  useradd --system --create-home shop
+  cd /; runuser -u postgres -- psql -Xq -c 'create role shop login' -c 'create database shop owner shop'
+  mkdir -p /srv/releases/r2/migrations; cd /srv/releases/r2
+  echo 'create table public.orders (id int, at timestamptz default now());' >migrations/001_orders.up.sql
+  echo 'alter table public.orders add column note text;' >migrations/002_note.up.sql
+  echo 'alter table public.orders drop column note;' >migrations/002_note.down.sql
+  echo 'create index orders_at on public.orders (at);' >migrations/003_index.up.sql
+  echo 'drop index orders_at;' >migrations/003_index.down.sql
+  cat >migrate <<'END'
+#!/bin/bash
+set -eo pipefail
+sql() { psql -Xq -v ON_ERROR_STOP=1 -d "$DATABASE" "$@"; }
+sql -c 'set client_min_messages = error; create table if not exists public.schema_migrations (name text primary key)'
+case $1 in
+up)
+  for file in migrations/*.up.sql; do
+    name=$(basename "$file" .up.sql)
+    [[ -z $(sql -At -c "select 1 from schema_migrations where name = '$name'") ]] || continue
+    { cat "$file"; echo "insert into schema_migrations values ('$name');"; [[ ! -e hold ]] || echo 'select pg_sleep(60);'; } | sql --single-transaction -f -
+  done ;;
+down)
+  { cat "migrations/$2.down.sql"; echo "delete from schema_migrations where name = '$2';"; } | sql --single-transaction -f -
+  echo "$2 $3" >>/tmp/taken-back ;;
+esac
+END
+  chmod 755 migrate; chown -R shop: /srv/releases`;
+
+let here: LabActivities;
+let on: ReturnType<LabActivities['calls']>;
+let number = 0;
+const step = (run = 'run') => ({ run, step: `step-${(number += 1)}` });
+const sql = async (text: string): Promise<string> =>
+  (await here.shell(`cd /; runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d shop <<'SQL'\n${text}\nSQL`)).trim();
+const applied = () => sql(`select string_agg(name, ' ' order by name) from schema_migrations`);
+const schema = () => here.shell('cd /; runuser -u postgres -- pg_dump --schema-only shop | grep -v restrict');
+const server = () => ({
+  database: 'shop',
+  version: 15,
+  port: 5432,
+  access: { kind: 'peer', osUser: 'postgres' },
+});
+const table = { table: 'public.schema_migrations', name: 'name' };
+const argument = (before: string[], more: Record<string, unknown> = {}) => ({
+  releases: '/srv/releases',
+  id: 'r2',
+  user: 'shop',
+  database: { target: here.target(), server: server() },
+  applied: table,
+  environment: { files: [], values: { DATABASE: 'shop' }, secrets: {} },
+  up: { run: ['./migrate', 'up'], timeoutSeconds: 120 },
+  down: { run: ['./migrate', 'down', '{migration}', '{before}'], timeoutSeconds: 120 },
+  before,
+  timeoutSeconds: 180,
+  ...more,
+});
+const irreversible = (before: string[]) => {
+  const { down: _, ...rest } = argument(before);
+  return rest;
+};
+
+beforeAll(async () => {
+  here = await startLabActivities();
+  on = here.calls(createMigrationActivities(here));
+  await here.shell(SET_UP);
+}, 600_000);
+afterAll(() => here?.down());
+beforeEach(async () => {
+  await here.shell('cd /srv/releases/r2; rm -f hold migrations/004* /tmp/taken-back');
+  await sql(`set client_min_messages = error; drop table if exists orders; drop table if exists schema_migrations;
+    create table public.orders (id int, at timestamptz default now()); alter table orders owner to shop;
+    create table public.schema_migrations (name text primary key); alter table schema_migrations owner to shop;
+    insert into schema_migrations values ('001_orders');`);
+});
+
+test('what is applied is read from the database, also before there is a table for it', async () => {
+  expect(await on('observeMigrations', { server: server(), applied: table })).toEqual({ applied: ['001_orders'] });
+  await sql('drop table schema_migrations');
+  expect(await on('observeMigrations', { server: server(), applied: table })).toEqual({ applied: [] });
+});
+
+describe('migrations that can be taken back', () => {
+  test('are applied once, and the schema after the undo is the one before', async () => {
+    const before = await schema();
+    const at = step();
+    for (const _ of [1, 2])
+      expect(await on('applyMigrations', argument(['001_orders']), at)).toMatchObject({
+        applied: ['002_note', '003_index'],
+        summary: 'applied 002_note, 003_index',
+        baseline: { writes: { 'public.orders': expect.any(Number) } },
+      });
+    expect(await applied()).toBe('001_orders 002_note 003_index');
+    for (const _ of [1, 2]) await on('revertMigrations', argument(['001_orders']), at);
+    expect(await schema()).toBe(before);
+    // Newest first, each told what it goes back to
+    expect(await here.shell('cat /tmp/taken-back')).toBe('003_index 002_note\n002_note 001_orders\n');
+  });
+
+  test('one that fails inside its transaction: those before it are taken back, rows stay', async () => {
+    const before = await schema();
+    await sql(`insert into orders (id) values (7)`);
+    await here.shell(`echo 'create table broken (id int); select 1/0;' >/srv/releases/r2/migrations/004_broken.up.sql`);
+    const at = step();
+    await expect(on('applyMigrations', argument(['001_orders']), at)).rejects.toMatchObject({
+      type: 'JobFailed',
+      message: expect.stringContaining('`./migrate up` ended with code 3'),
+    });
+    expect(await applied()).toBe('001_orders 002_note 003_index');
+    await on('revertMigrations', argument(['001_orders']), at);
+    expect(await schema()).toBe(before);
+    expect(await sql('select id from orders')).toBe('7');
+  });
+
+  test('one that is cut off in the middle: the undo ends its job first, and nothing of it is ever applied', async () => {
+    const before = await schema();
+    await here.shell('touch /srv/releases/r2/hold');
+    const at = step();
+    const running = on('applyMigrations', argument(['001_orders']), at).catch((error: unknown) => error);
+    await here.shell(
+      `cd /; until [[ $(runuser -u postgres -- psql -XAtq -c "select count(*) from pg_stat_activity where query like '%pg_sleep(60)%' and usename = 'shop'") == 1 ]]; do sleep 0.1; done`,
+    );
+    await on('revertMigrations', argument(['001_orders']), at);
+    expect(await running).toMatchObject({ type: 'JobCancelled' });
+    expect(await sql(`select count(*) from pg_stat_activity where usename = 'shop'`)).toBe('0');
+    expect(await schema()).toBe(before);
+  });
+
+  test('a database that is not as the plan saw it, or was changed since, is left alone', async () => {
+    await expect(on('applyMigrations', argument([]), step())).rejects.toMatchObject({
+      type: 'ThirdState',
+      message: expect.stringContaining('Start the run again: it plans with what is applied now'),
+    });
+    const at = step();
+    await on('applyMigrations', argument(['001_orders']), at);
+    await sql(`delete from schema_migrations where name = '001_orders'`);
+    await expect(on('revertMigrations', argument(['001_orders']), at)).rejects.toThrow(
+      '001_orders is not applied any more',
+    );
+    await on('revertMigrations', argument(['001_orders']), step()); // a step that never began
+  });
+
+  test('hours later they are taken back from another run, and that can be undone, too', async () => {
+    await on('applyMigrations', argument(['001_orders']), step('deploy'));
+    const after = await schema();
+    const all = ['001_orders', '002_note', '003_index'];
+    const back = argument(all, { migrations: ['002_note', '003_index'] });
+    const at = step('rollback');
+    for (const _ of [1, 2])
+      expect(await on('takeBackMigrations', back, at)).toMatchObject({ summary: 'took back 002_note, 003_index' });
+    expect(await applied()).toBe('001_orders');
+    for (const _ of [1, 2]) await on('reapplyMigrations', back, at);
+    expect(await applied()).toBe(all.join(' '));
+    expect(await schema()).toBe(after);
+  });
+});
+
+describe('a migration that cannot be taken back', () => {
+  test('is left when it is applied, and the failure says what there is to decide', async () => {
+    const at = step();
+    await on('applyMigrations', irreversible(['001_orders']), at);
+    await expect(on('revertMigrations', irreversible(['001_orders']), at)).rejects.toMatchObject({
+      type: 'DataAtStake',
+      message: expect.stringMatching(/^002_note, 003_index is applied in shop and cannot be taken back\. Decide: /),
+    });
+  });
+
+  test('whose transaction failed goes back by itself', async () => {
+    await here.shell(
+      `cd /srv/releases/r2/migrations; mkdir /tmp/aside; mv 002* 003* /tmp/aside; echo 'select 1/0;' >004_broken.up.sql`,
+    );
+    const at = step();
+    try {
+      await expect(on('applyMigrations', irreversible(['001_orders']), at)).rejects.toMatchObject({
+        type: 'JobFailed',
+      });
+      await on('revertMigrations', irreversible(['001_orders']), at);
+      expect(await applied()).toBe('001_orders');
+    } finally {
+      await here.shell('mv /tmp/aside/* /srv/releases/r2/migrations/; rmdir /tmp/aside');
+    }
+  });
+
+  test('names the rows written since: exactly where a column tells, else by the counters of the server', async () => {
+    await sql('create table if not exists other (id int)');
+    const { baseline } = await on('applyMigrations', irreversible(['001_orders']), step());
+    await sql(`insert into orders (id) select generate_series(1, 12)`);
+    await sql(`insert into orders (id, at) values (99, '2020-01-01'); insert into other values (1), (2)`);
+    const count = async (tables: unknown[]) =>
+      (await on('countRowsAtStake', { database: { target: here.target(), server: server() }, tables, baseline })) as {
+        rows: { table: string; rows: number; exact: boolean }[];
+        lines: string[];
+      };
+    const { rows, lines } = await count([
+      { table: 'public.orders', createdAt: 'at' },
+      { table: 'public.gone', createdAt: 'at' },
+    ]);
+    expect(rows).toEqual([
+      { table: 'public.orders', rows: 12, exact: true },
+      { table: 'public.other', rows: 2, exact: false },
+    ]);
+    expect(lines[0]).toMatch(/^public\.orders: 12 rows written since 20/);
+    expect(lines[1]).toMatch(/^public\.other: about 2 rows written since 20/);
+    expect((await count([])).rows[0]).toMatchObject({ table: 'public.orders', rows: 13, exact: false });
+    expect(await on('countRowsAtStake', { database: { target: here.target(), server: server() }, tables: [] })).toEqual(
+      { rows: [], lines: [] },
+    );
+  });
+});
+
+test('rows at stake are told in a few lines', () => {
+  const rows = Array.from({ length: 10 }, (_, i) => ({ table: `public.t${i}`, rows: 10 - i, exact: i === 0 }));
+  expect(linesOf(rows, 'noon')).toHaveLength(9);
+  expect(linesOf(rows, 'noon').at(-1)).toBe('and rows in 2 more tables');
+  expect(linesOf([], 'noon')).toEqual(['no row has been written since the migration (noon)']);
+});

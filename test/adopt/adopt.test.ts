@@ -1,0 +1,105 @@
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import type { RunReport } from '../../workflows/contracts/run.js';
+import { startBackupLab, type BackupLab, type Ended } from '../backup/harness.js';
+
+jest.setTimeout(900_000);
+
+/** What an observer who is not guardia sees: every file of the application, who owns it, where links lead, the crontab, the units. */
+const OBSERVED = `
+  cd /opt/proofpass; find . -path ./openbao -prune -o -name node_modules -prune -o -printf '%p %y %m %u:%g %l\\n' | sort
+  find . -path ./openbao -prune -o -name node_modules -prune -o -type f -print0 | sort -z | xargs -0 sha256sum
+  sha256sum /var/spool/cron/crontabs/root; stat -c '%a %U:%G' /var/spool/cron/crontabs/root
+  find /etc/systemd/system -printf '%p %y %m %l\\n' | sort
+  systemctl is-enabled proofpass-api proofpass-platform; systemctl is-active proofpass-api proofpass-platform
+  docker volume ls -q | sort; docker ps --format '{{.Names}} {{.State}}' | sort`;
+
+describe('a host that was set up by hand', () => {
+  let here: BackupLab;
+  let before: string;
+
+  beforeAll(async () => {
+    here = await startBackupLab({
+      hosts: [{ name: 'app', fixture: { name: 'proofpass', megabytes: 10, running: true } }],
+    });
+    // What a person keeps in a crontab beside what the manual put there.
+    await here.shell(
+      `{ crontab -l; printf '# mine: backup-db.sh\\nMAILTO=ops@proofpass.test\\n30 5 * * 0 /usr/local/bin/mine "%%H"'; echo; } | crontab -`,
+    );
+    before = await here.shell(OBSERVED);
+  });
+  afterAll(() => here?.down());
+
+  const adopt = (input: Record<string, unknown> = {}) => here.run(input, 'adopt');
+  const report = (ended: Ended): RunReport => ended.report as RunReport;
+  const health = () =>
+    here.shell('for port in 4000 3000; do curl -s -o /dev/null -w "%{http_code} " http://127.0.0.1:$port/health; done');
+  /** Uploads as a user, and says what the application answers. */
+  const upload = async (text: string): Promise<string> => {
+    const password = readFileSync(path.join(here.lab.secretsDirectory, 'proofpass/admin-password'), 'utf8').trim();
+    return here.shell(`
+      token=$(curl -sf -d '{"email":"admin@proofpass.test","password":"${password}"}' http://127.0.0.1:4000/auth/login | sed 's/.*"token":"\\([^"]*\\)".*/\\1/')
+      curl -s -w ' %{http_code}' -H "Authorization: Bearer $token" --data-binary '${text}' http://127.0.0.1:4000/uploads`);
+  };
+
+  test('a run that fails at its last step leaves it exactly as it was, and running', async () => {
+    await here.shell(
+      'mount --bind /var/spool/cron/crontabs /var/spool/cron/crontabs; mount -o remount,bind,ro /var/spool/cron/crontabs',
+    );
+    try {
+      const failed = await adopt();
+      expect(`${failed.end}: ${failed.message}`).toMatch(/^rolled back: .*crontab/);
+    } finally {
+      await here.shell('umount /var/spool/cron/crontabs');
+    }
+    expect(await here.shell(OBSERVED)).toBe(before);
+    expect(await health()).toBe('200 200 ');
+  });
+
+  test('becomes a release with its data beside it; no upload and no line of the crontab is lost', async () => {
+    const uploads = await here.shell('cd /opt/proofpass/platform/storage/uploads; sha256sum * | sort');
+    const crontab = await here.shell('cat /var/spool/cron/crontabs/root');
+    const done = await adopt();
+    expect(`${done.end}: ${done.message}`).toMatch(/^succeeded:/);
+    expect(report(done).plan).toMatchObject({
+      downtime: [
+        { service: 'platform', seconds: expect.any(Number) },
+        { service: 'api', seconds: expect.any(Number) },
+      ],
+    });
+    expect(
+      await here.shell(
+        'readlink /opt/proofpass/platform; readlink /opt/proofpass/platform/storage /opt/proofpass/platform/.env',
+      ),
+    ).toMatch(
+      /^\/opt\/proofpass\/releases\/\d{8}T\d{6}Z-[0-9a-f]{8}-[0-9a-f]{8}\n\/opt\/proofpass\/shared\/storage\n\/opt\/proofpass\/shared\/\.env\n$/,
+    );
+    expect(await here.shell('cd /opt/proofpass/shared/storage/uploads; sha256sum * | sort')).toBe(uploads);
+    expect(await health()).toBe('200 200 ');
+    // The units may write where the data is now.
+    expect(await upload('after the adoption')).toMatch(/ 20\d$/);
+    expect(await here.shell('ls /opt/proofpass/shared/storage/uploads | wc -l')).toBe('4\n');
+    const lines = (await here.shell('cat /var/spool/cron/crontabs/root')).split('\n');
+    expect(lines.map((line) => line.replace('# guardia has taken this over: ', '')).join('\n')).toBe(crontab);
+    expect(lines.filter((line) => /^[^#].*backup-/.test(line))).toEqual([]);
+    expect(lines).toContain('30 5 * * 0 /usr/local/bin/mine "%H"');
+  });
+
+  test('needs nothing the second time', async () => {
+    expect(await adopt()).toMatchObject({ end: 'nothing to do' });
+  });
+
+  test('is refused where containers would get new, empty volumes', async () => {
+    here.changeInventory(
+      'project: observability,\n      directory: /opt/proofpass/observability,\n      service: prometheus',
+      'project: monitoring,\n      directory: /opt/proofpass/observability,\n      service: prometheus',
+    );
+    try {
+      const refused = await adopt({ plan: true });
+      expect(refused.message).toContain('belong to project observability, the inventory says monitoring');
+    } finally {
+      here.restoreInventory();
+    }
+  });
+});

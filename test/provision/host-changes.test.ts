@@ -1,0 +1,380 @@
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { createAccountActivities } from '../../activities/accounts/account-activities.js';
+import { createComposeActivities } from '../../activities/compose/compose-activities.js';
+import { createFileActivities } from '../../activities/files/file-activities.js';
+import { createFirewallActivities } from '../../activities/firewall/firewall-activities.js';
+import { createPackageActivities } from '../../activities/packages/package-activities.js';
+import { createClusterActivities } from '../../activities/postgres/cluster-activities.js';
+import { createProvisionActivities } from '../../activities/provision/provision-activities.js';
+import { createSecretFileActivities } from '../../activities/secret-files/secret-file-activities.js';
+import { createSshdActivities } from '../../activities/sshd/sshd-activities.js';
+import { publishedPortRules } from '../../workflows/provision-host/firewall.js';
+import type { FirewallRule } from '../../workflows/contracts/provision.js';
+import { startLabActivities, type LabActivities } from '../activities/lab-activities.js';
+
+jest.setTimeout(300_000);
+
+/** What provisioning does to a host, each act by itself: done, done twice, undone, undone twice, and what must not happen. */
+describe('on a host', () => {
+  let here: LabActivities;
+  let does: ReturnType<LabActivities['calls']>;
+  let number = 0;
+  const step = () => ({ step: `step-${(number += 1)}` });
+
+  beforeAll(async () => {
+    here = await startLabActivities([{ name: 'app', images: true }, { name: 'peer' }]);
+    does = here.calls({
+      ...createPackageActivities(here),
+      ...createAccountActivities(here),
+      ...createFirewallActivities(here),
+      ...createSshdActivities(here),
+      ...createFileActivities(here),
+      ...createSecretFileActivities(here),
+      ...createClusterActivities(here),
+      ...createComposeActivities(here),
+      ...createProvisionActivities(here),
+    });
+    await here.shell('systemctl start docker.service postgresql@15-main.service');
+  });
+  afterAll(() => here?.down());
+
+  const packages = () => here.shell("dpkg-query -W -f '${Package} ${db:Status-Abbrev}\\n' | sort");
+
+  test('packages are added, and purged again with what came along', async () => {
+    const before = await packages();
+    const at = step();
+    const install = () => does('installPackages', { packages: ['lsof', 'ufw'], timeoutSeconds: 300 }, at);
+    expect(await install()).toMatchObject({ summary: expect.stringMatching(/^\d+ package\(s\) added/) });
+    await install();
+    expect(await packages()).toMatch(/^lsof ii $/m);
+    await does('removePackages', {}, at);
+    await does('removePackages', {}, at);
+    expect(await packages()).toBe(before);
+    await does('installPackages', { packages: ['ufw'], timeoutSeconds: 300 }, step());
+  });
+
+  test('a user is made with its home and taken away again; one that was there keeps what it had', async () => {
+    const state = () =>
+      here.shell('getent passwd trial; getent group trial; id -Gn backup; ls -d /home/trial 2>&1; true');
+    const before = await state();
+    const [made, joined] = [step(), step()];
+    const account = { name: 'trial', home: '/home/trial', shell: '/bin/bash', groups: ['adm'] };
+    for (let twice = 0; twice < 2; twice++) {
+      await does('makeAccount', account, made);
+      await does('makeAccount', { ...account, name: 'backup', groups: ['adm'] }, joined);
+    }
+    expect(await here.shell('id -Gn trial; id -Gn backup; stat -c %U /home/trial')).toBe(
+      'trial adm\nbackup adm\ntrial\n',
+    );
+    for (let twice = 0; twice < 2; twice++) {
+      await does('restoreAccount', { name: 'backup' }, joined);
+      await does('restoreAccount', { name: 'trial' }, made);
+    }
+    expect(await state()).toBe(before);
+  });
+
+  describe('the firewall', () => {
+    const rules: FirewallRule[] = [
+      { port: 22, protocol: 'tcp', from: 'any', comment: 'guardia: ssh' },
+      { port: 8081, protocol: 'tcp', from: '192.0.2.0/24', comment: 'guardia: elsewhere' },
+      { port: 8082, protocol: 'tcp', from: 'any', comment: 'guardia: open' },
+    ];
+    const wanted = { rules, publishedPorts: { v4: publishedPortRules(rules, 4), v6: publishedPortRules(rules, 6) } };
+    const state = () =>
+      here.shell(
+        'sha256sum /etc/ufw/*.rules /etc/ufw/ufw.conf /etc/default/ufw; ufw status verbose; iptables -S DOCKER-USER; ls /var/lib/guardia/dead-man /etc/systemd/system/guardia-dead-man.service 2>&1; systemctl is-active guardia-dead-man.timer; true',
+      );
+    const reaches = async (port: number): Promise<boolean> => {
+      const { exitCode } = await here.lab.exec('peer', [
+        'timeout',
+        '3',
+        'bash',
+        '-c',
+        `exec 3<>/dev/tcp/${here.lab.hosts['app']?.address}/${port}`,
+      ]);
+      return exitCode === 0;
+    };
+
+    test('that would cut SSH is taken back by the host itself', async () => {
+      const before = await state();
+      const at = step();
+      const cut = rules.filter(({ port }) => port !== 22);
+      await expect(
+        does('setFirewall', { rules: cut, publishedPorts: wanted.publishedPorts, seconds: 5 }, at),
+      ).rejects.toMatchObject({
+        type: 'AccessLost',
+        message: expect.stringMatching(
+          /^the firewall on app cut the login off .* the host has put the old state back by itself\. /,
+        ),
+      });
+      expect(await state()).toBe(before);
+      expect((await here.lab.ssh('app', ['true'])).exitCode).toBe(0);
+      await does('restoreFirewall', {}, at);
+      expect(await state()).toBe(before);
+    });
+
+    test('lets in the flows and nothing else, for published ports of containers as well, and is as it was after the undo', async () => {
+      await here.shell(`
+        for port in 8081 8082 8083; do
+          docker run -d --name web$port -p $port:9100 prom/node-exporter:latest >/dev/null
+        done`);
+      await here.shell(
+        'for i in $(seq 50); do curl -sf -o /dev/null http://127.0.0.1:8083/ && exit; sleep 0.2; done; exit 1',
+      );
+      expect([await reaches(8081), await reaches(8082), await reaches(8083)]).toEqual([true, true, true]);
+      const before = await state();
+      const at = step();
+      await does('setFirewall', wanted, at);
+      await does('setFirewall', wanted, at);
+      expect([await reaches(22), await reaches(8082), await reaches(8081), await reaches(8083)]).toEqual([
+        true,
+        true,
+        false,
+        false,
+      ]);
+      expect(await here.shell('ufw show added; ip6tables -S DOCKER-USER')).toContain(
+        "ufw allow from 192.0.2.0/24 to any port 8081 proto tcp comment 'guardia: elsewhere'",
+      );
+      // A container still reaches the world, and the host its containers.
+      await here.shell('curl -sf -o /dev/null http://127.0.0.1:8083/');
+      const { firewall } = await does('observeProvision', { ...nothing, firewall: true });
+      expect(firewall).toMatchObject({
+        installed: true,
+        active: true,
+        closed: true,
+        publishedPorts: wanted.publishedPorts,
+      });
+
+      await here.shell('ufw allow 9999/tcp');
+      await expect(does('restoreFirewall', {}, at)).rejects.toMatchObject({
+        type: 'ThirdState',
+        message: expect.stringContaining('allow 9999/tcp'),
+      });
+      await here.shell('ufw delete allow 9999/tcp');
+      await does('restoreFirewall', {}, at);
+      await does('restoreFirewall', {}, at);
+      expect(await state()).toBe(before);
+      expect([await reaches(8081), await reaches(8083)]).toEqual([true, true]);
+      await here.shell('docker rm -f web8081 web8082 web8083');
+    });
+
+    test('is put back after a power cut in the moment before the confirmation', async () => {
+      const before = await here.shell('sha256sum /etc/ufw/*.rules /etc/ufw/ufw.conf');
+      const cut = rules.filter(({ port }) => port !== 22);
+      const trying = does('setFirewall', { rules: cut, publishedPorts: null, seconds: 120 }, step()).catch(
+        () => 'failed',
+      );
+      await here.shell(
+        'for i in $(seq 100); do ufw status | grep -q "^Status: active" && exit; sleep 0.1; done; exit 1',
+      );
+      await here.lab.poweroff('app');
+      await here.lab.poweron('app');
+      expect(await trying).toBe('failed');
+      expect(
+        await here.shell(
+          'sha256sum /etc/ufw/*.rules /etc/ufw/ufw.conf; ls /etc/systemd/system/guardia-dead-man.service 2>&1; true',
+        ),
+      ).toContain(before);
+      await here.shell('systemctl start docker.service postgresql@15-main.service');
+    });
+  });
+
+  describe('sshd', () => {
+    const drop = '/etc/ssh/sshd_config.d/10-guardia.conf';
+    const state = () =>
+      here.shell(`sshd -T | sort | sha256sum; ls ${drop} /etc/systemd/system/guardia-dead-man.service 2>&1; true`);
+
+    test.each([
+      ['AllowUsers', 'somebody', /AllowUsers somebody, and the worker logs in as guardia/],
+      ['PubkeyAuthentication', 'no', /PubkeyAuthentication no/],
+      ['Port', '2222', /Port 2222, and the worker connects to 22/],
+      ['DenyGroups', 'guardia', /DenyGroups names a group of guardia/],
+      ['NoSuchKeyword', 'yes', /does not take these options/],
+    ])('is left as it is where %s %s would cut the login or is wrong', async (keyword, value, why) => {
+      const before = await state();
+      await expect(
+        does('setSshd', { path: drop, options: { [keyword]: value }, jump: false }, step()),
+      ).rejects.toMatchObject({
+        type: 'AccessAtRisk',
+        message: expect.stringMatching(why),
+      });
+      expect(await state()).toBe(before);
+    });
+
+    test('that nobody could foresee to cut the login is taken back by the host itself', async () => {
+      const before = await state();
+      const at = step();
+      await expect(
+        does(
+          'setSshd',
+          { path: drop, options: { PubkeyAcceptedAlgorithms: 'ecdsa-sha2-nistp521' }, jump: false, seconds: 5 },
+          at,
+        ),
+      ).rejects.toMatchObject({ type: 'AccessLost' });
+      expect(await state()).toBe(before);
+      expect((await here.lab.ssh('app', ['true'])).exitCode).toBe(0);
+      await does('restoreSshd', { path: drop }, at);
+      expect(await state()).toBe(before);
+    });
+
+    test('is hardened, seen by sshd itself, and as it was after the undo', async () => {
+      const before = await state();
+      const at = step();
+      const argument = { path: drop, options: { PermitRootLogin: 'no', X11Forwarding: 'no' }, jump: false };
+      await does('setSshd', argument, at);
+      await does('setSshd', argument, at);
+      expect(await here.shell('sshd -T | grep -E "^(permitrootlogin|x11forwarding) "')).toBe(
+        'permitrootlogin no\nx11forwarding no\n',
+      );
+      await does('restoreSshd', { path: drop }, at);
+      await does('restoreSshd', { path: drop }, at);
+      expect(await state()).toBe(before);
+    });
+  });
+
+  describe('secrets', () => {
+    const file = '/etc/trial.env';
+    const secret = (name: string, more: Record<string, unknown> = {}) => ({
+      name,
+      kind: 'hex',
+      length: 64,
+      on: [{ file, key: name.toUpperCase(), form: 'value' }],
+      make: true,
+      later: false,
+      ...more,
+    });
+    const argument = {
+      path: file,
+      mode: '0600',
+      owner: 'root',
+      group: 'root',
+      template: 'A=1\nTOKEN={{secret:token}}\nISSUED={{secret:issued}}\nURL=postgresql://u:{{secret:issued|url}}@h/d\n',
+      secrets: [secret('token'), secret('issued', { kind: 'issued', make: false, from: 'file:issued' })],
+    };
+
+    test('are made where they are nowhere, read where they are referred to, and kept where they are', async () => {
+      mkdirSync(here.lab.secretsDirectory, { recursive: true });
+      writeFileSync(path.join(here.lab.secretsDirectory, 'issued'), 'Issued/4711:x\n', { mode: 0o600 });
+      const seen = await does('observeProvision', { ...nothing, secretFiles: [argument] });
+      expect(seen).toMatchObject({ secretFiles: { [file]: { same: false, made: ['token'] } } });
+      expect(JSON.stringify(seen)).not.toContain('4711');
+      const at = step();
+      expect(await does('writeSecretFile', argument, at)).toEqual({ summary: 'made: token' });
+      const text = await here.shell(`cat ${file}; stat -c %a ${file}`);
+      expect(text).toMatch(
+        /^A=1\nTOKEN=[0-9a-f]{64}\nISSUED=Issued\/4711:x\nURL=postgresql:\/\/u:Issued%2F4711%3Ax@h\/d\n600\n$/,
+      );
+      await does('writeSecretFile', argument, at);
+      // Another run finds nothing to do, and another secret of the worker does not replace what is there.
+      writeFileSync(path.join(here.lab.secretsDirectory, 'issued'), 'other\n', { mode: 0o600 });
+      expect(await does('observeProvision', { ...nothing, secretFiles: [argument] })).toMatchObject({
+        secretFiles: { [file]: { same: true, made: [] } },
+      });
+      expect(await here.shell(`cat ${file}; stat -c %a ${file}`)).toBe(text);
+      await does('restorePath', { path: file }, at);
+      expect(await here.shell(`ls ${file} 2>&1; true`)).toContain('No such file');
+    });
+
+    test('that nobody has and nobody may make are named', async () => {
+      const open = { ...argument, secrets: [secret('token'), secret('issued', { kind: 'issued', make: false })] };
+      await expect(does('writeSecretFile', open, step())).rejects.toMatchObject({
+        type: 'SecretUnavailable',
+        message: 'app has no value for issued. Say in secrets.NAME.from of the inventory where the worker finds it',
+      });
+    });
+  });
+
+  test('a role and a database are made, proved by a login, and gone after the undo', async () => {
+    await here.shell(`printf 'PW=it%%27s\\n' >/etc/pw.env; sed -i "s/it%27s/it-s/" /etc/pw.env`);
+    const cluster = {
+      version: 15,
+      port: 5432,
+      settingsFile: '/etc/postgresql/15/main/conf.d/zz-guardia.conf',
+      role: 'trial_user',
+      database: 'trial',
+      password: {
+        name: 'pw',
+        kind: 'hex',
+        on: [{ file: '/etc/pw.env', key: 'PW', form: 'value' }],
+        make: false,
+        later: false,
+      },
+    };
+    const state = () =>
+      here.shell(
+        `cd /; runuser -u postgres -- psql -XAtc "select rolname from pg_roles where rolname !~ '^pg_' union select datname from pg_database order by 1"`,
+      );
+    const before = await state();
+    const [role, database] = [step(), step()];
+    for (let twice = 0; twice < 2; twice++) {
+      await does('makeRole', cluster, role);
+      await does('makeDatabase', cluster, database);
+    }
+    expect(await does('checkCluster', cluster)).toEqual({ summary: 'trial_user logged in to trial' });
+    await here.shell(`cd /; runuser -u postgres -- psql -Xqc 'create table t ()' trial`);
+    await expect(does('dropMadeDatabase', cluster, database)).rejects.toMatchObject({ type: 'ThirdState' });
+    await here.shell(`cd /; runuser -u postgres -- psql -Xqc 'drop table t' trial`);
+    for (let twice = 0; twice < 2; twice++) {
+      await does('dropMadeDatabase', cluster, database);
+      await does('restoreRole', cluster, role);
+    }
+    expect(await state()).toBe(before);
+    await expect(does('checkCluster', cluster)).rejects.toMatchObject({
+      type: 'VerificationFailed',
+      message: expect.stringContaining('trial_user cannot log in to trial'),
+    });
+  });
+
+  test('a compose project is started, and gone with its volumes after the undo', async () => {
+    await here.shell(`mkdir -p /opt/trial; cat >/opt/trial/docker-compose.yml <<'EOT'
+services:
+  exporter:
+    image: prom/node-exporter:latest
+    volumes: ['data:/data']
+volumes:
+  data:
+EOT`);
+    const project = { project: 'trial', directory: '/opt/trial', file: 'docker-compose.yml' };
+    const state = () =>
+      here.shell(
+        'docker ps -a --format "{{.Names}}"; docker volume ls -q; docker network ls --format "{{.Name}}" | sort',
+      );
+    const before = await state();
+    const at = step();
+    const start = () => does('startCompose', { ...project, timeoutSeconds: 120 }, at);
+    expect(await start()).toEqual({ summary: '1 services run' });
+    await start();
+    expect(await state()).toContain('trial_data');
+    await does('stopMadeCompose', project, at);
+    await does('stopMadeCompose', project, at);
+    expect(await state()).toBe(before);
+  });
+
+  test('a configuration that its program refuses is a failure with the words of the program', async () => {
+    await here.shell('echo nonsense >/etc/nginx/conf.d/wrong.conf');
+    await expect(does('checkConfiguration', { kind: 'nginx', paths: [] })).rejects.toMatchObject({
+      type: 'VerificationFailed',
+      message: expect.stringMatching(/^nginx on app refuses its configuration: /),
+    });
+    await here.shell('rm /etc/nginx/conf.d/wrong.conf; printf "vm.swappiness = 10\\n" >/etc/sysctl.d/60-trial.conf');
+    expect(await does('checkConfiguration', { kind: 'nginx', paths: [] })).toEqual({});
+    // The test's host is a container: its machine's settings are not touched.
+    expect(await does('checkConfiguration', { kind: 'sysctl', paths: ['/etc/sysctl.d/60-trial.conf'] })).toEqual({
+      summary: 'file only: this host is a container',
+    });
+  });
+});
+
+/** Of everything that can be observed, nothing. */
+const nothing = {
+  packages: [],
+  accounts: [],
+  files: [],
+  units: [],
+  firewall: false,
+  sshd: false,
+  secretFiles: [],
+  compose: [],
+};

@@ -1,0 +1,86 @@
+import { describe, expect, test } from '@jest/globals';
+import { inventoryLocations } from '../../../activities/inventory/locations.js';
+import { loadSystem } from '../../../activities/inventory/load.js';
+import { adoptPlanner } from '../../../workflows/adopt/plan.js';
+import { AdoptInput, type SeenAdoption, type SeenCheckout } from '../../../workflows/contracts/adopt.js';
+import { stepsOf } from '../../../workflows/contracts/plan.js';
+import { checkPlan } from '../../../workflows/lib/check-plan.js';
+
+const moment = {
+  workflowId: 'adopt/proofpass/1',
+  runId: '01a2b3c4-d000-7000-8000-00001a2b3c4d',
+  now: '2026-11-22T02:00:00.000Z',
+};
+const { system } = loadSystem('proofpass', inventoryLocations({}));
+const input = AdoptInput.parse({ system: 'proofpass' });
+const checkout: SeenCheckout = {
+  kind: 'checkout',
+  owner: 'proofpass',
+  group: 'proofpass',
+  commit: '0f1e2d3c'.repeat(5),
+  sameFileSystem: true,
+  shared: {
+    '.env': { inCheckout: 'there', target: 'absent' },
+    storage: { inCheckout: 'there', target: 'empty' },
+    logs: { inCheckout: 'absent', target: 'absent' },
+  },
+  releases: 'absent',
+  writable: 'absent',
+};
+const byHand: SeenAdoption = {
+  checkouts: { application: checkout },
+  cron: { backups: { inForce: 2 }, rotation: { inForce: 0 } },
+  projects: [{ project: 'observability', directory: '/opt/proofpass/observability' }],
+};
+const planOf = (seen: SeenAdoption) => checkPlan(adoptPlanner.plan(input, system, { 'host app': seen }, moment));
+const change = (more: Partial<SeenCheckout>): SeenAdoption => ({
+  ...byHand,
+  checkouts: { application: { ...checkout, ...more } },
+});
+
+describe('the plan to adopt proofpass', () => {
+  test('stops, moves the data, moves the code, lets the units write there, starts', () => {
+    const plan = planOf(byHand);
+    expect(stepsOf(plan).map(({ step }) => step.title)).toEqual([
+      'make the directory /opt/proofpass/releases',
+      'make the directory /opt/proofpass/shared',
+      'stop proofpass-platform.service',
+      'stop proofpass-api.service',
+      'move /opt/proofpass/platform/.env to /opt/proofpass/shared/.env, and leave a link',
+      'move /opt/proofpass/platform/storage to /opt/proofpass/shared/storage, and leave a link',
+      'write /opt/proofpass/platform/.guardia-release.json',
+      'move /opt/proofpass/platform to /opt/proofpass/releases/20261122T020000Z-0f1e2d3c-1a2b3c4d, and leave a link',
+      'make the directory /etc/systemd/system/proofpass-platform.service.d',
+      'write /etc/systemd/system/proofpass-platform.service.d/guardia-shared.conf',
+      'make the directory /etc/systemd/system/proofpass-api.service.d',
+      'write /etc/systemd/system/proofpass-api.service.d/guardia-shared.conf',
+      'start proofpass-api.service',
+      'start proofpass-platform.service',
+      "turn 2 line(s) of root's crontab into comments",
+    ]);
+    expect(plan.downtime.map(({ service }) => service)).toEqual(['platform', 'api']);
+    expect(plan.notes).toEqual([expect.stringContaining('the schedule(s) backup-daily, backup-six-hourly')]);
+    for (const { step } of stepsOf(plan)) expect(step.undo).toHaveProperty('activity');
+  });
+
+  test('is empty where everything is adopted, or nothing is there yet', () => {
+    const done = { ...byHand, cron: { backups: { inForce: 0 }, rotation: { inForce: 0 } } };
+    for (const kind of ['link', 'absent'] as const)
+      expect(planOf({ ...done, checkouts: { application: { ...checkout, kind } } }).stages).toEqual([]);
+  });
+
+  test.each([
+    [change({ kind: 'other' }), /platform is no directory/],
+    [change({ sameFileSystem: false }), /is on another file system/],
+    [
+      change({ shared: { storage: { inCheckout: 'there', target: 'taken' } } }),
+      /shared\/storage is there already, and so is/,
+    ],
+    [
+      { ...byHand, projects: [{ project: 'monitoring', directory: '/opt/proofpass/observability' }] },
+      /belong to project monitoring, the inventory says observability: under another name they would get new, empty volumes/,
+    ],
+  ])('is refused where something would be lost', (seen, why) => {
+    expect(() => planOf(seen)).toThrow(why);
+  });
+});

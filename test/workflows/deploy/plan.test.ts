@@ -1,0 +1,524 @@
+import { describe, expect, test } from '@jest/globals';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { loadSystem } from '../../../activities/inventory/load.js';
+import { inventoryLocations } from '../../../activities/inventory/locations.js';
+import {
+  DeployInput,
+  deployOf,
+  RestartServiceInput,
+  RollbackInput,
+  type DeployRecord,
+} from '../../../workflows/contracts/deploy.js';
+import { placeOf, stepsOf, type Plan } from '../../../workflows/contracts/plan.js';
+import type { ReleaseObservation } from '../../../workflows/contracts/release.js';
+import type { RunReport } from '../../../workflows/contracts/run.js';
+import type { System } from '../../../workflows/contracts/system.js';
+import { unsetNeeded } from '../../../workflows/contracts/unset.js';
+import { deployPlanner } from '../../../workflows/deploy/plan.js';
+import { checkPlan } from '../../../workflows/lib/check-plan.js';
+import { restartServicePlanner } from '../../../workflows/restart-service/plan.js';
+import { rollbackPlanner } from '../../../workflows/rollback/plan.js';
+
+const moment = {
+  workflowId: 'deploy/proofpass/1',
+  runId: '01a2b3c4-d000-7000-8000-00001a2b3c4d',
+  now: '2026-11-22T14:00:00.000Z',
+};
+const [V1, V2] = ['1'.repeat(40), '2'.repeat(40)];
+const before = '20261101T000000Z-11111111-00000001';
+const next = '20261122T140000Z-22222222-1a2b3c4d';
+
+/** The shipped proofpass.yaml in one of its layouts, with what its manual leaves open. */
+function proofpass(layout?: string, change: (system: System) => void = () => undefined): System {
+  const overlay = mkdtempSync(path.join(tmpdir(), 'guardia-overlay-'));
+  try {
+    writeFileSync(path.join(overlay, 'proofpass.yaml'), layout === undefined ? '{}\n' : `layout: ${layout}\n`);
+    const { system } = structuredClone(loadSystem('proofpass', inventoryLocations({ GUARDIA_OVERLAY: overlay })));
+    const key = { accessKeyId: 'env:ID', secretAccessKey: 'file:key' };
+    Object.assign(system.objectStore, { endpoint: 'https://s3.example', bucket: 'backups' });
+    system.objectStore.keys.worker = key;
+    for (const [i, host] of Object.values(system.hosts).entries())
+      Object.assign(host.connection, {
+        address: `10.0.0.${i + 1}`,
+        identity: 'file:ssh',
+        hostKeys: ['ssh-ed25519 AAAA'],
+      });
+    system.endpoints['api']!.url = 'https://api.example/health';
+    system.endpoints['platform']!.url = 'https://platform.example/health';
+    const { platform } = system.deployments;
+    if (platform?.source.kind === 'git') platform.source.url = 'git://git.example/platform.git';
+    Object.assign(platform!.smoke['login']!.json!, { email: 'smoke@example.test', password: { secret: 'file:smoke' } });
+    change(system);
+    return system;
+  } finally {
+    rmSync(overlay, { recursive: true });
+  }
+}
+
+const running = { state: 'running', instance: 'x' };
+const host = (more: Partial<ReleaseObservation> = {}): ReleaseObservation => ({
+  link: `/opt/proofpass/releases/${before}`,
+  linkIsOther: false,
+  current: before,
+  releases: [{ id: before, commit: V1 }],
+  partial: [],
+  currentBytes: 2e8,
+  freeBytes: 5e10,
+  freeInodes: 1e6,
+  missing: [],
+  userMissing: false,
+  services: { api: running, platform: running },
+  ...more,
+});
+const brought = [
+  { name: '001_initial', reversible: true },
+  { name: '002_verification_code', reversible: true },
+];
+const calm = (more: Record<string, unknown> = {}) => ({
+  'host app': host(),
+  'host app1': host(),
+  'host app2': host(),
+  source: { commit: V2, subject: 'Attestations have a code', migrations: brought },
+  database: { applied: ['001_initial'] },
+  deploys: { deploys: [] as DeployRecord[] },
+  health: { results: [] },
+  ...more,
+});
+const input = (more = {}) => DeployInput.parse({ system: 'proofpass', ...more });
+const planOf = (system: System, seen: Record<string, unknown> = calm(), more = {}): Plan =>
+  checkPlan(deployPlanner.plan(input(more), system, seen, moment));
+const outline = (plan: Plan) =>
+  plan.stages.flatMap(({ title, lanes }) =>
+    lanes.map(({ on, steps }) => `${title} | ${on} | ${steps.map(({ id }) => id).join(', ')}`),
+  );
+const stepOf = (plan: Plan, id: string) => {
+  const found = stepsOf(plan).find(({ step }) => step.id === id);
+  if (!found) throw new Error(`no step ${id}`);
+  return { ...found.step, place: placeOf(found.lane, found.step) };
+};
+
+describe('a deploy on one host', () => {
+  test('reads like the manual: save, prepare, migrate, switch, watch, save, tidy', () => {
+    const plan = planOf(proofpass());
+    expect(outline(plan)).toEqual([
+      'recovery point | system | recovery-point',
+      'prepare | app | fetch-app, build-app, preflight-app',
+      'migrate | app | migrate',
+      'release | app | stop-app, switch-app, start-app, wait-app, smoke-app',
+      'bake | system | bake',
+      'recovery point of the configuration | system | recovery-point-after',
+      'tidy | app | prune-app',
+    ]);
+    expect(plan.pointOfNoReturn).toBeUndefined();
+    expect(stepsOf(plan).map(({ step }) => step.title)).toEqual([
+      'back up the databases and the configuration, and read the backup back',
+      'fetch 22222222 into /opt/proofpass/releases',
+      `build ${next}: npm ci, npm run build:packages, npm run build, npm prune --omit=dev`,
+      'preflight: npm run preflight',
+      'apply 002_verification_code to proofpass_prod',
+      'stop platform and api',
+      `let /opt/proofpass/platform point to ${next} instead of ${before}`,
+      'start api and platform',
+      'wait until api and platform are healthy on app',
+      'try it: a user logs in, the attestations of that user can be read',
+      'watch for 10 minutes',
+      'back up the configuration as it is now',
+      'remove all but the newest 5 releases and those that a rollback needs',
+    ]);
+  });
+
+  test('states its downtime: what the inventory says, then what was measured', () => {
+    expect(planOf(proofpass()).downtime).toEqual([
+      { service: 'api', seconds: 30 },
+      { service: 'platform', seconds: 30 },
+    ]);
+    const deploys = { deploys: [record({ app: { from: before, downtimeSeconds: 8.2 } })] };
+    expect(planOf(proofpass(), calm({ deploys })).downtime[0]?.seconds).toBe(18);
+  });
+
+  test('every step has its way back, and the way back never starts the old code before its release is there', () => {
+    const steps = Object.fromEntries(stepsOf(planOf(proofpass())).map(({ step }) => [step.id, step]));
+    const undos = Object.entries(steps).map(([id, { undo }]) => [id, 'activity' in undo ? undo.activity : 'none']);
+    expect(Object.fromEntries(undos)).toEqual({
+      'recovery-point': 'none',
+      'fetch-app': 'discardRelease',
+      'build-app': 'discardRelease',
+      'preflight-app': 'none',
+      migrate: 'revertMigrations',
+      'stop-app': 'restoreServices',
+      'switch-app': 'switchBack',
+      'start-app': 'restoreServices',
+      'wait-app': 'none',
+      'smoke-app': 'none',
+      bake: 'none',
+      'recovery-point-after': 'none',
+      'prune-app': 'none',
+    });
+    expect(steps['switch-app']?.do).toEqual({
+      activity: 'switchRelease',
+      with: { directory: '/opt/proofpass/platform', releases: '/opt/proofpass/releases', from: before, to: next },
+    });
+  });
+
+  test('what comes after the goal undoes nothing when it fails', () => {
+    const after = planOf(proofpass()).stages.slice(-2);
+    expect(after.map(({ errorBudget, lanes }) => errorBudget >= lanes.length)).toEqual([true, true]);
+  });
+
+  test('pruning spares the new release, the one before it, and those of the deploy on record', () => {
+    const deploys = { deploys: [record({ app: { from: 'older', downtimeSeconds: 1 } }, { release: 'recorded' })] };
+    expect(stepOf(planOf(proofpass(), calm({ deploys })), 'prune-app').do.with).toMatchObject({
+      keep: 5,
+      protect: [next, before, 'recorded', 'older'],
+    });
+  });
+
+  test('names its secrets by reference only', () => {
+    const text = JSON.stringify(planOf(proofpass()));
+    expect(text).toContain('"secret":"file:smoke"');
+  });
+});
+
+describe('a deploy over two hosts behind a balancer', () => {
+  test('prepares both side by side, migrates once, and walks them one after the other', () => {
+    const plan = planOf(proofpass('scaled'));
+    expect(outline(plan)).toEqual([
+      'recovery point | system | recovery-point',
+      'prepare | app1 | fetch-app1, build-app1, preflight-app1',
+      'prepare | app2 | fetch-app2, build-app2, preflight-app2',
+      'migrate | app1 | migrate',
+      'release | app1 | drain-app1, stop-app1, switch-app1, start-app1, wait-app1, smoke-app1, ready-app1',
+      'release | app2 | drain-app2, stop-app2, switch-app2, start-app2, wait-app2, smoke-app2, ready-app2',
+      'bake | system | bake',
+      'recovery point of the configuration | system | recovery-point-after',
+      'tidy | app1 | prune-app1',
+      'tidy | app2 | prune-app2',
+    ]);
+    expect(plan.stages[1]).toMatchObject({ atOnce: 2, errorBudget: 0 });
+    expect(plan.stages[3]).toMatchObject({ atOnce: 1, errorBudget: 0, rolling: true });
+    expect(plan.downtime).toEqual([]);
+  });
+
+  test('the balancer is told on its own host, the database is asked on its own', () => {
+    const plan = planOf(proofpass('scaled'));
+    expect(stepOf(plan, 'drain-app2')).toMatchObject({
+      place: 'balancer',
+      do: {
+        activity: 'setServers',
+        with: {
+          socket: '/run/haproxy/admin.sock',
+          servers: ['api_backend/app2', 'platform_backend/app2'],
+          state: 'drain',
+          waitSeconds: 60,
+        },
+      },
+      undo: { activity: 'restoreServers' },
+    });
+    expect(stepOf(plan, 'migrate')).toMatchObject({
+      place: 'app1',
+      do: { with: { id: next, before: ['001_initial'], database: { target: { name: 'db' } } } },
+    });
+  });
+
+  test('a host that has the release already and is healthy is left alone', () => {
+    const done = host({ current: 'x', releases: [{ id: 'x', commit: V2 }] });
+    const plan = planOf(proofpass('scaled'), calm({ 'host app1': done }));
+    expect(outline(plan).filter((line) => /app1\b/.test(line))).toEqual([]);
+    expect(stepOf(plan, 'migrate').place).toBe('app2');
+  });
+
+  test('looks once at each host, and once each at source, database, balancer, records and health', () => {
+    const system = proofpass('scaled');
+    const asked = deployPlanner.observe(input(), system, moment);
+    expect(asked.map(({ as, on, call }) => `${as} | ${on} | ${call.activity}`)).toEqual([
+      'host app1 | app1 | observeRelease',
+      'host app2 | app2 | observeRelease',
+      'database | db | observeMigrations',
+      'balancer | balancer | observeBalancer',
+      'deploys | system | observeDeploys',
+      'health | system | probeHost',
+      'source | app1 | resolveRef',
+    ]);
+  });
+});
+
+describe('what a deploy does with migrations', () => {
+  const source = (migrations: unknown) => ({ source: { commit: V2, subject: '', migrations } });
+
+  test('none that are new: no step', () => {
+    expect(outline(planOf(proofpass(), calm(source(brought.slice(0, 1))))).join()).not.toContain('migrate');
+  });
+
+  test('one that cannot be taken back: the point of no return, what is at stake, and a sentence', () => {
+    const plan = planOf(proofpass(), calm(source([...brought, { name: '004_drop', reversible: false }])));
+    expect(plan.pointOfNoReturn).toBe('migrate');
+    expect(plan.atStake).toMatchObject({
+      on: 'app',
+      call: { activity: 'countRowsAtStake', with: { baseline: { from: 'migrate', path: 'baseline' } } },
+    });
+    expect(plan.notes.join(' ')).toContain('004_drop cannot be taken back. Once applied, a failure holds for a person');
+    expect(stepOf(plan, 'migrate')).toMatchObject({
+      title: 'apply 002_verification_code, 004_drop to proofpass_prod, which cannot be taken back',
+    });
+    expect(stepOf(plan, 'migrate').do.with).not.toHaveProperty('down');
+  });
+
+  test('where nothing says what a release brings: always the step, under what the inventory declares', () => {
+    const bare = proofpass(undefined, (system) => {
+      const { migrations } = system.deployments['platform']!;
+      if (migrations.kind !== 'none') delete migrations.files;
+    });
+    expect(stepOf(planOf(bare, calm(source(null))), 'migrate').title).toBe(
+      'apply the migrations of the release to proofpass_prod',
+    );
+  });
+
+  test('the release is there, only its migrations are not: they are its own', () => {
+    const done = host({ current: 'x', releases: [{ id: 'x', commit: V2 }] });
+    const plan = planOf(proofpass(), calm({ 'host app': done }));
+    expect(outline(plan)).toContain('migrate | app | migrate');
+    expect(stepOf(plan, 'migrate').do.with).toMatchObject({ id: 'x' });
+  });
+});
+
+describe('before anything is done', () => {
+  const done = {
+    'host app': host({ current: 'x', releases: [{ id: 'x', commit: V2 }] }),
+    database: { applied: ['001_initial', '002_verification_code'] },
+  };
+
+  test('a commit that is current and healthy: nothing to do, unless it is forced or ill', () => {
+    expect(planOf(proofpass(), calm(done))).toMatchObject({
+      stages: [],
+      notes: ['22222222 is current on app, and healthy'],
+    });
+    expect(planOf(proofpass(), calm(done), { force: true }).stages).not.toEqual([]);
+    const ill = { results: [{ on: 'app', state: 'critical', severity: 'critical' }] };
+    expect(planOf(proofpass(), calm({ ...done, health: ill })).stages).not.toEqual([]);
+    const stopped = { ...done['host app'], services: { api: running, platform: { state: 'stopped', instance: '-' } } };
+    expect(planOf(proofpass(), calm({ ...done, 'host app': stopped })).stages).not.toEqual([]);
+  });
+
+  test('a first release has nothing to save and nothing to go back to', () => {
+    const bare = host({ link: null, current: null, releases: [] });
+    const plan = planOf(proofpass(), calm({ 'host app': bare, database: { applied: [] } }));
+    expect(plan.stages[0]?.title).toBe('prepare');
+    expect(stepOf(plan, 'switch-app')).toMatchObject({
+      title: `let /opt/proofpass/platform point to ${next}, the first release here`,
+      undo: { activity: 'switchBack', with: { from: null, to: next } },
+    });
+  });
+
+  test.each<[string, Partial<ReleaseObservation>, string]>([
+    [
+      'a plain checkout',
+      { link: null, current: null, linkIsOther: true },
+      'is a plain directory and no link to a release: run adopt',
+    ],
+    [
+      'shared data that is missing',
+      { missing: ['/opt/proofpass/shared/.env'] },
+      'app lacks /opt/proofpass/shared/.env: run provision-host',
+    ],
+    ['a full disk', { freeBytes: 1e8 }, 'app has 100 MB free for releases and a deploy needs 500 MB'],
+    ['a link to somewhere else', { link: '/srv/x', current: null }, 'points to /srv/x, which is no release'],
+    ['no user', { userMissing: true }, 'app has no user proofpass: run provision-host'],
+  ])('%s is refused with what to do', (_, seen, sentence) => {
+    expect(() => planOf(proofpass(), calm({ 'host app': host(seen) }))).toThrow(sentence);
+  });
+
+  test('what the inventory leaves open is named', () => {
+    const system = proofpass(undefined, ({ deployments }) => {
+      if (deployments['platform']?.source.kind === 'git')
+        deployments['platform'].source.url = { unset: 'the repository' };
+    });
+    const needed = unsetNeeded(system, deployPlanner.needs(input(), system)).map(({ path: at }) => at);
+    expect(needed).toEqual(['deployments.platform.source.url']);
+    expect(() => deployPlanner.needs(input({ deployment: 'shop' }), system)).toThrow(
+      'there is no deployment shop of proofpass: platform',
+    );
+  });
+
+  test('facets are what a plan rests on, not how busy or full anything is', () => {
+    const facets = (seen: Record<string, unknown>) => JSON.stringify(deployPlanner.facets(seen));
+    const same = calm({
+      'host app': host({
+        freeBytes: 1,
+        currentBytes: 1,
+        services: { api: { state: 'running', instance: 'y' }, platform: running },
+      }),
+    });
+    expect(facets(same)).toBe(facets(calm()));
+    for (const change of [
+      { 'host app': host({ current: 'x', link: 'x' }) },
+      { 'host app': host({ services: { api: { state: 'stopped', instance: '-' }, platform: running } }) },
+      { database: { applied: [] } },
+      { source: { commit: V1, subject: '', migrations: brought } },
+    ])
+      expect(facets(calm(change))).not.toBe(facets(calm()));
+  });
+});
+
+/** A deploy on record. */
+function record(hosts: DeployRecord['hosts'], more: Partial<DeployRecord> = {}): DeployRecord {
+  return {
+    workflowId: 'deploy/proofpass/1',
+    runId: 'r',
+    endedAt: '2026-11-22T15:00:00.000Z',
+    release: next,
+    commit: V2,
+    hosts,
+    migrations: null,
+    ...more,
+  };
+}
+
+describe('a rollback', () => {
+  const releases = [
+    { id: before, commit: V1 },
+    { id: next, commit: V2 },
+  ];
+  const now = host({ link: `/opt/proofpass/releases/${next}`, current: next, releases });
+  const baseline = { at: '2026-11-22T14:10:00.000Z', writes: {} };
+  const applied = { applied: ['002_verification_code'], baseline, reversible: true };
+  const after = (more: Record<string, unknown> = {}, deploy: Partial<DeployRecord> = {}) =>
+    calm({
+      'host app': now,
+      database: { applied: ['001_initial', '002_verification_code'] },
+      deploys: { deploys: [record({ app: { from: before, downtimeSeconds: 6 } }, { migrations: applied, ...deploy })] },
+      ...more,
+    });
+  const back = (seen: Record<string, unknown>, more = {}, system = proofpass()) =>
+    checkPlan(rollbackPlanner.plan(RollbackInput.parse({ system: 'proofpass', ...more }), system, seen, moment));
+
+  test('goes back from the record: the release first, then the migrations that only it knew', () => {
+    const plan = back(after());
+    expect(outline(plan)).toEqual([
+      'recovery point | system | recovery-point',
+      'release | app | stop-app, switch-app, start-app, wait-app, smoke-app',
+      'take the migrations back | app | take-back-migrations',
+      'recovery point of the configuration | system | recovery-point-after',
+    ]);
+    expect(stepOf(plan, 'switch-app').do.with).toMatchObject({ from: next, to: before });
+    expect(stepOf(plan, 'take-back-migrations')).toMatchObject({
+      do: { activity: 'takeBackMigrations', with: { id: next, migrations: ['002_verification_code'] } },
+      undo: { activity: 'reapplyMigrations' },
+    });
+    expect(plan.downtime[0]).toEqual({ service: 'api', seconds: 14 });
+  });
+
+  test('with "migrations": "keep" leaves the schema and says so', () => {
+    const plan = back(after(), { migrations: 'keep' });
+    expect(outline(plan).join()).not.toContain('take-back');
+    expect(plan.notes.join(' ')).toContain(
+      '002_verification_code stay applied, with everything that was written since',
+    );
+  });
+
+  test('of an irreversible migration is refused with the rows at stake, unless they stay', () => {
+    const seen = after(
+      { atStake: { rows: [], lines: ['public.attestations: 12 rows written since 14:10'] } },
+      { migrations: { ...applied, reversible: false } },
+    );
+    expect(() => back(seen)).toThrow(
+      /^002_verification_code cannot be taken back in proofpass\. At stake: public\.attestations: 12 rows written since 14:10\. Decide: /,
+    );
+    expect(back(seen, { migrations: 'keep' }).stages).not.toEqual([]);
+  });
+
+  test('is refused where it would not go back to what was: no record, changed since, release gone, first one', () => {
+    expect(() => back(after({ deploys: { deploys: [] } }))).toThrow(
+      'no deploy of /opt/proofpass/platform of proofpass is on record',
+    );
+    expect(() => back(after({ 'host app': { ...now, current: 'other' } }))).toThrow(`but other is current on app`);
+    expect(() => back(after({ 'host app': { ...now, releases: releases.slice(1) } }))).toThrow(
+      `the release ${before} is not on app any more`,
+    );
+    expect(() => back(after({}, { hosts: { app: { from: null, downtimeSeconds: null } } }))).toThrow(
+      'was the first release of proofpass on app',
+    );
+    const later = { database: { applied: ['001_initial', '002_verification_code', '003_later'] } };
+    expect(() => back(after(later))).toThrow('003_later was applied after the deploy that is to be taken back');
+  });
+
+  test('that was done already has nothing to do', () => {
+    expect(back(after({ 'host app': host({ releases }) }))).toMatchObject({ stages: [] });
+  });
+
+  test('reads what it needs from the record of the run', () => {
+    const system = proofpass('scaled');
+    const plan = planOf(system);
+    const at = (seconds: number) => new Date(Date.parse(moment.now) + seconds * 1000).toISOString();
+    const report = {
+      runbook: 'deploy',
+      system: 'proofpass',
+      workflowId: 'w',
+      runId: 'r',
+      requester: 'me',
+      phase: 'ended',
+      startedAt: at(0),
+      endedAt: at(100),
+      end: 'succeeded',
+      plan,
+      notes: [],
+      remaining: [],
+      result: { migrations: { applied: ['002_verification_code'], baseline } },
+      steps: stepsOf(plan).map(({ stage, lane, step }, i) => ({
+        id: step.id,
+        title: step.title,
+        on: lane.on,
+        stage: stage.title,
+        state: lane.on === 'app2' && stage.title === 'release' ? 'undone' : 'done',
+        startedAt: at(i),
+        endedAt: at(i + 1),
+        generation: 1,
+      })),
+    } as unknown as RunReport;
+    expect(deployOf(report, '/opt/proofpass/platform')).toEqual({
+      workflowId: 'w',
+      runId: 'r',
+      endedAt: at(100),
+      release: next,
+      commit: V2,
+      hosts: { app1: { from: before, downtimeSeconds: 4 } },
+      migrations: { ...applied },
+    });
+    expect(deployOf(report, '/opt/other')).toBeUndefined();
+    expect(deployOf({ ...report, end: 'rolled back' }, '/opt/proofpass/platform')).toBeUndefined();
+    expect(deployOf({ ...report, runbook: 'backup' }, '/opt/proofpass/platform')).toBeUndefined();
+  });
+});
+
+describe('restart-service', () => {
+  const plan = (system: System, service: string) =>
+    checkPlan(
+      restartServicePlanner.plan(RestartServiceInput.parse({ system: 'proofpass', service }), system, {}, moment),
+    );
+
+  test('restarts on one host with a downtime, behind the balancer host after host without', () => {
+    const one = plan(proofpass(), 'api');
+    expect(outline(one)).toEqual(['restart | app | restart-app, wait-app']);
+    expect(one).toMatchObject({
+      downtime: [{ service: 'api', seconds: 30 }],
+      notes: ['platform start after api and may be away with it.'],
+    });
+    const two = plan(proofpass('scaled'), 'api');
+    expect(outline(two)).toEqual([
+      'restart | app1 | drain-app1, restart-app1, wait-app1, ready-app1',
+      'restart | app2 | drain-app2, restart-app2, wait-app2, ready-app2',
+    ]);
+    expect(two).toMatchObject({ downtime: [], stages: [{ atOnce: 1, rolling: true }] });
+    expect(outline(plan(proofpass('scaled'), 'haproxy'))).toEqual([
+      'restart | balancer | restart-balancer, wait-balancer',
+    ]);
+  });
+
+  test('names the services that there are', () => {
+    expect(() => plan(proofpass(), 'redis')).toThrow(
+      /system proofpass has no service redis on any host \(it has: api, platform/,
+    );
+    expect(() => plan(proofpass(), 'haproxy')).toThrow('has no service haproxy on any host');
+  });
+});

@@ -1,0 +1,337 @@
+import { describe, expect, test } from '@jest/globals';
+import { parseSshdOptions, whyLoginWouldFail } from '../../../activities/sshd/login-judgement.js';
+import { inventoryLocations } from '../../../activities/inventory/locations.js';
+import { loadSystem } from '../../../activities/inventory/load.js';
+import { readSources } from '../../../activities/inventory/sources.js';
+import type { FileQuestion, SeenFile } from '../../../workflows/contracts/files.js';
+import { stepsOf, type Plan } from '../../../workflows/contracts/plan.js';
+import { ProvisionHostInput } from '../../../workflows/contracts/provision-host.js';
+import { ruleText } from '../../../workflows/contracts/provision.js';
+import type { SeenHost } from '../../../workflows/contracts/provision-observation.js';
+import type { System } from '../../../workflows/contracts/system.js';
+import { checkPlan } from '../../../workflows/lib/check-plan.js';
+import { publishedPortRules, rulesFor } from '../../../workflows/provision-host/firewall.js';
+import { haproxyConfiguration } from '../../../workflows/provision-host/haproxy.js';
+import { provisionHostPlanner } from '../../../workflows/provision-host/plan.js';
+import { settingsFor } from '../../../workflows/provision-host/postgresql-settings.js';
+import { fill } from '../../../workflows/provision-host/template.js';
+
+const moment = {
+  workflowId: 'provision-host/proofpass/1',
+  runId: '01a2b3c4-d000-7000-8000-00001a2b3c4d',
+  now: '2026-11-22T02:00:00.000Z',
+};
+const input = (more = {}) => ProvisionHostInput.parse({ system: 'proofpass', ...more });
+
+/** The shipped proofpass.yaml with what the manual leaves open. */
+function proofpass(layout?: string): System {
+  const locations = inventoryLocations({});
+  const { system } = structuredClone(loadSystem('proofpass', locations));
+  if (layout === undefined) open(system, { app: '10.0.0.1' });
+  return system;
+}
+function open(system: System, addresses: Record<string, string>): void {
+  for (const [name, address] of Object.entries(addresses))
+    Object.assign(system.hosts[name]?.connection as object, {
+      address,
+      identity: 'file:id',
+      hostKeys: ['ssh-ed25519 A'],
+    });
+  Object.assign(system.endpoints['api'] as object, { url: 'https://api.example/health' });
+  Object.assign(system.endpoints['platform'] as object, { url: 'https://platform.example/health' });
+  Object.assign(system.provision?.values ?? {}, { 'smtp-host': 'smtp.example', 'smtp-user': 'a@b.example' });
+}
+
+const bare: SeenHost = {
+  container: false,
+  memoryBytes: 16 * 1024 ** 3,
+  packages: {},
+  accounts: {},
+  files: {},
+  units: {},
+  firewall: {
+    installed: false,
+    active: false,
+    closed: false,
+    rules: [],
+    publishedPorts: { v4: null, v6: null },
+    login: { from: '10.0.0.9', port: 22 },
+  },
+  sshd: { installed: true, options: {} },
+  secretFiles: {},
+  compose: {},
+};
+
+const sources = (system: System) =>
+  readSources(provisionHostPlanner.sources?.(input(), system) ?? [], inventoryLocations({}));
+const planOf = (system: System, seen: Record<string, SeenHost>): Plan =>
+  checkPlan(provisionHostPlanner.plan(input(), system, seen, moment, sources(system)));
+const stepOf = (plan: Plan, id: string) => stepsOf(plan).find(({ step }) => step.id === id)?.step;
+
+/** The host as the plan leaves it, so far as it is observed: what a second run sees. */
+function after(system: System, plan: Plan): SeenHost {
+  const asked = provisionHostPlanner.observe(input(), system, moment, sources(system))[0]?.call.with as {
+    files: FileQuestion[];
+    packages: string[];
+    units: string[];
+    secretFiles: { path: string }[];
+    compose: { project: string }[];
+  };
+  const files: Record<string, SeenFile> = {};
+  for (const { path } of asked.files) files[path] = { type: 'absent' };
+  let firewall = bare.firewall;
+  for (const { step } of stepsOf(plan)) {
+    const argument = step.do.with as Record<string, string>;
+    const { path = '', mode = '', owner = '', group = '', content = '', target = '' } = argument;
+    switch (step.do.activity) {
+      case 'writeFile':
+        files[path] = { type: 'file', mode, owner, group, same: true, text: content };
+        break;
+      case 'makeDirectory':
+        files[path] = { type: 'directory', mode, owner, group };
+        break;
+      case 'makeSymlink':
+        files[path] = { type: 'symlink', target };
+        break;
+      case 'writeBlock':
+        files[path] = {
+          type: 'file',
+          text: `# BEGIN guardia ${argument['name']}: changes in here are lost\n${content}# END guardia ${argument['name']}\n`,
+        };
+        break;
+      case 'setSshd':
+        files[path] = {
+          type: 'file',
+          text: [
+            '# Written by guardia.',
+            ...Object.entries(argument['options'] ?? {}).map(([k, v]) => `${k} ${v}`),
+            '',
+          ].join('\n'),
+        };
+        break;
+      case 'setFirewall':
+        firewall = {
+          ...bare.firewall,
+          installed: true,
+          active: true,
+          closed: true,
+          rules: (step.do.with['rules'] as never[]).map(ruleText),
+          publishedPorts: step.do.with['publishedPorts'] as { v4: string; v6: string },
+        };
+        break;
+    }
+  }
+  return {
+    ...bare,
+    packages: Object.fromEntries(asked.packages.map((name) => [name, '1'])),
+    accounts: { proofpass: { home: '/home/proofpass', shell: '/bin/bash', groups: ['proofpass'] } },
+    files,
+    units: Object.fromEntries(
+      asked.units.map((name) => [name, { load: 'loaded', enabled: 'enabled', active: 'active' }]),
+    ),
+    ...(firewall ? { firewall } : {}),
+    secretFiles: Object.fromEntries(asked.secretFiles.map(({ path }) => [path, { same: true, made: [] }])),
+    compose: { observability: { defined: ['a'], running: ['a'], volumes: [] } },
+    postgresql: {
+      running: true,
+      roles: ['proofpass_user'],
+      databases: { proofpass_prod: { owner: 'proofpass_user' } },
+      pendingRestart: [],
+      passwordWorks: true,
+    },
+  };
+}
+
+describe('the plan for a bare host of proofpass', () => {
+  const system = proofpass();
+  const plan = planOf(system, { 'host app': bare });
+
+  test('follows the order of the manual', () => {
+    expect(plan.stages.map(({ title }) => title)).toEqual([
+      'packages',
+      'firewall',
+      'users and directories',
+      'files with secrets',
+      'PostgreSQL',
+      'Docker, with bounded logs',
+      'nginx',
+      'units of the application',
+      'monitoring',
+      'fail2ban',
+      'fail2ban for nginx',
+      'auditd',
+      'logrotate',
+      'settings of the kernel',
+      'limits of logins',
+      'sshd',
+    ]);
+  });
+
+  test('a second run of what it leaves plans nothing', () => {
+    expect(planOf(system, { 'host app': after(system, plan) }).stages).toEqual([]);
+  });
+
+  test('every step has an undo, or says why it needs none', () => {
+    for (const { step } of stepsOf(plan)) {
+      if ('none' in step.undo)
+        expect(['checkConfiguration', 'checkCluster', 'checkJails', 'applyUnit']).toContain(step.do.activity);
+      else expect(step.undo.activity).not.toBe(step.do.activity);
+    }
+  });
+
+  test('shows what it writes as diffs, and never a secret', () => {
+    const text = JSON.stringify(plan);
+    expect(stepOf(plan, 'write-etc-docker-daemon-json')?.diff).toContain('+  "live-restore": true');
+    expect(stepOf(plan, 'sshd')?.diff).toContain('+PermitRootLogin no');
+    expect(stepOf(plan, 'firewall')?.diff).toContain("+allow 443/tcp comment 'guardia: https'");
+    expect(text).toContain('JWT_SECRET={{secret:jwt-secret}}');
+    expect(text).toContain(
+      'DATABASE_URL=postgresql://proofpass_user:{{secret:database-password|url}}@127.0.0.1:5432/proofpass_prod',
+    );
+  });
+
+  test('derives PostgreSQL from memory as the manual does for 16 GB', () => {
+    expect(settingsFor(16 * 1024 ** 3, 200)).toEqual({
+      max_connections: '200',
+      shared_buffers: '4096MB',
+      effective_cache_size: '12GB',
+      maintenance_work_mem: '1024MB',
+      work_mem: '20MB',
+    });
+  });
+
+  test('writes the site without TLS until the certificates are there, and says so', () => {
+    const site = stepOf(plan, 'write-etc-nginx-sites-available-proofpass');
+    expect(site?.do.with['content']).toContain('server_name api.example platform.example;');
+    expect(site?.do.with['content']).not.toContain('ssl_certificate');
+    expect(plan.notes.join('\n')).toContain(
+      'written in its first form until /etc/letsencrypt/live/api.example/fullchain.pem',
+    );
+    const there = { type: 'file' as const };
+    const files = Object.fromEntries(
+      ['api', 'platform'].map((name) => [`/etc/letsencrypt/live/${name}.example/fullchain.pem`, there]),
+    );
+    const later = planOf(system, { 'host app': { ...bare, files } });
+    expect(stepOf(later, 'write-etc-nginx-sites-available-proofpass')?.do.with['content']).toContain(
+      'ssl_certificate /etc/letsencrypt/live/api.example/fullchain.pem;',
+    );
+  });
+
+  test('says what a container cannot show, and does not start it', () => {
+    const container = planOf(system, { 'host app': { ...bare, container: true } });
+    expect(container.notes.join('\n')).toMatch(/auditd\.service cannot run/);
+    expect(container.notes.join('\n')).toMatch(/machine-wide/);
+    expect(stepsOf(container).some(({ step }) => step.id.includes('enable-start-auditd'))).toBe(false);
+    expect(stepsOf(plan).some(({ step }) => step.id.includes('enable-start-auditd'))).toBe(true);
+  });
+
+  test('a restart of what runs is downtime', () => {
+    const running = {
+      ...bare,
+      units: { 'docker.service': { load: 'loaded', enabled: 'enabled', active: 'active' } },
+      postgresql: { running: true, roles: [], databases: {}, pendingRestart: [], passwordWorks: false },
+    };
+    expect(
+      planOf(system, { 'host app': running })
+        .downtime.map(({ service }) => service)
+        .sort(),
+    ).toEqual(['docker', 'postgresql']);
+    expect(plan.downtime).toEqual([]);
+  });
+});
+
+describe('the firewall', () => {
+  test('always lets the worker in, whatever the flows say', () => {
+    const system = proofpass();
+    delete system.flows['ssh'];
+    const { rules, closed } = rulesFor(system, 'app', { from: '10.0.0.9', port: 22 });
+    expect(rules.map(ruleText)).toContain(
+      "allow from 10.0.0.9 to any port 22 proto tcp comment 'guardia: the way in of the worker'",
+    );
+    expect(closed).toEqual([expect.stringMatching(/^postgresql: /)]);
+  });
+
+  test('holds published ports to the same flows, each family to its own addresses', () => {
+    const rule = (from: string) => ({ port: 80, protocol: 'tcp' as const, from, comment: '' });
+    const [v4, v6] = [4, 6].map((family) =>
+      publishedPortRules([rule('10.0.0.1'), rule('fd00::1'), rule('any')], family as 4 | 6),
+    );
+    expect(v4).toContain(
+      '-A DOCKER-USER -s 10.0.0.1 -p tcp -m conntrack --ctorigdstport 80 --ctdir ORIGINAL -j RETURN\n',
+    );
+    expect(v4).not.toContain('fd00::1');
+    expect(v6).not.toContain('10.0.0.1');
+    for (const text of [v4, v6]) expect(text).toMatch(/-A DOCKER-USER -p tcp .*\n-A DOCKER-USER -j DROP\nCOMMIT\n$/);
+  });
+});
+
+describe('HAProxy', () => {
+  test('has a back end for each endpoint whose service has a flow from the balancers', () => {
+    const system = proofpass();
+    Object.assign(system, {
+      hosts: {
+        ...system.hosts,
+        app1: { ...system.hosts['app'], connection: { address: '10.0.1.1' } },
+        app2: { ...system.hosts['app'], connection: { address: '10.0.1.2' } },
+        balancer: system.hosts['app'],
+      },
+      groups: { ...system.groups, web: ['app1', 'app2'], balancers: ['balancer'] },
+      flows: {
+        api: { from: 'balancers', to: 'web', port: 4000, protocol: 'tcp', why: '' },
+        platform: { from: 'balancers', to: 'web', port: 3000, protocol: 'tcp', why: '' },
+      },
+    });
+    const text = haproxyConfiguration(system, 'balancers', true);
+    expect(text).toContain('use_backend api if { hdr(host),field(1,:) -i api.example }');
+    expect(text).toContain('    server app1 10.0.1.1:4000 check\n    server app2 10.0.1.2:4000 check\n');
+    expect(text).toContain('    server app2 10.0.1.2:3000 check\n');
+    expect(text).toContain('bind 127.0.0.1:8404');
+    expect(haproxyConfiguration(system, 'balancers', false)).not.toContain('443');
+  });
+});
+
+describe('a template', () => {
+  const system = proofpass();
+  test('is filled from the system, and leaves what is not its own', () => {
+    expect(
+      fill(
+        '{{endpoints.api.url|hostname}} {{database|address}} {{databases.main.name}} {{ $labels.job }} {{secret:x}}',
+        system,
+        'app',
+        't',
+      ),
+    ).toBe('api.example 127.0.0.1 proofpass_prod {{ $labels.job }} {{secret:x}}');
+  });
+  test('that asks for what there is not names it', () => {
+    expect(() => fill('{{no.such}} {{databases.main}}', system, 'app', 'a.conf')).toThrow(
+      /^a\.conf: the system has no value for \{\{no\.such\}\}, \{\{databases\.main\}\}/,
+    );
+    const { system: shipped } = loadSystem('proofpass', inventoryLocations({}));
+    expect(() => fill('{{endpoints.api.url|hostname}}', shipped, 'app', 'a.conf')).toThrow(
+      /^a\.conf needs values of system proofpass not filled in yet: endpoints\.api\.url/,
+    );
+  });
+});
+
+describe('a login under options of sshd', () => {
+  const login = { user: 'guardia', groups: ['guardia', 'sudo'], port: 22, jump: false };
+  test.each([
+    ['permitrootlogin no', { user: 'root' }, /PermitRootLogin/],
+    ['permitrootlogin no', {}, undefined],
+    ['permitrootlogin without-password', { user: 'root' }, undefined],
+    ['allowusers deploy guard*', {}, undefined],
+    ['allowusers deploy', {}, /AllowUsers deploy/],
+    ['denyusers guardia', {}, /DenyUsers/],
+    ['allowgroups ssh', {}, /AllowGroups ssh/],
+    ['allowgroups sudo', {}, undefined],
+    ['port 22\nport 2222', {}, undefined],
+    ['port 2222', {}, /Port 2222/],
+    ['authenticationmethods publickey,password', {}, /AuthenticationMethods/],
+    ['allowtcpforwarding no', { jump: true }, /AllowTcpForwarding/],
+    ['allowtcpforwarding no', {}, undefined],
+  ])('%s', (options, more, why) => {
+    const found = whyLoginWouldFail(parseSshdOptions(options), { ...login, ...more });
+    if (why) expect(found.join('; ')).toMatch(why);
+    else expect(found).toEqual([]);
+  });
+});

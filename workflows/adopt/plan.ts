@@ -1,0 +1,269 @@
+import type { AdoptInput, Adoption, SeenAdoption, SeenCheckout } from '../contracts/adopt.js';
+import type { Observation } from '../contracts/calls.js';
+import { failure } from '../contracts/errors.js';
+import { hostsOf } from '../contracts/host-groups.js';
+import { PLAN_FORMAT, type Lane, type Plan, type Stage, type Step } from '../contracts/plan.js';
+import type { Planner, PlanningMoment } from '../contracts/planning.js';
+import type { System } from '../contracts/system.js';
+import { call, idPart } from '../steps/call.js';
+import { directory, file } from '../steps/file.js';
+import { unit } from '../steps/service.js';
+
+type Checkout = Adoption['checkouts'][string];
+
+/** How long the services stand still: renames take no time, stops and starts do. Seconds. */
+const STANDSTILL_SECONDS = 20;
+
+export const adoptPlanner: Planner<AdoptInput> = {
+  needs(input, system) {
+    return hostsToAdopt(input, system).map((host) => `hosts.${host}.connection`);
+  },
+
+  observe(input, system) {
+    return hostsToAdopt(input, system).map((host) => ({
+      as: `host ${host}`,
+      title: `look at what was set up by hand on ${host}`,
+      on: host,
+      call: call('observeAdoption', {
+        checkouts: here(system, host, adoption(system).checkouts).map(
+          ([name, { path, releases, writable, shared }]) => ({
+            name,
+            path,
+            releases,
+            writable,
+            shared,
+          }),
+        ),
+        cron: here(system, host, adoption(system).cron).map(([name, { user, commands }]) => ({ name, user, commands })),
+      }),
+    }));
+  },
+
+  plan(input, system, observation, moment) {
+    const notes: string[] = [];
+    const downtime: Plan['downtime'] = [];
+    const hosts = hostsToAdopt(input, system);
+    const lanes = (steps: (host: string, seen: SeenAdoption) => Step[]): Lane[] =>
+      hosts
+        .map((host) => ({ on: host, steps: steps(host, observation[`host ${host}`] as SeenAdoption) }))
+        .filter((lane) => lane.steps.length > 0);
+    for (const host of hosts) refuseRenamedVolumes(system, host, observation[`host ${host}`] as SeenAdoption);
+    return {
+      format: PLAN_FORMAT,
+      runbook: 'adopt',
+      system: system.system,
+      stages: [
+        ...stage(
+          'from a checkout to a release',
+          lanes((host, seen) =>
+            here(system, host, adoption(system).checkouts).flatMap(([name, checkout]) => {
+              const now = seen.checkouts[name];
+              const steps = now ? becomeRelease(system, host, checkout, now, moment) : [];
+              if (steps.length > 0)
+                for (const service of checkout.services) downtime.push({ service, seconds: STANDSTILL_SECONDS });
+              return steps;
+            }),
+          ),
+        ),
+        ...stage(
+          'crontabs',
+          lanes((host, seen) =>
+            here(system, host, adoption(system).cron).flatMap(([name, lines]) => {
+              const inForce = seen.cron[name]?.inForce ?? 0;
+              if (inForce === 0) return [];
+              notes.push(
+                lines.replacedBy.length > 0
+                  ? `${host}: from now on the schedule(s) ${lines.replacedBy.join(', ')} do what these lines did; see that they are applied.`
+                  : `${host}: nothing replaces the ${name} lines.`,
+              );
+              return [
+                {
+                  id: `cron-${idPart(`${host} ${name}`)}`,
+                  title: `turn ${inForce} line(s) of ${lines.user}'s crontab into comments`,
+                  why: `they hold ${lines.commands.join(' or ')}; every other byte of the crontab stays`,
+                  do: call('disableCronLines', { user: lines.user, commands: lines.commands }),
+                  undo: call('restoreCronLines', { user: lines.user, commands: lines.commands }),
+                },
+              ];
+            }),
+          ),
+        ),
+      ],
+      downtime,
+      notes,
+    };
+  },
+
+  facets(observation: Observation) {
+    return observation;
+  },
+};
+
+const adoption = (system: System): Adoption => system.adopt ?? { checkouts: {}, cron: {} };
+
+const here = <T extends { on: string }>(system: System, host: string, all: Record<string, T>): [string, T][] =>
+  Object.entries(all).filter(([, { on }]) => hostsOf(system, on).includes(host));
+
+function hostsToAdopt(input: AdoptInput, system: System): string[] {
+  const { checkouts, cron } = adoption(system);
+  const asked = input.host === undefined ? Object.keys(system.hosts) : hostsOf(system, input.host);
+  const hosts = asked.filter((host) => here(system, host, checkouts).length + here(system, host, cron).length > 0);
+  if (hosts.length === 0)
+    throw failure(
+      'InvalidInput',
+      `the inventory of ${system.system} names nothing to adopt on ${input.host ?? 'its hosts'}`,
+      {
+        remedy: `Describe under adopt in infra/systems/${system.system}.yaml what was set up by hand`,
+      },
+    );
+  return hosts;
+}
+
+/** Stop, move the data out, move the code to a release, let the units write where the data is now, start. */
+function becomeRelease(
+  system: System,
+  host: string,
+  checkout: Checkout,
+  now: SeenCheckout,
+  moment: PlanningMoment,
+): Step[] {
+  // A link is a release already, and where nothing is, the first deploy begins.
+  if (now.kind === 'link' || now.kind === 'absent') return [];
+  refuseWhatIsInTheWay(host, checkout, now);
+  const { path, releases, writable } = checkout;
+  const release = `${releases}/${releaseId(moment, now.commit)}`;
+  const owned = { owner: now.owner, group: now.group };
+  const id = (text: string): string => idPart(`${host} ${text}`);
+  const services = checkout.services.flatMap((name) => {
+    const service = system.services[name];
+    return service?.kind === 'systemd' ? [service.unit] : [];
+  });
+  const stopped = services.map((name): Step => ({
+    id: `stop-${id(name)}`,
+    title: `stop ${name}`,
+    why: 'nobody writes while its files are moved',
+    do: call('setUnit', { unit: name, active: false }),
+    undo: call('restoreUnit', { unit: name }),
+  }));
+  const moved = checkout.shared
+    .filter((one) => now.shared[one.path]?.inCheckout === 'there')
+    .map((one): Step => ({
+      id: `move-${id(one.path)}`,
+      title: `move ${path}/${one.path} to ${one.target}, and leave a link`,
+      why: 'data outlives releases; a rename copies nothing and loses nothing',
+      do: call('relocatePath', { from: `${path}/${one.path}`, to: one.target }),
+      undo: call('returnPath', { from: `${path}/${one.path}`, to: one.target }),
+    }));
+  const writing = services.flatMap((name) => {
+    const place = `/etc/systemd/system/${name}.d`;
+    const why = `${name} may write to ${writable}, where its data is now`;
+    return [
+      ...directory(undefined, {
+        path: place,
+        mode: '0755',
+        owner: 'root',
+        group: 'root',
+        why,
+        id: `dropins-${id(name)}`,
+      }),
+      ...file(undefined, {
+        path: `${place}/guardia-shared.conf`,
+        content: `[Service]\nReadWritePaths=${writable}\n`,
+        mode: '0644',
+        owner: 'root',
+        group: 'root',
+        why,
+        id: `dropin-${id(name)}`,
+      }),
+    ];
+  });
+  const started = [...services].reverse().flatMap((name) =>
+    unit(undefined, {
+      unit: name,
+      active: true,
+      why: 'it works as before, from the release',
+      id: `start-${id(name)}`,
+    }),
+  );
+  return [
+    ...(now.releases === 'absent'
+      ? directory(undefined, {
+          path: releases,
+          mode: '0755',
+          ...owned,
+          why: 'releases go there',
+          id: `releases-${id('')}`,
+        })
+      : []),
+    ...(now.writable === 'absent'
+      ? directory(undefined, { path: writable, mode: '0750', ...owned, why: 'data goes there', id: `data-${id('')}` })
+      : []),
+    ...stopped,
+    ...moved,
+    ...(now.commit === ''
+      ? []
+      : file(undefined, {
+          path: `${path}/.guardia-release.json`,
+          content: `${JSON.stringify({ commit: now.commit })}\n`,
+          mode: '0644',
+          ...owned,
+          why: 'a release says what it was built from',
+          id: `manifest-${id('')}`,
+        })),
+    {
+      id: `release-${id('')}`,
+      title: `move ${path} to ${release}, and leave a link`,
+      why: `the units name ${path}: from now on that is a link to the current release`,
+      do: call('relocatePath', { from: path, to: release }),
+      undo: call('returnPath', { from: path, to: release }),
+    },
+    ...writing,
+    ...started,
+  ];
+}
+
+/** Nothing that is there is overwritten, and nothing is copied where a rename was promised. Throws `HostUnusable` that names all of it. */
+function refuseWhatIsInTheWay(host: string, checkout: Checkout, now: SeenCheckout): void {
+  const wrong = [
+    ...(now.kind === 'other' ? [`${checkout.path} is no directory`] : []),
+    ...(now.releases === 'other' ? [`${checkout.releases} is no directory`] : []),
+    ...(now.writable === 'other' ? [`${checkout.writable} is no directory`] : []),
+    ...(now.kind === 'checkout' && !now.sameFileSystem
+      ? [`${checkout.path} is on another file system than ${checkout.releases} or ${checkout.writable}`]
+      : []),
+    ...checkout.shared
+      .filter(({ path }) => now.shared[path]?.inCheckout === 'there' && now.shared[path]?.target === 'taken')
+      .map(({ path, target }) => `${target} is there already, and so is ${checkout.path}/${path}`),
+  ];
+  if (wrong.length > 0)
+    throw failure('HostUnusable', `${host} cannot be adopted: ${wrong.join('; ')}`, {
+      host,
+      remedy: 'Clear up by hand which of them is right; adopt a host before it is provisioned',
+    });
+}
+
+/** A compose project under another name gets new, empty volumes. Throws `InvalidInventory`. */
+function refuseRenamedVolumes(system: System, host: string, seen: SeenAdoption): void {
+  const wrong = new Set<string>();
+  for (const service of Object.values(system.services)) {
+    if (service.kind !== 'compose' || !hostsOf(system, service.on).includes(host)) continue;
+    for (const { project, directory: place } of seen.projects)
+      if (place === service.directory && project !== service.project)
+        wrong.add(`the containers of ${place} belong to project ${project}, the inventory says ${service.project}`);
+  }
+  if (wrong.size > 0)
+    throw failure(
+      'InvalidInventory',
+      `${host}: ${[...wrong].join('; ')}: under another name they would get new, empty volumes`,
+      { host, remedy: `Write the name that is in use into services of ${system.system}` },
+    );
+}
+
+/** As a deploy names its releases: time of the run, commit, run. */
+function releaseId({ now, runId }: PlanningMoment, commit: string): string {
+  const time = now.replace(/\.\d+Z$/, 'Z').replaceAll(/[-:]/g, '');
+  return [time, commit.slice(0, 8) || 'byhand00', runId.replaceAll('-', '').slice(-8)].join('-');
+}
+
+const stage = (title: string, lanes: Lane[]): Stage[] =>
+  lanes.length === 0 ? [] : [{ title, atOnce: 1, errorBudget: 0, lanes }];

@@ -1,0 +1,83 @@
+import { z } from 'zod';
+import { AbsolutePath, AccountName } from './files.js';
+import { Name } from './names.js';
+import { runInput } from './run.js';
+
+const On = Name.describe('Host of this system, or a group of its hosts');
+const Inside = z
+  .string()
+  .regex(/^(?!\/)(?!(?:.*\/)?\.\.?(?:\/|$))[^\0\n]*[^\0\n/]$/, 'a path below the checkout, without ..');
+
+/** What was set up by hand and is taken over: the section `adopt` of a system. */
+export const Adoption = z.strictObject({
+  checkouts: z
+    .record(
+      Name,
+      z.strictObject({
+        on: On,
+        path: AbsolutePath.describe('The plain checkout: the path that units name, which becomes a link'),
+        releases: AbsolutePath.describe('Directory of the releases; on the same file system'),
+        shared: z
+          .array(
+            z.strictObject({
+              path: Inside.describe('Data beside the code: a file or directory of the checkout'),
+              target: AbsolutePath.describe('Where it goes, outside every release; a link takes its place'),
+            }),
+          )
+          .describe('What is not there is passed over'),
+        writable: AbsolutePath.describe('What the units may write from now on; their own list stays'),
+        services: z.array(Name).describe('systemd services that stand still meanwhile, in the order of their stop'),
+      }),
+    )
+    .default({})
+    .describe('Plain checkouts that become releases'),
+  cron: z
+    .record(
+      Name,
+      z.strictObject({
+        on: On,
+        user: AccountName.describe('Whose crontab'),
+        commands: z
+          .array(
+            z
+              .string()
+              .min(4)
+              .regex(/^[^\n\0]+$/),
+          )
+          .min(1)
+          .describe('A line that holds one of these texts is turned into a comment; no line is ever removed'),
+        replacedBy: z.array(Name).default([]).describe('Schedules of this system that do it from now on'),
+      }),
+    )
+    .default({})
+    .describe('Lines of crontabs that runbooks replace'),
+});
+export type Adoption = z.infer<typeof Adoption>;
+
+export const AdoptInput = z.strictObject({
+  ...runInput,
+  host: Name.optional().describe('One host, or a group of hosts; by default every host that the inventory adopts'),
+});
+export type AdoptInput = z.infer<typeof AdoptInput>;
+
+/** What `observeAdoption` sees on one host. */
+export interface SeenAdoption {
+  checkouts: Record<string, SeenCheckout>;
+  /** By name: how many lines are still in force. */
+  cron: Record<string, { inForce: number }>;
+  /** Compose projects by the directory that they were started in. */
+  projects: { project: string; directory: string }[];
+}
+export interface SeenCheckout {
+  kind: 'absent' | 'checkout' | 'link' | 'other';
+  owner: string;
+  group: string;
+  /** The commit that is checked out, or empty. */
+  commit: string;
+  /** Whether a rename can bring it to the releases. */
+  sameFileSystem: boolean;
+  /** By path: what is in the checkout, and whether its target is free. */
+  shared: Record<string, { inCheckout: 'absent' | 'link' | 'there'; target: 'absent' | 'empty' | 'taken' }>;
+  releases: 'absent' | 'directory' | 'other';
+  writable: 'absent' | 'directory' | 'other';
+}

@@ -1,0 +1,75 @@
+import type { SeenFile } from './files.js';
+import type { SeenUnit } from './units.js';
+
+/** What `observeProvision` sees on one host: everything that provisioning rests on. Holds no secret. */
+export interface SeenHost {
+  /** Whether the host shares its kernel with others, so that machine-wide settings are not its own to make. */
+  container: boolean;
+  /** Memory that the host may use, bytes. */
+  memoryBytes: number;
+  /** Installed versions by package; only of those that were asked for. */
+  packages: Record<string, string>;
+  accounts: Record<string, SeenAccount>;
+  files: Record<string, SeenFile>;
+  units: Record<string, SeenUnit>;
+  firewall?: SeenFirewall;
+  sshd?: SeenSshd;
+  secretFiles: Record<string, SeenSecretFile>;
+  postgresql?: SeenCluster;
+  compose: Record<string, SeenCompose>;
+}
+
+/** A login and the groups that it is in; undefined where there is no such user. */
+export interface SeenAccount {
+  home: string;
+  shell: string;
+  groups: string[];
+}
+
+export interface SeenFirewall {
+  installed: boolean;
+  active: boolean;
+  /** By default nothing is let in and everything out. */
+  closed: boolean;
+  /** As `ufw show added` says them, without the word ufw. */
+  rules: string[];
+  /** The block with the rules for published ports, null where there is none. */
+  publishedPorts: { v4: string | null; v6: string | null };
+  /** Where the worker's login comes from, and the port that it came to; missing where it is no SSH login. */
+  login?: { from: string; port: number };
+}
+
+/** Options that are in force for the worker's own login, by keyword in lower case, as `sshd -T` says them. */
+export interface SeenSshd {
+  installed: boolean;
+  options: Record<string, string>;
+}
+
+/** A file with secrets, compared on the worker with what it should hold. */
+export interface SeenSecretFile {
+  same: boolean;
+  /** Secrets that are nowhere yet and will be made. */
+  made: string[];
+  /** A diff in which every value is masked. */
+  diff?: string;
+}
+
+/** Names of services and volumes of a compose project. */
+export interface SeenCompose {
+  defined: string[];
+  running: string[];
+  volumes: string[];
+}
+
+export interface SeenCluster {
+  running: boolean;
+  roles: string[];
+  databases: Record<string, { owner: string }>;
+  /** Settings whose new value waits for a restart. */
+  pendingRestart: string[];
+  /** Whether the owner can log in with the password of the inventory. */
+  passwordWorks: boolean;
+}
+
+/** Where UFW keeps the rules for ports that containers publish. */
+export const DOCKER_BLOCK = { name: 'published ports', comment: '#', at: 'end' } as const;

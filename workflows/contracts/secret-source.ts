@@ -1,0 +1,20 @@
+import { z } from 'zod';
+import { AbsolutePath } from './files.js';
+import { SecretReference } from './secret-reference.js';
+
+/** Where the value of an application's secret is found, as a plan may say it: on the host, by reference, or made anew. */
+export const SecretSource = z.strictObject({
+  name: z.string(),
+  kind: z.enum(['hex', 'base64', 'alphanumeric', 'issued']),
+  length: z.int().positive().optional(),
+  on: z
+    .array(z.strictObject({ file: AbsolutePath, key: z.string(), form: z.enum(['value', 'url']) }))
+    .describe('Environment files of this host that may hold it: the first that does wins'),
+  from: SecretReference.optional().describe('Read by the worker where no file of the host holds it'),
+  make: z.boolean().describe('Whether a value may be made where there is none'),
+  later: z.boolean().describe('Left empty where there is none'),
+});
+export type SecretSource = z.infer<typeof SecretSource>;
+
+/** A place for a secret in a template: `{{secret:NAME}}`, or `{{secret:NAME|url}}` as a part of a URL. */
+export const SECRET_PLACE = /\{\{secret:([a-z][a-z0-9-]*)(\|url)?\}\}/g;

@@ -1,0 +1,222 @@
+import { applicationOf, type Application } from '../contracts/application.js';
+import type { Observation } from '../contracts/calls.js';
+import type { DeployInput, DeployRecord } from '../contracts/deploy.js';
+import { failure } from '../contracts/errors.js';
+import { SYSTEM_LANE } from '../contracts/names.js';
+import type { Stage } from '../contracts/plan.js';
+import type { Planner } from '../contracts/planning.js';
+import { releaseId, type ResolvedRef } from '../contracts/release.js';
+import { probesAbout } from '../contracts/system-probes.js';
+import type { System } from '../contracts/system.js';
+import * as balancer from '../steps/balancer.js';
+import * as health from '../steps/health.js';
+import { migrate } from '../steps/migration.js';
+import * as release from '../steps/release.js';
+import { runbook } from '../steps/runbook.js';
+import * as service from '../steps/services.js';
+import { smoke } from '../steps/smoke.js';
+import { afterwards, nothingToDo, once, plan, rolling, sideBySide } from '../steps/stages.js';
+import {
+  applicationFacets,
+  applicationNeeds,
+  atStakeOf,
+  downtimeOf,
+  healthOf,
+  lookAtApplication,
+  onHost,
+  type Seen,
+} from './observation.js';
+
+type Now = Observation & Seen & { source: ResolvedRef };
+
+export const deployPlanner: Planner<DeployInput> = {
+  needs(input, system) {
+    const application = applicationOf(system, input.deployment);
+    return [...applicationNeeds(application), `deployments.${application.name}`];
+  },
+
+  observe(input, system) {
+    const application = applicationOf(system, input.deployment);
+    return [...lookAtApplication(system, application), release.lookAtSource(system, application, input.ref)];
+  },
+
+  plan(input, system, observation, moment) {
+    const application = applicationOf(system, input.deployment);
+    const now = observation as Now;
+    const { deployment } = application;
+    refuseWhatCannotBe(system, application, now);
+
+    const { commit, subject } = now.source;
+    const next = { id: releaseId(moment, commit), commit };
+    const behind = application.hosts.filter((host) => input.force || !isCurrent(application, host, commit, now));
+    const migrations = migrationsOf(application, behind, next.id, now);
+    if (behind.length === 0 && migrations === undefined)
+      return nothingToDo(
+        'deploy',
+        system.system,
+        `${commit.slice(0, 8)} is current on ${application.hosts.join(', ')}, and healthy`,
+      );
+
+    const source = release.sourceOf(system, application, commit);
+    const first = application.hosts.every((host) => onHost(now, host).current === null);
+    const before = (host: string) => onHost(now, host).current;
+
+    return plan(
+      'deploy',
+      system.system,
+      [
+        once(
+          'recovery point',
+          SYSTEM_LANE,
+          first
+            ? []
+            : [
+                runbook(
+                  'backup',
+                  { system: system.system },
+                  {
+                    id: 'recovery-point',
+                    title: 'back up the databases and the configuration, and read the backup back',
+                    why: 'whatever this deploy does to the data, there is a way back that was proved',
+                  },
+                ),
+              ],
+        ),
+        sideBySide('prepare', behind, (host) => [
+          release.fetch(host, application, source, next),
+          release.build(host, application, next),
+          ...release.preflight(host, application, next),
+        ]),
+        migrations ? once('migrate', migrations.on, [migrations.step]) : [],
+        rolling('release', behind, deployment.rolling, (host) => [
+          ...balancer.drain(application.balancer, host),
+          service.stop(host, application.services, 'two releases at once would write into the same data'),
+          release.switchTo(host, application, before(host), next.id),
+          service.start(host, application.services, 'they run what the link points to'),
+          ...healthOf(system, application, host),
+          ...smoke(host, application),
+          ...balancer.ready(application.balancer, host),
+        ]),
+        bake(system, application),
+        afterwards('recovery point of the configuration', [SYSTEM_LANE], () => [
+          runbook(
+            'backup',
+            { system: system.system, only: 'configuration' },
+            {
+              id: 'recovery-point-after',
+              title: 'back up the configuration as it is now',
+              why: 'after each change (L944)',
+            },
+          ),
+        ]),
+        afterwards('tidy', behind, (host) => [
+          release.prune(host, application, [next.id, before(host) ?? next.id, ...namedBy(now.deploys.deploys)]),
+        ]),
+      ],
+      {
+        downtime: downtimeOf(application, behind, now.deploys.deploys),
+        ...(migrations && !migrations.reversible ? { pointOfNoReturn: 'migrate', ...atStakeOf(application) } : {}),
+        notes: [
+          `${commit.slice(0, 8)}${subject === '' ? '' : `: ${subject}`}, instead of ${behind.map((host) => `${before(host) ?? 'nothing'} on ${host}`).join(', ')}.`,
+          ...(first ? ['It is the first release here: there is nothing to save and nothing to go back to.'] : []),
+          ...notesOf(application, migrations),
+        ],
+      },
+    );
+  },
+
+  facets(observation) {
+    const now = observation as Now;
+    return { ...applicationFacets(now), source: { commit: now.source.commit, migrations: now.source.migrations } };
+  },
+};
+
+// The parts, in their order.
+
+/** What a person has to put right before any deploy: said when planning, with the runbook that does it. */
+function refuseWhatCannotBe(system: System, { hosts, deployment }: Application, now: Now): void {
+  const problems = hosts.flatMap((host) => {
+    const seen = onHost(now, host);
+    const room = Math.max(deployment.neededMegabytes * 1e6, seen.currentBytes * 1.2);
+    return [
+      ...(seen.userMissing ? [`${host} has no user ${deployment.user}: run provision-host`] : []),
+      ...(seen.linkIsOther
+        ? [`${deployment.directory} on ${host} is a plain directory and no link to a release: run adopt`]
+        : []),
+      ...(seen.link !== null && seen.current === null
+        ? [
+            `${deployment.directory} on ${host} points to ${seen.link}, which is no release below ${deployment.releases}`,
+          ]
+        : []),
+      ...(seen.missing.length > 0 ? [`${host} lacks ${seen.missing.join(', ')}: run provision-host`] : []),
+      ...(seen.freeBytes < room
+        ? [`${host} has ${megabytes(seen.freeBytes)} free for releases and a deploy needs ${megabytes(room)}`]
+        : []),
+    ];
+  });
+  if (problems.length > 0)
+    throw failure('InvalidPlan', `${system.system} cannot be deployed to: ${problems.join('; ')}`);
+}
+
+function isCurrent({ services }: Application, host: string, commit: string, now: Now): boolean {
+  const { current, releases, services: states } = onHost(now, host);
+  const is = releases.find(({ id }) => id === current)?.commit;
+  const runs = services.every(({ name }) => states[name]?.state === 'running');
+  return is === commit && runs && !now.health?.results.some((probe) => failsOn(probe, host));
+}
+
+const failsOn = ({ on, state, severity }: { on: string; state: string; severity: string }, host: string): boolean =>
+  on === host && severity === 'critical' && (state === 'critical' || state === 'unknown');
+
+/** The migration step, run by one host with the new release; undefined where that brings none that is not applied. */
+function migrationsOf(application: Application, behind: readonly string[], next: string, now: Now) {
+  const { migrations, hosts } = application;
+  if (!migrations) return undefined;
+  const before = now.database?.applied ?? [];
+  const pending = now.source.migrations?.filter(({ name }) => !before.includes(name));
+  if (pending?.length === 0 || (pending === undefined && behind.length === 0)) return undefined;
+  const reversible = migrations.down !== undefined && (pending ?? []).every((one) => one.reversible);
+  const [on = ''] = [...behind, ...hosts];
+  // Where the release is current already, and only its migrations are not, they are its own.
+  const id = behind.length > 0 ? next : (onHost(now, on).current ?? next);
+  const names = pending?.map(({ name }) => name);
+  return {
+    on,
+    reversible,
+    pending,
+    step: migrate(application, migrations, { release: id, before, pending: names, reversible }),
+  };
+}
+
+function bake(system: System, { services, deployment }: Application): Stage[] {
+  const probes = probesAbout(system, { services: services.map(({ name }) => name) });
+  const { minutes, tolerated } = deployment.bake;
+  if (minutes === 0 || probes.length === 0) return [];
+  return once('bake', SYSTEM_LANE, [
+    health.bake(system, probes, {
+      seconds: Math.round(minutes * 60),
+      tolerated,
+      title: `watch for ${minutes} minutes`,
+    }),
+  ]);
+}
+
+/** Releases that a rollback of the deploys on record would need. */
+const namedBy = (deploys: readonly DeployRecord[]): string[] =>
+  deploys
+    .slice(0, 1)
+    .flatMap(({ release: id, hosts }) => [id, ...Object.values(hosts).flatMap(({ from }) => from ?? [])]);
+
+function notesOf(application: Application, migrations: ReturnType<typeof migrationsOf>): string[] {
+  const irreversible = migrations?.pending?.filter((one) => !one.reversible).map(({ name }) => name);
+  return [
+    ...(migrations && !migrations.reversible
+      ? [
+          `${irreversible?.length ? irreversible.join(', ') : 'The migrations'} cannot be taken back. Once applied, a failure holds for a person and names the rows at stake; data is never restored silently.`,
+        ]
+      : []),
+    ...(application.balancer ? [] : [`There is no balancer: while a host is switched, nobody answers there.`]),
+  ];
+}
+
+const megabytes = (bytes: number): string => `${Math.round(bytes / 1e6)} MB`;

@@ -1,0 +1,109 @@
+import { hostsOf } from '../contracts/host-groups.js';
+import type { System } from '../contracts/system.js';
+import { given } from '../contracts/unset.js';
+
+/** What is behind the balancer: a service that an endpoint names, with the port that the balancer's flow opens. */
+interface BackEnd {
+  name: string;
+  hostname: string;
+  servers: { name: string; address: string }[];
+  port: number;
+}
+
+/**
+ * The configuration of HAProxy, from the groups, flows and endpoints of the system: one front end by name, a back end for each endpoint
+ * whose service has a flow from the balancers of the same name, a check of /health, statistics on loopback and the admin socket that a
+ * rolling deploy drains servers with. `tls`: whether the certificates are there; until then there is HTTP for their issue only. Pure.
+ */
+export function haproxyConfiguration(system: System, on: string | readonly string[], tls: boolean): string {
+  const ends = backEnds(system, on);
+  return `# Written by guardia from the groups and flows of the inventory.
+global
+    maxconn 4096
+    log /dev/log local0
+    log /dev/log local1 notice
+    chroot /var/lib/haproxy
+    stats socket /run/haproxy/admin.sock mode 660 level admin
+    stats timeout 30s
+    user haproxy
+    group haproxy
+    daemon
+    ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
+
+defaults
+    log global
+    mode http
+    option httplog
+    option dontlognull
+    option forwardfor
+    option redispatch
+    retries 3
+    timeout connect 5000
+    timeout client 50000
+    timeout server 50000
+
+frontend public
+    bind :::80 v4v6
+${
+  tls
+    ? `    bind :::443 v4v6 ssl crt /etc/haproxy/certs/ alpn h2,http/1.1
+    http-request redirect scheme https code 301 unless { ssl_fc }
+    http-request set-header X-Forwarded-Proto https
+    http-response set-header Strict-Transport-Security "max-age=31536000; includeSubDomains"
+${ends.map(({ name, hostname }) => `    use_backend ${name} if { hdr(host),field(1,:) -i ${hostname} }\n`).join('')}`
+    : `    # No certificates in /etc/haproxy/certs yet: nothing is served before they are there.
+    http-request return status 503 content-type text/plain lf-string "no certificate yet\\n"
+`
+}
+${ends.map(backEnd).join('\n')}
+listen stats
+    bind 127.0.0.1:8404
+    stats enable
+    stats uri /stats
+    stats refresh 30s
+`;
+}
+
+function backEnd({ name, hostname, servers, port }: BackEnd): string {
+  return `backend ${name}
+    balance roundrobin
+    option httpchk
+    http-check send meth GET uri /health ver HTTP/1.1 hdr Host ${hostname}
+    http-check expect status 200
+    default-server inter 2s fall 3 rise 2
+${servers.map((server) => `    server ${server.name} ${server.address}:${port} check\n`).join('')}`;
+}
+
+function backEnds(system: System, on: string | readonly string[]): BackEnd[] {
+  const balancers = typeof on === 'string' ? [on] : on;
+  return Object.entries(system.endpoints).flatMap(([name, endpoint]): BackEnd[] => {
+    const flow = Object.values(system.flows).find(
+      (one) =>
+        typeof one.from === 'string' &&
+        balancers.includes(one.from) &&
+        endpoint.service !== undefined &&
+        one.to === system.services[endpoint.service]?.on,
+    );
+    const own = system.flows[name];
+    const way = typeof own?.from === 'string' && balancers.includes(own.from) ? own : flow;
+    if (!way) return [];
+    const url = given(endpoint.url, `endpoints.${name}.url`);
+    return [
+      {
+        name,
+        hostname: /^https?:\/\/([^/:]+)/.exec(url)?.[1] ?? url,
+        port: way.port,
+        servers: hostsOf(system, way.to).map((host) => {
+          const connection = system.hosts[host]?.connection;
+          return {
+            name: host,
+            address:
+              connection === undefined || connection === 'local'
+                ? '127.0.0.1'
+                : given(connection.address, `hosts.${host}.connection.address`),
+          };
+        }),
+      },
+    ];
+  });
+}

@@ -1,0 +1,189 @@
+import type { ObservationCall } from '../contracts/calls.js';
+import type { FileQuestion } from '../contracts/files.js';
+import { hostsOf } from '../contracts/host-groups.js';
+import type { Sources } from '../contracts/planning.js';
+import type { Program, Provision, ProvisionFile, SecretFile } from '../contracts/provision.js';
+import type { SecretSource } from '../contracts/secret-source.js';
+import { SECRET_PLACE } from '../contracts/secret-source.js';
+import type { System } from '../contracts/system.js';
+import { given, isUnset } from '../contracts/unset.js';
+import { call } from '../steps/call.js';
+import { fill, needsMoment } from './template.js';
+
+/** Where sshd's options of guardia stand. */
+export const SSHD_DROP_IN = '/etc/ssh/sshd_config.d/10-guardia.conf';
+
+/** The part of the inventory's section that concerns one host. */
+export interface HostPart {
+  host: string;
+  packages: string[];
+  firewall: { docker: boolean } | undefined;
+  accounts: Provision['accounts'];
+  directories: Provision['directories'];
+  postgresql: Provision['postgresql'];
+  secretFiles: [string, SecretFile][];
+  programs: [string, Program][];
+  sshd: Provision['sshd'];
+}
+
+export function partOf(system: System, host: string): HostPart {
+  const provision = system.provision;
+  const here = ({ on }: { on: string | readonly string[] }): boolean =>
+    (typeof on === 'string' ? [on] : on).some((one) => hostsOf(system, one).includes(host));
+  const some = <T extends { on: string | readonly string[] }>(all: Record<string, T>): [string, T][] =>
+    Object.entries(all).filter(([, one]) => here(one));
+  const programs = some(provision?.programs ?? {});
+  const postgresql = provision?.postgresql;
+  const database = postgresql && system.databases[postgresql.database];
+  const cluster = database && here({ on: database.on }) ? postgresql : undefined;
+  return {
+    host,
+    packages: [
+      ...new Set([
+        ...some(provision?.packages ?? {}).flatMap(([, { install }]) => install),
+        ...(cluster ? [`postgresql-${given(database?.version ?? 0, 'databases.*.version')}`] : []),
+        ...programs.flatMap(([, program]) => program.packages),
+      ]),
+    ],
+    firewall: provision?.firewall && here(provision.firewall) ? { docker: provision.firewall.docker } : undefined,
+    accounts: Object.fromEntries(some(provision?.accounts ?? {})),
+    directories: (provision?.directories ?? []).filter(here),
+    postgresql: cluster,
+    secretFiles: some(provision?.secretFiles ?? {}),
+    programs,
+    sshd: provision?.sshd && here(provision.sshd) ? provision.sshd : undefined,
+  };
+}
+
+/** Whether the inventory says anything about this host. */
+export function isProvisioned(part: HostPart): boolean {
+  const { packages, accounts, directories, secretFiles, programs, firewall, sshd } = part;
+  return (
+    packages.length + directories.length + secretFiles.length + programs.length > 0 ||
+    Object.keys(accounts).length > 0 ||
+    firewall !== undefined ||
+    sshd !== undefined
+  );
+}
+
+/** Everything about one host in one question. */
+export function question(system: System, part: HostPart, sources: Sources): ObservationCall {
+  const { host, packages, accounts, directories, programs, secretFiles } = part;
+  const files: FileQuestion[] = [
+    ...directories.map(({ path }) => asked(path)),
+    ...(part.sshd ? [{ ...asked(SSHD_DROP_IN), text: true }] : []),
+    ...(part.postgresql ? hbaQuestion(system, part.postgresql) : []),
+    ...programs.flatMap(([, program]) => [
+      ...program.directories.map(({ path }) => asked(path)),
+      ...program.files.flatMap((file) => fileQuestions(system, host, file, sources)),
+      ...program.links.map(({ path }) => asked(path)),
+      ...program.absent.map(asked),
+    ]),
+  ];
+  return {
+    as: `host ${host}`,
+    title: `look at ${host}`,
+    on: host,
+    call: call('observeProvision', {
+      packages: packages.map((spec) => spec.replace(/=.*/, '')),
+      accounts: Object.keys(accounts),
+      files: [...new Map(files.map((file) => [file.path, file])).values()],
+      units: [...new Set(programs.flatMap(([, { unit }]) => (unit === undefined ? [] : [unit])))],
+      firewall: part.firewall !== undefined || programs.some(([, program]) => usesLogin(program, sources)),
+      sshd: part.sshd !== undefined,
+      secretFiles: secretFiles.map(([, file]) => secretFileArgument(system, host, file, sources)),
+      ...(part.postgresql ? { postgresql: clusterArgument(system, host, part.postgresql) } : {}),
+      compose: programs.flatMap(([, { compose }]) => (compose === undefined ? [] : [compose])),
+    }),
+  };
+}
+
+const asked = (path: string): FileQuestion => ({ path, secret: false, text: false });
+
+const usesLogin = (program: Program, sources: Sources): boolean =>
+  program.files.some(({ source }) => source !== undefined && needsMoment(sources[source] ?? ''));
+
+function fileQuestions(system: System, host: string, file: ProvisionFile, sources: Sources): FileQuestion[] {
+  const needs = file.needs.map((path) => asked(fill(path, system, host, file.path)));
+  const template = file.source === undefined ? '' : (sources[file.source] ?? '');
+  // What can only be made after a look is compared when planning; of everything else the text comes only where it differs.
+  const later = file.generate !== undefined || file.needs.length > 0 || needsMoment(template);
+  return [
+    ...needs,
+    later
+      ? { ...asked(file.path), text: true }
+      : { ...asked(file.path), wanted: fill(template, system, host, file.source ?? file.path) },
+  ];
+}
+
+export const hbaPath = (system: System, postgresql: NonNullable<Provision['postgresql']>): string =>
+  `/etc/postgresql/${version(system, postgresql)}/main/pg_hba.conf`;
+/** Sorts behind what else may be in the directory: the last one wins. */
+export const settingsPath = (system: System, postgresql: NonNullable<Provision['postgresql']>): string =>
+  `/etc/postgresql/${version(system, postgresql)}/main/conf.d/zz-guardia.conf`;
+const version = (system: System, { database }: NonNullable<Provision['postgresql']>): number =>
+  given(system.databases[database]?.version ?? 0, `databases.${database}.version`);
+
+function hbaQuestion(system: System, postgresql: NonNullable<Provision['postgresql']>): FileQuestion[] {
+  return [hbaPath(system, postgresql), settingsPath(system, postgresql)].map((path) => ({
+    ...asked(path),
+    text: true,
+  }));
+}
+
+export function clusterArgument(system: System, host: string, postgresql: NonNullable<Provision['postgresql']>) {
+  const database = system.databases[postgresql.database];
+  return {
+    version: version(system, postgresql),
+    port: database?.port ?? 5432,
+    settingsFile: settingsPath(system, postgresql),
+    role: database?.owner ?? '',
+    database: database?.name ?? '',
+    password: secretSource(system, host, postgresql.password),
+  };
+}
+
+export function secretFileArgument(system: System, host: string, file: SecretFile, sources: Sources) {
+  const { path, mode, owner, group, source } = file;
+  const template = fill(sources[source] ?? '', system, host, source);
+  const names = [...new Set([...template.matchAll(SECRET_PLACE)].map(([, name = '']) => name))];
+  return {
+    path,
+    mode,
+    owner,
+    group,
+    template,
+    secrets: names.map((name) => secretSource(system, host, name, file.elsewhere)),
+  };
+}
+
+/** Where a secret is found on this host. It may be made here only if no other host needs the same value. */
+export function secretSource(
+  system: System,
+  host: string,
+  name: string,
+  elsewhere: readonly string[] = [],
+): SecretSource {
+  const secret = system.secrets[name];
+  const consumers = secret?.consumers ?? [];
+  const on = consumers.flatMap((consumer) =>
+    consumer.kind === 'env-file' && hostsOf(system, consumer.on).includes(host)
+      ? [{ file: consumer.file, key: consumer.key, form: consumer.form }]
+      : [],
+  );
+  const older = on.flatMap(({ key, form }) => elsewhere.map((file) => ({ file, key, form })));
+  const places = consumers.flatMap((consumer) => {
+    if (consumer.kind === 'postgresql-role') return hostsOf(system, system.databases[consumer.database]?.on ?? host);
+    return consumer.kind === 'openbao' ? [] : hostsOf(system, consumer.on);
+  });
+  const from = secret?.from;
+  return {
+    name,
+    kind: secret?.kind ?? 'issued',
+    ...(secret?.length === undefined ? {} : { length: secret.length }),
+    on: [...on, ...older],
+    ...(from === undefined || isUnset(from) ? {} : { from }),
+    make: secret !== undefined && secret.kind !== 'issued' && new Set(places).size <= 1,
+    later: secret?.later ?? false,
+  };
+}

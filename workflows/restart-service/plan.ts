@@ -1,0 +1,125 @@
+import { applicationOf } from '../contracts/application.js';
+import type { RestartServiceInput } from '../contracts/deploy.js';
+import { failure } from '../contracts/errors.js';
+import { hostsOf } from '../contracts/host-groups.js';
+import type { Planner } from '../contracts/planning.js';
+import { serviceReference } from '../contracts/service-reference.js';
+import { probesAbout } from '../contracts/system-probes.js';
+import type { System } from '../contracts/system.js';
+import * as balancer from '../steps/balancer.js';
+import { call } from '../steps/call.js';
+import * as health from '../steps/health.js';
+import * as service from '../steps/services.js';
+import { plan, rolling } from '../steps/stages.js';
+
+/** Stated where nothing is balanced: how long a service may be away. Seconds. */
+const DOWNTIME_SECONDS = 30;
+const PATIENCE_SECONDS = 60;
+
+export const restartServicePlanner: Planner<RestartServiceInput> = {
+  needs(input, system) {
+    const { hosts, balanced } = placesOf(system, input.service);
+    return [
+      ...[...hosts, ...(balanced ? [balanced.on] : [])].map((host) => `hosts.${host}.connection`),
+      'databases.*.version',
+      'endpoints.*.url',
+    ];
+  },
+
+  observe(input, system) {
+    const { hosts, balanced } = placesOf(system, input.service);
+    const services = [serviceReference(system, input.service)];
+    return [
+      ...hosts.map((host) => ({
+        as: `host ${host}`,
+        title: `look at ${input.service} on ${host}`,
+        on: host,
+        call: call('observeServices', { services }),
+      })),
+      ...(balanced
+        ? [
+            {
+              as: 'balancer',
+              title: 'look at the servers of the balancer',
+              on: balanced.on,
+              call: call('observeBalancer', { socket: balanced.socket, backends: balanced.backends }),
+            },
+          ]
+        : []),
+    ];
+  },
+
+  plan(input, system) {
+    const { hosts, balanced } = placesOf(system, input.service);
+    const services = [serviceReference(system, input.service)];
+    return plan(
+      'restart-service',
+      system.system,
+      [
+        rolling('restart', hosts, { atOnce: 1, errorBudget: 0 }, (host) => [
+          ...balancer.drain(balanced, host),
+          service.restart(host, services, 'one host after the other'),
+          ...healthyOn(system, input.service, host),
+          ...balancer.ready(balanced, host),
+        ]),
+      ],
+      {
+        downtime: balanced ? [] : [{ service: input.service, seconds: DOWNTIME_SECONDS }],
+        notes: dependants(system, input.service),
+      },
+    );
+  },
+
+  facets(observation) {
+    const states = Object.entries(observation as Record<string, SeenService>).map(([name, { services, servers }]) => [
+      name,
+      Object.entries({ ...services, ...servers }).map(([of, one]) => [of, 'state' in one ? one.state : one.admin]),
+    ]);
+    return Object.fromEntries(states) as Record<string, unknown>;
+  },
+};
+
+interface SeenService {
+  services?: Record<string, { state: string }>;
+  servers?: Record<string, { admin: string }>;
+}
+
+/** The hosts of a service, and the balancer before them. Throws `InvalidPlan` for a service that is nowhere. */
+function placesOf(system: System, name: string) {
+  const service = system.services[name];
+  const hosts = service ? hostsOf(system, service.on) : [];
+  if (hosts.length === 0) {
+    const known = Object.keys(system.services).filter(
+      (of) => hostsOf(system, system.services[of]?.on ?? '').length > 0,
+    );
+    throw failure(
+      'InvalidPlan',
+      `system ${system.system} has no service ${name} on any host (it has: ${known.join(', ')})`,
+    );
+  }
+  const deployment = Object.entries(system.deployments).find(([, { services }]) => services.includes(name))?.[0];
+  const balanced = deployment === undefined ? undefined : applicationOf(system, deployment).balancer;
+  return { hosts, balanced };
+}
+
+function healthyOn(system: System, service: string, host: string) {
+  const probes = probesAbout(system, { services: [service], on: [host] });
+  return probes.length === 0
+    ? []
+    : [
+        health.wait(system, host, probes, {
+          patienceSeconds: PATIENCE_SECONDS,
+          title: `wait until ${service} is healthy on ${host}`,
+        }),
+      ];
+}
+
+/** Services that a restart takes down with it, as far as the deployments tell. */
+function dependants(system: System, name: string): string[] {
+  return Object.values(system.deployments).flatMap(({ services }) => {
+    const after = services.slice(services.indexOf(name) + 1);
+    return services.includes(name) && after.length > 0
+      ? [`${after.join(', ')} start after ${name} and may be away with it.`]
+      : [];
+  });
+}

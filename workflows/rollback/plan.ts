@@ -1,0 +1,198 @@
+import { applicationOf, type Application } from '../contracts/application.js';
+import type { Observation, ObservationCall } from '../contracts/calls.js';
+import type { DeployRecord, RollbackInput } from '../contracts/deploy.js';
+import { failure } from '../contracts/errors.js';
+import { SYSTEM_LANE } from '../contracts/names.js';
+import type { Planner } from '../contracts/planning.js';
+import { storeReference } from '../contracts/store-reference.js';
+import type { System } from '../contracts/system.js';
+import {
+  applicationFacets,
+  applicationNeeds,
+  downtimeOf,
+  healthOf,
+  lookAtApplication,
+  onHost,
+  type Seen,
+} from '../deploy/observation.js';
+import * as balancer from '../steps/balancer.js';
+import { call } from '../steps/call.js';
+import { takeBack } from '../steps/migration.js';
+import * as release from '../steps/release.js';
+import { runbook } from '../steps/runbook.js';
+import * as service from '../steps/services.js';
+import { smoke } from '../steps/smoke.js';
+import { afterwards, nothingToDo, once, plan, rolling } from '../steps/stages.js';
+
+export const rollbackPlanner: Planner<RollbackInput> = {
+  needs(input, system) {
+    const application = applicationOf(system, input.deployment);
+    return [...applicationNeeds(application), `deployments.${application.name}`];
+  },
+
+  observe(input, system) {
+    const application = applicationOf(system, input.deployment);
+    return [...lookAtApplication(system, application), ...lookAtRows(system, application)];
+  },
+
+  plan(input, system, observation) {
+    const application = applicationOf(system, input.deployment);
+    const now = observation as Observation & Seen;
+    const deploy = lastDeploy(system, application, now);
+    const hosts = Object.keys(deploy.hosts).filter((host) => onHost(now, host).current !== deploy.hosts[host]?.from);
+    if (hosts.length === 0)
+      return nothingToDo(
+        'rollback',
+        system.system,
+        `the release from before ${deploy.release} is current on ${Object.keys(deploy.hosts).join(', ')} already`,
+      );
+    const before = (host: string): string => previousOf(system, application, deploy, host, now);
+    const down = migrationsToTakeBack(input, system, application, deploy, now);
+
+    return plan(
+      'rollback',
+      system.system,
+      [
+        once('recovery point', SYSTEM_LANE, [
+          runbook(
+            'backup',
+            { system: system.system },
+            {
+              id: 'recovery-point',
+              title: 'back up the databases and the configuration, and read the backup back',
+              why: 'a way back is a change as any other',
+            },
+          ),
+        ]),
+        rolling('release', hosts, application.deployment.rolling, (host) => [
+          ...balancer.drain(application.balancer, host),
+          service.stop(host, application.services, 'two releases at once would write into the same data'),
+          release.switchTo(host, application, deploy.release, before(host)),
+          service.start(host, application.services, 'they run what the link points to'),
+          ...healthOf(system, application, host),
+          ...smoke(host, application),
+          ...balancer.ready(application.balancer, host),
+        ]),
+        down,
+        afterwards('recovery point of the configuration', [SYSTEM_LANE], () => [
+          runbook(
+            'backup',
+            { system: system.system, only: 'configuration' },
+            {
+              id: 'recovery-point-after',
+              title: 'back up the configuration as it is now',
+              why: 'after each change (L944)',
+            },
+          ),
+        ]),
+      ],
+      {
+        downtime: downtimeOf(application, hosts, now.deploys.deploys),
+        notes: [
+          `Goes back from ${deploy.release} to ${[...new Set(hosts.map(before))].join(', ')}: the deploy of ${deploy.endedAt} (${deploy.workflowId}).`,
+          ...(deploy.migrations && deploy.migrations.applied.length > 0 && down.length === 0
+            ? [`${deploy.migrations.applied.join(', ')} stay applied, with everything that was written since.`]
+            : []),
+        ],
+      },
+    );
+  },
+
+  facets(observation) {
+    return applicationFacets(observation as Observation & Seen);
+  },
+};
+
+/** Rows written since the last deploy applied its migrations: what taking those back could lose. */
+function lookAtRows(system: System, { deployment, migrations }: Application): ObservationCall[] {
+  if (!migrations) return [];
+  return [
+    {
+      as: 'atStake',
+      title: 'count the rows written since the last deploy',
+      on: migrations.database.on,
+      call: call('countRowsAtStake', {
+        database: { target: migrations.database.target, server: migrations.database.server },
+        tables: migrations.declared.atStake,
+        record: { store: storeReference(system), directory: deployment.directory },
+      }),
+    },
+  ];
+}
+
+/** The deploy whose release runs now. Throws `InvalidPlan` where the records do not know it. */
+function lastDeploy(system: System, { deployment }: Application, now: Seen): DeployRecord {
+  const [last] = now.deploys.deploys;
+  if (!last)
+    throw failure('InvalidPlan', `no deploy of ${deployment.directory} of ${system.system} is on record`, {
+      remedy: 'There is nothing that a rollback could go back from; deploy the release that you want by its commit',
+    });
+  const other = Object.entries(last.hosts).find(
+    ([host, { from }]) => ![last.release, from].includes(onHost(now, host).current),
+  );
+  if (other)
+    throw failure(
+      'InvalidPlan',
+      `the last deploy on record brought ${last.release}, but ${onHost(now, other[0]).current ?? 'no release'} is current on ${other[0]}`,
+      { remedy: 'Something was changed since; deploy the release that you want by its commit' },
+    );
+  return last;
+}
+
+/** The release from before the deploy. Throws `InvalidPlan` where there was none or it is gone. */
+function previousOf(
+  system: System,
+  { deployment }: Application,
+  deploy: DeployRecord,
+  host: string,
+  now: Seen,
+): string {
+  const from = deploy.hosts[host]?.from ?? null;
+  if (from === null)
+    throw failure('InvalidPlan', `${deploy.release} was the first release of ${system.system} on ${host}`, {
+      remedy: 'There is none to go back to',
+    });
+  if (!onHost(now, host).releases.some(({ id }) => id === from))
+    throw failure('InvalidPlan', `the release ${from} is not on ${host} any more, below ${deployment.releases}`, {
+      remedy: 'Deploy its commit again',
+    });
+  return from;
+}
+
+/**
+ * The stage that takes the migrations of the deploy back, after the code that needs them is gone. Refuses to lose data (`DataAtStake`):
+ * that is for people to decide, and `migrations: keep` goes back with the code alone.
+ */
+function migrationsToTakeBack(
+  input: RollbackInput,
+  system: System,
+  application: Application,
+  deploy: DeployRecord,
+  now: Seen,
+): ReturnType<typeof once> {
+  const applied = now.database?.applied ?? [];
+  const brought = deploy.migrations?.applied.filter((name) => applied.includes(name)) ?? [];
+  if (brought.length === 0 || input.migrations === 'keep') return [];
+  const later = applied.filter((name) => name > (brought.at(-1) ?? '') && !brought.includes(name));
+  if (later.length > 0)
+    throw failure('InvalidPlan', `${later.join(', ')} was applied after the deploy that is to be taken back`, {
+      remedy: 'Look who applied it; "migrations": "keep" goes back with the release alone',
+    });
+  const { migrations } = application;
+  if (!migrations?.down || deploy.migrations?.reversible === false) {
+    const rows = now.atStake?.lines.join('; ');
+    throw failure(
+      'DataAtStake',
+      `${brought.join(', ')} cannot be taken back in ${system.system}${rows === undefined ? '' : `. At stake: ${rows}`}`,
+      {
+        remedy:
+          'Decide: "migrations": "keep" brings the release back and leaves the data as it is; or deploy a corrected release; or restore a recovery point and lose what was written since',
+      },
+    );
+  }
+  // With the release that brought them: it knows the way back.
+  const on = Object.keys(deploy.hosts)[0] as string;
+  return once('take the migrations back', on, [
+    takeBack(application, migrations, { release: deploy.release, before: applied, migrations: brought }),
+  ]);
+}

@@ -1,0 +1,43 @@
+import type { ApplicationBalancer } from '../contracts/application.js';
+import type { Step } from '../contracts/plan.js';
+import { call } from './call.js';
+
+/* Steps that take a host out of the balancer and back in. None where the layout has no balancer. */
+
+/** No new requests for the host, and none in flight any more. Refused where nobody else would be left. */
+export function drain(balancer: ApplicationBalancer | undefined, host: string): Step[] {
+  if (!balancer) return [];
+  return [
+    {
+      id: `drain-${host}`,
+      on: balancer.on,
+      title: `take ${host} out of the balancer and let its requests end`,
+      why: 'nobody is to be cut off in the middle of a request',
+      ...calls(balancer, host, 'drain', balancer.drainSeconds),
+    },
+  ];
+}
+
+/** Requests for the host again, once the balancer's own check sees it. */
+export function ready(balancer: ApplicationBalancer | undefined, host: string): Step[] {
+  if (!balancer) return [];
+  return [
+    {
+      id: `ready-${host}`,
+      on: balancer.on,
+      title: `give ${host} requests again`,
+      why: "it counts once the balancer's own check sees it",
+      ...calls(balancer, host, 'ready', balancer.readySeconds),
+    },
+  ];
+}
+
+function calls(
+  { socket, serversOf }: ApplicationBalancer,
+  host: string,
+  state: 'drain' | 'ready',
+  waitSeconds: number,
+): Pick<Step, 'do' | 'undo'> {
+  const argument = { socket, servers: serversOf(host), state, waitSeconds };
+  return { do: call('setServers', argument), undo: call('restoreServers', argument) };
+}

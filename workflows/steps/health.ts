@@ -1,0 +1,91 @@
+import { failure } from '../contracts/errors.js';
+import { hostTarget } from '../contracts/host-target.js';
+import { WORKER_HOST } from '../contracts/names.js';
+import type { Call, Step } from '../contracts/plan.js';
+import type { Probe } from '../contracts/probe.js';
+import type { System } from '../contracts/system.js';
+
+/** Time for one look: probes have at most 60 s each, and some wait for others. Seconds. */
+export const LOOK_SECONDS = 300;
+
+export interface Patience {
+  /** How long it may take, seconds. Default 60. */
+  patienceSeconds?: number;
+  /** Pause between two looks, seconds. Default 1. */
+  intervalSeconds?: number;
+  /** How many looks in a row must pass. Default 2: one good answer of a service that keeps crashing is not enough. */
+  consecutive?: number;
+}
+
+/** The call that waits until all these probes pass; as `verify` of a step, or by itself with `wait`. It may stand in any lane. */
+export function passes(system: System, probes: readonly Probe[], patience: Patience = {}): Call {
+  const { patienceSeconds = 60, intervalSeconds = 1, consecutive = 2 } = patience;
+  return {
+    activity: 'checkHealth',
+    with: {
+      ...looking(system, probes),
+      patienceSeconds,
+      intervalSeconds,
+      consecutive,
+      timeoutSeconds: patienceSeconds + LOOK_SECONDS,
+    },
+  };
+}
+
+/** Waits until what runs on a host, or what is seen of it from outside, is healthy. */
+export function wait(
+  system: System,
+  on: string,
+  probes: readonly Probe[],
+  options: Patience & { id?: string; title?: string; why?: string } = {},
+): Step {
+  const { id = `wait-${on}`, title = `wait until ${on} is healthy`, why, ...patience } = options;
+  return {
+    id,
+    title,
+    why: why ?? `${probes.length} probes, seen to pass; an exit code shows nothing`,
+    do: passes(system, probes, patience),
+    undo: { none: 'it only looks' },
+  };
+}
+
+/** Watches for a while before what was done counts: fails as soon as a probe fails more than `tolerated` times in a row. */
+export function bake(
+  system: System,
+  probes: readonly Probe[],
+  options: { seconds: number; intervalSeconds?: number; tolerated?: number; id?: string; title?: string },
+): Step {
+  const { seconds, intervalSeconds = 5, tolerated = 0, id = 'bake', title = `watch for ${seconds} s` } = options;
+  return {
+    id,
+    title,
+    why: 'what breaks under traffic breaks in the first minutes: better while it can still be undone',
+    do: {
+      activity: 'watchHealth',
+      with: { ...looking(system, probes), seconds, intervalSeconds, tolerated, timeoutSeconds: seconds + LOOK_SECONDS },
+    },
+    undo: { none: 'it only looks' },
+    expectedSeconds: seconds,
+  };
+}
+
+/** Looks once and reports; never fails for what it finds. */
+export function look(system: System, on: string, probes: readonly Probe[]): Step {
+  return {
+    id: `probe-${on}`,
+    title: on === WORKER_HOST ? `look from outside, ${probes.length} probes` : `look at ${on}, ${probes.length} probes`,
+    why: 'everything that the manual checks, seen and not assumed',
+    do: { activity: 'probeHost', with: { ...looking(system, probes), timeoutSeconds: LOOK_SECONDS } },
+    undo: { none: 'it only looks' },
+  };
+}
+
+/** The probes with the way to each host that they look from, as an activity wants them. Throws `InvalidPlan` for none at all. */
+function looking(system: System, probes: readonly Probe[]): Call['with'] {
+  if (probes.length === 0) throw failure('InvalidPlan', 'a health check of nothing would always pass');
+  const hosts = [...new Set(probes.map(({ on }) => on))].filter((on) => on !== WORKER_HOST);
+  // Through JSON: what is undefined is left out, as in the plan's digest.
+  return JSON.parse(
+    JSON.stringify({ probes, targets: Object.fromEntries(hosts.map((host) => [host, hostTarget(system, host)])) }),
+  ) as Call['with'];
+}

@@ -1,0 +1,44 @@
+import type { Step } from '../contracts/plan.js';
+import type { ServiceReference } from '../contracts/service-reference.js';
+import { call } from './call.js';
+
+/*
+ * Steps about services as the inventory names them, whatever runs them: units, compose services, containers. In a deploy `stop` comes
+ * before the switch and `start` after it: undone in reverse, the old services start once the old release is back.
+ */
+
+const namesOf = (services: readonly ServiceReference[]): string =>
+  services.map(({ name }) => name).join(services.length === 2 ? ' and ' : ', ');
+
+/** Stops services, the last one first. */
+export function stop(host: string, services: readonly ServiceReference[], why: string): Step {
+  return {
+    id: `stop-${host}`,
+    title: `stop ${namesOf([...services].reverse())}`,
+    why,
+    do: call('stopServices', { services }),
+    undo: call('restoreServices', { services }),
+  };
+}
+
+/** Starts services in their order. */
+export function start(host: string, services: readonly ServiceReference[], why: string): Step {
+  return {
+    id: `start-${host}`,
+    title: `start ${namesOf(services)}`,
+    why,
+    do: call('startServices', { services }),
+    undo: call('restoreServices', { services }),
+  };
+}
+
+/** Restarts services in their order. */
+export function restart(host: string, services: readonly ServiceReference[], why: string): Step {
+  return {
+    id: `restart-${host}`,
+    title: `restart ${namesOf(services)}`,
+    why,
+    do: call('restartServices', { services }),
+    undo: call('restoreServices', { services }),
+  };
+}
