@@ -2,12 +2,11 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { stringify } from 'yaml';
 import { command } from './command.js';
-import { directoryOf, type LabState } from './lab-state.js';
+import { directoryOf, secretsDirectory, type LabState } from './lab-state.js';
 import { proofpassOverlay } from './proofpass-overlay.js';
 import { s3Of } from './s3-server.js';
 
 export const overlayDirectory = (state: LabState): string => path.join(directoryOf(state.name), 'overlay');
-export const secretsDirectory = (state: LabState): string => path.join(directoryOf(state.name), 'secrets');
 export const identityFile = (state: LabState): string => path.join(secretsDirectory(state), 'ssh/lab');
 
 /** The login key of the lab's hosts and the two age key pairs. */
@@ -74,7 +73,7 @@ export async function writeOverlay(state: LabState): Promise<void> {
           ),
         },
       },
-      ...(system === 'proofpass' ? proofpassOverlay(state, at) : {}),
+      ...(system === 'proofpass' ? proofpassOverlay(state) : {}),
       backup: { recipients, identity: 'file:age/operations.txt' },
     };
     const text = `# Written by the lab ${state.name}: addresses, keys and endpoints of its hosts and servers.\n${stringify(overlay, { lineWidth: 0 })}`;
