@@ -31,7 +31,6 @@ const Relocate = z.strictObject({ from: AbsolutePath, to: AbsolutePath });
 const Cron = z.strictObject({ user: AccountName, commands: Commands });
 
 interface RelocateEntry {
-  inode: string;
   /** Empty directories that stood at the goal, as a tar archive in base64; empty where there were none. */
   made: string;
 }
@@ -107,14 +106,14 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
     },
 
     /**
-     * Renames a file or directory to another place of its file system and leaves a link: nothing is copied, so nothing can be lost half
-     * way. Empty directories at the goal give way. Idempotent by (run, step); undo `returnPath`.
+     * Moves a file or directory to another place of its file system by rename and leaves a link: nothing is copied, so nothing can be lost
+     * half way; where the file system cannot rename it, a copy is compared before the original goes. Empty directories at the goal give way. Idempotent by (run, step); undo `returnPath`.
      */
     async relocatePath({ with: raw, context }: CallInput) {
       const { from, to } = Relocate.parse(raw);
       const target = targetOf(context);
-      const { entry } = await remember<RelocateEntry>(hosts, context, async () => {
-        const [state, goal, inode = '-'] = (await run(context, ['where', from, to])).trim().split(' ');
+      await remember<RelocateEntry>(hosts, context, async () => {
+        const [state, goal] = (await run(context, ['where', from, to])).trim().split(' ');
         if (state === 'absent' || state === 'link')
           throw failure(
             'HostUnusable',
@@ -132,9 +131,9 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
                 })
               ).stdout
             : '';
-        return { inode, made };
+        return { made };
       });
-      await run(context, ['relocate', from, to, entry.inode], true);
+      await run(context, ['relocate', from, to], true);
     },
 
     /**
@@ -145,7 +144,7 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       const { from, to } = Relocate.parse(raw);
       const entry = await recall<RelocateEntry>(hosts, context);
       if (!entry) return;
-      await run(context, ['return', from, to, entry.inode], true);
+      await run(context, ['return', from, to], true);
       if (entry.made !== '')
         await hosts.run(
           targetOf(context),

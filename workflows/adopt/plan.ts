@@ -177,16 +177,14 @@ function becomeRelease(
       }),
     ];
   });
-  const started = [...services]
-    .reverse()
-    .flatMap((name) =>
-      unit(undefined, {
-        unit: name,
-        active: true,
-        why: 'it works as before, from the release',
-        id: `start-${id(name)}`,
-      }),
-    );
+  const started = [...services].reverse().flatMap((name) =>
+    unit(undefined, {
+      unit: name,
+      active: true,
+      why: 'it works as before, from the release',
+      id: `start-${id(name)}`,
+    }),
+  );
   return [
     ...(now.releases === 'absent'
       ? directory(undefined, {

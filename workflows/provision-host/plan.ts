@@ -309,12 +309,14 @@ function program(work: Work, name: string): Step[] {
   const { part, now, notes, downtime } = work;
   const wanted = part.programs.find(([one]) => one === name)?.[1];
   if (!wanted) return [];
+  const coming = wanted.packages.some((spec) => now.packages[spec.replace(/=.*/, '')] === undefined);
   const files = [
     ...wanted.directories.flatMap((one) => directory(now.files[one.path], { ...one, why: `${wanted.title} needs it` })),
     ...wanted.files.flatMap((one) => programFile(work, wanted, one)),
     ...wanted.links.flatMap((one) => symlink(now.files[one.path], { ...one, why: `${wanted.title} reads it there` })),
+    // What a package brings can only be seen once it is installed.
     ...wanted.absent.flatMap((path) =>
-      noFile(now.files[path], { path, why: `it would stand against ${wanted.title}` }),
+      noFile(coming ? { type: 'file' } : now.files[path], { path, why: `it would stand against ${wanted.title}` }),
     ),
   ];
   const check: Step[] =
@@ -349,13 +351,12 @@ function program(work: Work, name: string): Step[] {
     files.length > 0 && wanted.apply === 'restart' && running ? [{ service: name, seconds: RESTART_SECONDS }] : [];
   downtime.push(...reread);
   // A unit that does not run yet reads its files when it starts; one that its package starts reads them now.
-  const changed =
-    kept
-      ? [...files, ...check]
-      : applied(
-          { unit: service, how: wanted.apply, why: `${wanted.title}: it reads its files again`, id: idPart(name) },
-          [...files, ...check],
-        );
+  const changed = kept
+    ? [...files, ...check]
+    : applied(
+        { unit: service, how: wanted.apply, why: `${wanted.title}: it reads its files again`, id: idPart(name) },
+        [...files, ...check],
+      );
   const started = kept
     ? []
     : unit(now.units[service], {
