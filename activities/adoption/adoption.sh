@@ -63,12 +63,13 @@ checkout)
   echo "kind $kind"
   echo "releases $(directory "$releases")"
   echo "writable $(directory "$writable")"
-  [ "$kind" = checkout ] || exit 0
-  echo "owner $(stat -c '%U %G' -- "$path")"
+  [ "$kind" = link ] && echo "link $(readlink -- "$path")"
+  [ "$kind" = checkout ] || [ "$kind" = link ] || exit 0
+  echo "owner $(stat -L -c '%U %G' -- "$path")"
   echo "commit $(git -c safe.directory='*' -C "$path" rev-parse --verify -q HEAD 2>/dev/null)"
   same=yes
   for place in "$releases" "$writable"; do
-    [ "$(stat -c %d -- "$path")" = "$(stat -c %d -- "$(existing "$place")")" ] || same=no
+    [ "$(stat -L -c %d -- "$path")" = "$(stat -c %d -- "$(existing "$place")")" ] || same=no
   done
   echo "same $same"
   while [ $# -ge 2 ]; do
