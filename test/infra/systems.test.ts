@@ -35,6 +35,9 @@ describe('the shipped inventory', () => {
       'hosts.app.connection.address',
       'hosts.app.connection.identity',
       'hosts.app.connection.hostKeys',
+      'deployments.platform.source.url',
+      'deployments.platform.smoke.login.json.email',
+      'deployments.platform.smoke.login.json.password.secret',
       'endpoints.api.url',
       'endpoints.platform.url',
       'flows.postgresql.from',
@@ -108,6 +111,12 @@ describe('the shipped inventory', () => {
     const approver = { email: 'a@example.org', signingKey: 'ssh-ed25519 AAAA someone' };
     const overlay = {
       hosts: { app: { connection: { address: '10.77.0.2', identity: 'file:ssh/id', hostKeys: ['ssh-ed25519 AAAA'] } } },
+      deployments: {
+        platform: {
+          source: { url: 'https://git.example.org/platform.git' },
+          smoke: { login: { json: { email: 'smoke@example.org', password: { secret: 'file:smoke' } } } },
+        },
+      },
       endpoints: {
         api: { url: 'https://api.example.org/health' },
         platform: { url: 'https://platform.example.org/health' },
