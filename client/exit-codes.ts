@@ -1,3 +1,4 @@
+import { WorkflowUpdateFailedError } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import { splitRemedy } from '../workflows/contracts/errors.js';
 import { commandExitCodes, EndState, endStates } from '../workflows/contracts/run.js';
@@ -36,6 +37,7 @@ const reasons: Readonly<Record<string, ExitReason>> = {
   UnknownSystem: 'not found',
   InvalidInventory: 'refused',
   UnsetValue: 'refused',
+  DecisionRefused: 'refused',
   SecretUnavailable: 'refused',
   HostUnreachable: 'unreachable',
   ObjectStoreUnavailable: 'unreachable',
@@ -48,6 +50,8 @@ const reasons: Readonly<Record<string, ExitReason>> = {
 /** Any error in words for the operator. What guardia did not foresee is `internal`. */
 export function explain(error: unknown): ExplainedError {
   if (error instanceof CommandFailure) return { reason: error.reason, message: error.message, remedy: error.remedy };
+  // What the run itself says to an update.
+  if (error instanceof WorkflowUpdateFailedError && error.cause) return explain(error.cause);
   if (error instanceof ApplicationFailure) {
     const type = error.type ?? '';
     const reason = reasons[type] ?? (EndState.safeParse(type).success ? (type as EndState) : 'failed');

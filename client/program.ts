@@ -132,6 +132,75 @@ Ctrl-C leaves the run running (exit code 10). A run that has ended is shown as l
     load: async () => (await import('./commands/cancel.js')).cancel,
   },
   {
+    name: 'plan',
+    group: RUNS,
+    summary: 'the plan of a run: what it does or waits to be allowed to do',
+    about: 'Before a run is started: guardia run RUNBOOK SYSTEM --plan. The digest is what people approve.',
+    arguments: [
+      ['<id>', 'as for guardia watch'],
+      ['[system]', 'with a runbook: the newest run on this system'],
+    ],
+    examples: [['guardia plan deploy proofpass', 'what the newest deploy would do']],
+    load: async () => (await import('./commands/plan.js')).plan,
+  },
+  ...(['approve', 'reject'] as const).map((decision): CommandWords => ({
+    name: decision,
+    group: RUNS,
+    summary:
+      decision === 'approve' ? 'agree to the plan of a run that waits for people' : 'say no to it: one no is a veto',
+    about: `Shows the plan and asks; without a terminal everything is said by options. The decision is signed with your SSH key over this run, this plan and
+this answer, and counts for nothing else. Who may decide and with which key is in the inventory (approvers).`,
+    arguments: [
+      ['<id>', 'as for guardia watch'],
+      ['[system]', 'with a runbook: the newest run on this system'],
+    ],
+    options: [
+      ['--reason <text>', 'why; kept in the record'],
+      ['--as <name>', 'your name in the inventory (default: GUARDIA_APPROVER, or your login name)'],
+      [
+        '--key <file>',
+        'SSH key to sign with (default: GUARDIA_SIGNING_KEY, or your usual key); a public key for one in your agent',
+      ],
+      ['--minutes <count>', 'how long the signed decision counts (default: 60)'],
+      ['--unsigned', 'without a signature, where the gate counts one'],
+      ['--typed <name>', 'the name of the system, where the gate wants it typed'],
+      ['--digest <digest>', 'refuse unless the plan is still this one'],
+      ['--gate <name>', 'which gate, where several are open'],
+    ],
+    examples: [[`guardia ${decision} deploy proofpass --reason "read it, fine"`, 'the newest deploy']],
+    load: async () => (await import('./commands/decide.js'))[decision],
+  })),
+  {
+    name: 'recover',
+    group: RUNS,
+    summary: 'say to a run that holds what to do: retry, skip, rollback, done or accept',
+    about: `A run holds where an undo failed, where something failed behind the point of no return, and, when it was started with onFailure=hold, at
+every step that failed for good. It keeps its locks until somebody decides; guardia watch shows the choices.`,
+    arguments: [
+      ['<id>', 'as for guardia watch'],
+      [
+        '[decision]',
+        'retry: do it again; skip: go on without it; rollback: undo; done: undone by hand; accept: leave it and end',
+      ],
+    ],
+    options: [
+      ['--reason <text>', 'why; kept in the record'],
+      ['--hold <name>', 'which one, where the run holds at several places'],
+      ['--by <name>', 'who says so (default: user@host)'],
+      ['--no-follow', 'return as soon as it is said'],
+    ],
+    examples: [['guardia recover latest retry --reason "disk was full, is not any more"', 'do the failed step again']],
+    load: async () => (await import('./commands/recover.js')).recoverCommand,
+  },
+  {
+    name: 'locks',
+    group: RUNS,
+    summary: 'what is held by which run, what that run is doing, and who waits for it',
+    arguments: [['[system]', 'only this system']],
+    examples: [['guardia locks proofpass', 'who holds it']],
+    load: async () => (await import('./commands/locks.js')).locks,
+  },
+  {
     name: 'status',
     group: RUNS,
     summary: 'open runs, last runs, locks, and whether a worker is there',
@@ -219,6 +288,26 @@ Run it where the worker runs: its secrets and tools are what counts. Without SYS
       ['guardia doctor proofpass --json', 'for a monitoring script'],
     ],
     load: async () => (await import('./commands/doctor.js')).doctor,
+  },
+  {
+    name: 'watcher',
+    group: SETUP,
+    summary: 'watch over the runs, the workers and the schedules, and tell people what no run can tell by itself',
+    about: `Runs until Ctrl-C; in production it is guardia-watcher.service. Looks for runs that were terminated, timed out, are parked or overdue, for scheduled
+runs that did not start, for task queues without a worker, and whether Temporal answers. Each is told once to the notifications of its system, and once when it is over.
+After each good round it pings the system's heartbeat, with /fail behind it when it could not look or could not tell.
+With --once exit code 1: something is wrong.`,
+    arguments: [['[system]', 'only this system']],
+    options: [
+      ['--once', 'one round: print what is wrong and return'],
+      ['--no-tell', 'look only: nobody is told, no heartbeat, nothing is kept'],
+      ['--interval <seconds>', 'from one round to the next (default: 60)'],
+    ],
+    examples: [
+      ['guardia watcher --once --no-tell', 'what is wrong now'],
+      ['guardia watcher --once --json', 'for a monitoring script'],
+    ],
+    load: async () => (await import('./commands/watcher.js')).watcher,
   },
   {
     name: 'dev',

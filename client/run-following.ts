@@ -1,6 +1,6 @@
 import { commandExitCodes } from '../workflows/contracts/run.js';
 import { watchRun, type RunReference } from './run-observer.js';
-import { changeTeller, runTree, windowOf } from './run-text.js';
+import { changeTeller, howToAnswer, runTree, waitsForPeople, windowOf } from './run-text.js';
 import type { RunView } from './run-view.js';
 import { runPage, type TemporalAccess } from './temporal-access.js';
 import type { Terminal } from './terminal.js';
@@ -25,9 +25,10 @@ export async function followRun(access: TemporalAccess, run: RunReference, termi
         else
           for (const line of tell(view, Date.now()))
             terminal.print(`${new Date().toISOString().slice(11, 19)} ${line}`);
-        if (view.open && view.report?.phase === 'waiting for approval' && !terminal.interactive) {
+        if (view.open && view.report && waitsForPeople(view.report) && !terminal.interactive) {
+          const answers = howToAnswer(view.report).map((line) => `  ${line}`);
           terminal.say(
-            `The run waits for a person: ${view.report.waitingFor ?? 'a decision'}. It goes on once somebody decides.`,
+            [`The run waits for a person: ${view.report.waitingFor ?? 'a decision'}`, ...answers].join('\n'),
           );
           return commandExitCodes['needs a person'].exitCode;
         }

@@ -1,5 +1,6 @@
 import type pico from 'picocolors';
-import type { StepState, StepStatus } from '../workflows/contracts/run.js';
+import { recoverChoices } from '../workflows/contracts/hold.js';
+import type { RunStatus, StepState, StepStatus } from '../workflows/contracts/run.js';
 import { endStates } from '../workflows/contracts/run.js';
 import {
   runMilliseconds,
@@ -24,6 +25,8 @@ const signs: Record<StepState, string> = {
   undone: '↺',
   'undo failed': '!',
   kept: '✔',
+  skipped: '-',
+  holding: '?',
 };
 
 function signOf(state: StepState, colors: Colors): string {
@@ -39,6 +42,8 @@ function signOf(state: StepState, colors: Colors): string {
     case 'undoing':
       return colors.cyan(sign);
     case 'undone':
+    case 'skipped':
+    case 'holding':
       return colors.yellow(sign);
     case 'waiting':
       return colors.dim(sign);
@@ -83,6 +88,7 @@ export function runTree(view: RunView, options: { now: number; columns: number; 
   ))
     lines.push(colors.yellow(fit(`  ${activity.activity}: ${progressText(activity)}`, columns)));
   if (report?.waitingFor !== undefined && view.open) lines.push('', `${colors.yellow('waits:')} ${report.waitingFor}`);
+  if (report !== undefined && view.open) lines.push(...howToAnswer(report).map((line) => `  ${line}`));
   if (view.trouble !== undefined) lines.push('', `${colors.yellow(`${view.trouble.kind}:`)} ${view.trouble.message}`);
   if (report !== undefined && report.notes.length > 0)
     lines.push('', ...report.notes.map((note) => `${colors.dim('note:')} ${note}`));
@@ -90,6 +96,31 @@ export function runTree(view: RunView, options: { now: number; columns: number; 
     lines.push('', colors.red('to be done by hand:'), ...report.remaining.map((line) => `  - ${line}`));
   if (view.end !== undefined) lines.push('', view.message ?? view.end, ...resultLines(view));
   return lines.join('\n');
+}
+
+/** Whether a run goes on only after somebody has decided. Pure. */
+export const waitsForPeople = ({ phase }: RunStatus): boolean =>
+  phase === 'waiting for approval' || phase === 'waiting for a person';
+
+/** What an open gate asks for and where the run holds, each with the commands that answer it. Pure. */
+export function howToAnswer({ gates, holds, workflowId }: RunStatus): string[] {
+  return [
+    ...gates
+      .filter(({ state }) => state === 'open')
+      .flatMap((gate) => [
+        `${gate.decisions.length} of ${gate.approvals} from ${gate.approvers.join(', ')}, until ${gate.closesAt}, then ${gate.onTimeout}`,
+        `read it:  guardia plan ${workflowId}`,
+        `decide:   guardia approve ${workflowId}    or    guardia reject ${workflowId}`,
+      ]),
+    ...holds.flatMap((hold) => [
+      `${hold.title} on ${hold.on}: ${hold.reason}`,
+      ...hold.atStake.map((line) => `at stake: ${line}`),
+      ...hold.choices.map(
+        (choice) =>
+          `guardia recover ${workflowId} ${choice} --reason WHY${holds.length > 1 ? ` --hold ${hold.id}` : ''}    ${recoverChoices[choice]}`,
+      ),
+    ]),
+  ];
 }
 
 /** The part of a tree that fits into a window: its head, and what surrounds the first step that is under way. Pure. */
@@ -190,6 +221,8 @@ export function changeTeller(): (view: RunView, now: number) => string[] {
     const { report } = view;
     if (report !== undefined && view.open && changed('phase', `${report.phase} ${report.waitingFor ?? ''}`))
       lines.push(`${report.phase}${report.waitingFor === undefined ? '' : `: ${report.waitingFor}`}`);
+    if (report !== undefined && view.open && changed('answer', howToAnswer(report).join('\n')))
+      lines.push(...howToAnswer(report).map((line) => `  ${line}`));
     if (changed('trouble', view.trouble?.kind ?? '') && view.trouble !== undefined)
       lines.push(`${view.trouble.kind}: ${view.trouble.message}`);
     for (const step of report?.steps ?? []) {

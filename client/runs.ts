@@ -140,10 +140,12 @@ export async function listRuns(
     limit?: number;
     /** False leaves out runs that only made a plan. */
     dryRuns?: boolean;
+    /** Further conditions, as Temporal's list filter has them. */
+    where?: readonly string[];
   } = {},
 ): Promise<RunSummary[]> {
-  const { system, runbook, open, idPrefix, limit = 100, dryRuns = true } = filter;
-  const conditions = [ofRunbooks];
+  const { system, runbook, open, idPrefix, limit = 100, dryRuns = true, where = [] } = filter;
+  const conditions = [ofRunbooks, ...where];
   if (runbook !== undefined) conditions.push(`WorkflowType = '${nameIn(runbook, 'runbook')}'`);
   // A run that no worker has taken up yet has no search attributes: its id says as much.
   if (system !== undefined) {
@@ -278,13 +280,15 @@ export async function cancelRun(
 
 export interface HeldLock {
   system: string;
+  /** Absent: the lock of the system itself. */
+  host?: string;
   /** The run that holds it. */
   workflowId: string | undefined;
   runId: string | undefined;
   since: string;
 }
 
-/** The systems that are held now, and by which run. */
+/** The systems and hosts that are held now, and by which run. */
 export async function listLocks(access: TemporalAccess): Promise<HeldLock[]> {
   const locks: HeldLock[] = [];
   for await (const info of access.client.workflow.list({
@@ -294,11 +298,12 @@ export async function listLocks(access: TemporalAccess): Promise<HeldLock[]> {
     if (lock === undefined) continue;
     const { workflowId, runId } = info.parentExecution ?? {};
     locks.push({
-      system: lock.system,
+      ...lock,
       workflowId: workflowId ?? undefined,
       runId: runId ?? undefined,
       since: info.startTime.toISOString(),
     });
   }
-  return locks.sort((a, b) => (a.system < b.system ? -1 : 1));
+  const order = ({ system, host = '' }: HeldLock): string => `${system}/${host}`;
+  return locks.sort((a, b) => (order(a) < order(b) ? -1 : 1));
 }

@@ -1,6 +1,7 @@
 import type { Client } from '@temporalio/client';
 import { connectClient, explainTemporalError, type TemporalTarget } from '../activities/temporal/connection.js';
 import { runningDevServer } from '../activities/temporal/dev-server-state.js';
+import { runPageUrl } from '../activities/temporal/run-page.js';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -42,9 +43,7 @@ export function runPage(
   access: Pick<TemporalAccess, 'webUi' | 'target'>,
   run: { workflowId: string; runId?: string | undefined },
 ): string | undefined {
-  if (access.webUi === undefined) return undefined;
-  const workflow = `${access.webUi}/namespaces/${access.target.namespace}/workflows/${encodeURIComponent(run.workflowId)}`;
-  return run.runId === undefined ? workflow : `${workflow}/${run.runId}/history`;
+  return access.webUi === undefined ? undefined : runPageUrl(access.webUi, access.target.namespace, run);
 }
 
 /** The form of the Web UI that starts a workflow, filled in as far as a link can. */

@@ -1,5 +1,7 @@
 import type { Client } from '@temporalio/client';
 import { createConfigurationActivities } from '../activities/configuration-files/configuration-activities.js';
+import { createDecisionActivities } from '../activities/decisions/decision-activities.js';
+import { createHealthActivities } from '../activities/health/health-activities.js';
 import { createBalancerActivities } from '../activities/balancer/balancer-activities.js';
 import { createAccountActivities } from '../activities/accounts/account-activities.js';
 import { createFirewallActivities } from '../activities/firewall/firewall-activities.js';
@@ -11,9 +13,10 @@ import { createProvisionActivities } from '../activities/provision/provision-act
 import { createSecretFileActivities } from '../activities/secret-files/secret-file-activities.js';
 import { createSshdActivities } from '../activities/sshd/sshd-activities.js';
 import { createFileActivities } from '../activities/files/file-activities.js';
-import { createHealthActivities } from '../activities/health/health-activities.js';
 import { createFenceActivities } from '../activities/hosts/fence-activities.js';
 import type { Hosts } from '../activities/hosts/hosts.js';
+import { inventoryLocations } from '../activities/inventory/locations.js';
+import { createNotifyActivities } from '../activities/notify/notify-activities.js';
 import { createMigrationActivities } from '../activities/migrations/migration-activities.js';
 import { createRecoveryPointActivities } from '../activities/object-store/recovery-point-activities.js';
 import { createPostgresActivities } from '../activities/postgres/postgres-activities.js';
@@ -39,6 +42,7 @@ export interface Dependencies {
 export function createActivities({ hosts, secrets, client, fingerprints }: Dependencies) {
   return {
     ...createFenceActivities(hosts),
+    ...createDecisionActivities(),
     ...createLockActivities(client),
     ...createHealthActivities({ hosts, secrets }),
     ...createPostgresActivities({ hosts, secrets }),
@@ -56,6 +60,7 @@ export function createActivities({ hosts, secrets, client, fingerprints }: Depen
     ...createComposeActivities({ hosts }),
     ...createProvisionActivities({ hosts, secrets, fingerprints }),
     ...createRunRecordActivities({ hosts, secrets }),
+    ...createNotifyActivities({ secrets, locations: inventoryLocations(), webUi: process.env['GUARDIA_WEB_UI'] }),
     ...createDeployRecordActivities({ secrets }),
     ...createServiceActivities({ hosts }),
     ...createReleaseActivities({ hosts, secrets }),

@@ -2,6 +2,7 @@ import { execa } from 'execa';
 import { accessSync, constants, existsSync, readdirSync, statfsSync } from 'node:fs';
 import path from 'node:path';
 import { splitRemedy } from '../../workflows/contracts/errors.js';
+import { targetSecrets } from '../../workflows/contracts/notifications.js';
 import type { System } from '../../workflows/contracts/system.js';
 import { isUnset } from '../../workflows/contracts/unset.js';
 import { workerTools } from '../object-store/worker-tools.js';
@@ -162,6 +163,10 @@ function referencesOf(system: System): Map<string, string> {
     add(key.secretAccessKey, `objectStore.keys.hosts.${name}.secretAccessKey`);
   }
   add(system.backup.identity, 'backup.identity');
+  for (const [name, target] of Object.entries(system.notifications))
+    for (const [field, value] of Object.entries(targetSecrets(target))) add(value, `notifications.${name}.${field}`);
+  add(system.mail?.password, 'mail.password');
+  add(system.watcher.heartbeat, 'watcher.heartbeat');
   return references;
 }
 

@@ -4,7 +4,7 @@ import { WORKER_HOST } from '../../workflows/contracts/names.js';
 import type { Hosts } from './hosts.js';
 
 /** How a run takes a host over and leaves it. */
-export function createFenceActivities(hosts: Hosts): Pick<FrameActivities, 'raiseFence' | 'closeFence'> {
+export function createFenceActivities(hosts: Hosts): Pick<FrameActivities, 'raiseFence' | 'joinFence' | 'closeFence'> {
   /** Stops the jobs of a run that are still running, and removes the files of all of them. */
   const tidyJobs = async (target: HostTarget, runId: string): Promise<void> => {
     for (const { id, state } of await hosts.listJobs(target))
@@ -12,14 +12,18 @@ export function createFenceActivities(hosts: Hosts): Pick<FrameActivities, 'rais
     await hosts.forgetJobs(target, `${runId}-`);
   };
   return {
-    async raiseFence({ target, runId }) {
-      const raised = await hosts.raiseFence(target, runId);
+    async raiseFence({ target, runId, workflowId }) {
+      const raised = await hosts.raiseFence(target, { runId, workflowId });
       // A run that was terminated could not tidy up. The worker's machine has no fence that would have stopped its jobs there.
       if (raised.left !== undefined) for (const machine of [target, workerHost]) await tidyJobs(machine, raised.left);
       return raised;
     },
-    async closeFence({ target, runId, keepJournal }) {
-      if (target.name !== WORKER_HOST) await hosts.closeFence(target, runId);
+    async joinFence({ target, fence, ...run }) {
+      await hosts.joinFence(target, fence, run);
+    },
+    async closeFence({ target, runId, keepJournal, inherited }) {
+      if (inherited) await hosts.partFence(target, runId);
+      else if (target.name !== WORKER_HOST) await hosts.closeFence(target, runId);
       await tidyJobs(target, runId);
       if (!keepJournal) await hosts.journalForget(target, runId);
     },

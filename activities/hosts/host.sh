@@ -2,7 +2,9 @@
 # Sent with each call as `sh -c SCRIPT guardia COMMAND STATE ...`; needs coreutils, util-linux and procps only.
 #   STATE/jobs/ID/     one job: command, script, runner, boot, fence, started, stdout, stderr, status, cancelled
 #   STATE/fence        NUMBER RUN open|closed LEFT: the run that may act on this host, and the one that left it open before
+#   STATE/holders/RUN  the workflow id of a run that works on this host now: the fence's holder, and runs under its fence
 #   STATE/journal/RUN/ what the steps of a run have to remember for their undo, mode 0600
+#   STATE/left/RUN     the workflow id of a run that was terminated here and has a journal: somebody has to see to what it changed
 # Exit codes: 0 done, 90 fenced, 91 no space left, 92 something missing on the host, 93 no such job.
 set -u
 umask 077
@@ -86,6 +88,28 @@ processes_of() { # ID
       do { grew = 0; for (pid in parent) if (!(pid in inside) && (parent[pid] in inside)) { inside[pid] = 1; grew = 1 } } while (grew)
       for (pid in inside) if (pid in parent) print pid
     }'
+}
+
+# Short commands under a lower fence number that are still under way; their shells hold a lock for as long as they run.
+commands_below() { # NUMBER
+  for environ in $(grep -slzE '^GUARDIA_FENCE=[0-9]+$' /proc/[0-9]*/environ); do
+    lower=$(tr '\0' '\n' <"$environ" 2>/dev/null | sed -n 's/^GUARDIA_FENCE=//p' | head -n 1)
+    if [ -n "$lower" ] && [ "$lower" -lt "$1" ]; then echo "$environ" | cut -d/ -f3; fi
+  done
+}
+
+# Waits for them a moment, as they are short and harmless to let end, then stops them. Nothing of an older run acts after this.
+stop_commands_below() { # NUMBER
+  timeout 5 flock "$state/acting" true && [ -z "$(commands_below "$1")" ] && return 0
+  for signal in TERM KILL KILL; do
+    pids=$(commands_below "$1")
+    [ -z "$pids" ] && break
+    # shellcheck disable=SC2086 # one argument for each process
+    kill -s "$signal" $pids 2>/dev/null
+    echo "stopped=$(echo "$pids" | wc -w) command(s)"
+    sleep 1
+  done
+  timeout 10 flock "$state/acting" true || refuse 92 "commands of an earlier run do not end"
 }
 
 stop_job() { # ID: ends the whole process tree and waits until it is gone
@@ -220,7 +244,7 @@ forget) # PREFIX: removes what is left of a run's jobs that are not running
     rm -rf "$job" "${volatile:?}/$(basename "$job")"
   done
   ;;
-raise) # RUN: takes the host over for this run; ends what a run with a lower number left running
+raise) # RUN WORKFLOW: takes the host over for this run; ends what a run with a lower number left running
   prepare
   with_lock
   read_fence
@@ -228,8 +252,18 @@ raise) # RUN: takes the host over for this run; ends what a run with a lower num
     if [ "$phase" != open ]; then refuse 90 "fenced: run $1 has ended on this host"; fi
   else
     left=-
-    [ "$phase" = open ] && left=$holder
+    if [ "$phase" = open ]; then
+      left=$holder
+      mkdir -p "$state/left" || cannot_write
+      for run in "$state"/holders/*; do
+        name=$(basename "$run")
+        [ -d "$state/journal/$name" ] || continue
+        replace_file "$state/left/$name" <"$run" || cannot_write
+      done
+    fi
     number=$((number + 1))
+    rm -rf "${state:?}/holders"
+    mkdir -p "$state/holders" && echo "$2" >"$state/holders/$1" || cannot_write
     echo "$number $1 open $left" | replace_file "$state/fence" || cannot_write
   fi
   echo "left=$left" # also for the second call of a run whose first answer was lost
@@ -244,13 +278,43 @@ raise) # RUN: takes the host over for this run; ends what a run with a lower num
       echo "stopped=$(basename "$job")"
     fi
   done
+  stop_commands_below "$number"
+  for run in "$state"/left/*; do
+    [ -e "$run" ] && echo "unrepaired=$(basename "$run") $(cat "$run")"
+  done
   echo "number=$number"
+  ;;
+join) # FENCE RUN WORKFLOW: this run works under the fence of another one
+  prepare
+  with_lock
+  check_fence "$1"
+  mkdir -p "$state/holders" && echo "$3" >"$state/holders/$2" || cannot_write
+  ;;
+left) # every run that was terminated here and not seen to: RUN WORKFLOW STEP..., the steps that have a journal entry
+  for run in "$state"/left/*; do
+    [ -e "$run" ] || continue
+    name=$(basename "$run")
+    # shellcheck disable=SC2012 # names of steps have letters, digits and hyphens only
+    echo "$name $(cat "$run") $(ls "$state/journal/$name" 2>/dev/null | grep -v '\.new$' | tr '\n' ' ')"
+  done
+  ;;
+part) # RUN: the end of `join`
+  rm -f "${state:?}/holders/$1"
+  ;;
+repaired) # FENCE RUN: what this run has left was seen to
+  prepare
+  with_lock
+  check_fence "$1"
+  rm -rf "${state:?}/left/$2" "${state:?}/journal/$2"
   ;;
 close) # RUN: the run has ended; whatever of it is still under way comes too late
   prepare
   with_lock
   read_fence
-  if [ "$holder" = "$1" ] && [ "$phase" = open ]; then echo "$number $1 closed" | replace_file "$state/fence" || cannot_write; fi
+  if [ "$holder" = "$1" ] && [ "$phase" = open ]; then
+    echo "$number $1 closed" | replace_file "$state/fence" || cannot_write
+    rm -rf "${state:?}/holders"
+  fi
   ;;
 journal-put) # FENCE RUN STEP: content by stdin; the first entry of a step stays
   prepare
@@ -267,10 +331,14 @@ journal-forget) # RUN
   rm -rf "${state:?}/journal/$1"
   ;;
 run) # FENCE SECONDS ARGUMENT...: a short command
-  check_fence "$1"
-  seconds=$2
+  fence=$1 seconds=$2
   shift 2
-  exec timeout -k 5 "$seconds" "$@"
+  [ "$fence" = - ] && exec timeout -k 5 "$seconds" "$@"
+  # Whoever raises the fence waits for this lock: the command is refused, or it is over before the other run begins.
+  exec 7>>"$state/acting" || cannot_write
+  flock -s 7
+  check_fence "$fence"
+  GUARDIA_FENCE=$fence timeout -k 5 "$seconds" "$@" 7>&-
   ;;
 *) refuse 92 "unknown command $command" ;;
 esac

@@ -4,6 +4,7 @@ import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { failure, isFailure } from '../../workflows/contracts/errors.js';
+import type { LeftRun, RaisedFence } from '../../workflows/contracts/frame-activities.js';
 import type { HostTarget } from '../../workflows/contracts/host-target.js';
 import { Lines, Tail } from './bounded-output.js';
 import { localTransport } from './local-transport.js';
@@ -455,22 +456,51 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
 
     /**
      * Takes the host over for a run: its number from now on, which every change carries. Stops what runs with lower numbers left.
-     * Idempotent by run. `left` names a run that never closed its fence: it was terminated.
+     * Idempotent by run. `left` names a run that never closed its fence: it was terminated. `unrepaired` are all runs that were, and
+     * have a journal here.
      */
     async raiseFence(
       target: HostTarget,
-      run: string,
+      { runId, workflowId }: LeftRun,
       options: { signal?: AbortSignal } = {},
-    ): Promise<{ number: number; left?: string; stopped: string[] }> {
-      const lines = (await ask(target, ['raise', run], options)).split('\n');
+    ): Promise<RaisedFence> {
+      const lines = (await ask(target, ['raise', runId, workflowId], options)).split('\n');
       const values = (name: string): string[] =>
         lines.filter((line) => line.startsWith(`${name}=`)).map((line) => line.slice(name.length + 1));
       const left = values('left').filter((value) => value !== '-')[0];
       return {
         number: Number(values('number')[0]),
         stopped: values('stopped'),
+        unrepaired: values('unrepaired').map((value) => {
+          const [runId = '', workflowId = ''] = value.split(' ');
+          return { runId, workflowId };
+        }),
         ...(left !== undefined ? { left } : {}),
       };
+    },
+
+    /** Says that a run works under the fence of another one, so that what it changes is known when both are terminated. Idempotent. */
+    async joinFence(target: HostTarget, fence: number, { runId, workflowId }: LeftRun): Promise<void> {
+      await ask(target, ['join', String(fence), runId, workflowId]);
+    },
+
+    /** Ends `joinFence`. Idempotent. */
+    async partFence(target: HostTarget, run: string): Promise<void> {
+      await ask(target, ['part', run]);
+    },
+
+    /** The runs that were terminated here and whose changes nobody has seen to, with the steps that have an entry in their journal. */
+    async leftRuns(target: HostTarget): Promise<(LeftRun & { steps: string[] })[]> {
+      const lines = (await ask(target, ['left'])).split('\n').filter((line) => line !== '');
+      return lines.map((line) => {
+        const [runId = '', workflowId = '', ...steps] = line.trim().split(' ');
+        return { runId, workflowId, steps };
+      });
+    },
+
+    /** Somebody has seen to what a terminated run left here: its mark and its journal go. Idempotent by run. */
+    async markRepaired(target: HostTarget, run: string, options: { fence?: FenceNumber } = {}): Promise<void> {
+      await ask(target, ['repaired', fenceArgument(options.fence), run]);
     },
 
     /** Ends the run's time on the host: whatever of it is still under way is refused from now on. Idempotent by run. */

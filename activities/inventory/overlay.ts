@@ -22,12 +22,15 @@ const fillable = [
   'backup.recipients',
   'backup.identity',
   'approvers.*.signingKey',
+  'notifications.*.signingSecret',
+  'mail',
+  'watcher',
 ].map((path) => path.split('.'));
 
 /** For people: what an overlay may hold. */
 export const OVERLAY_MAY_HOLD =
   'layout, addresses, ports, endpoints, provider, region and bucket of the object store, keys (hostKeys, identity, objectStore.keys, ' +
-  'signingKey, recipients), stateDirectory, "connection: local", and whatever the shipped file leaves unset';
+  'signingKey, recipients, signingSecret), `mail`, `watcher`, stateDirectory, "connection: local", and whatever the shipped file leaves unset';
 
 type Fields = Record<string, unknown>;
 const isFields = (value: unknown): value is Fields =>

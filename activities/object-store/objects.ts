@@ -103,27 +103,7 @@ export async function putOnce(
 ): Promise<{ written: boolean }> {
   const bytes = Buffer.from(content);
   const send = (condition: { IfNoneMatch?: '*' }, accept?: (error: unknown) => Promise<boolean> | undefined) =>
-    request(
-      bucket,
-      'PutObject',
-      key,
-      signal,
-      async (client, options) => {
-        await client.send(
-          new PutObjectCommand({
-            Bucket: bucket.bucket,
-            Key: key,
-            Body: bytes,
-            ContentType: contentType,
-            ...(bucket.profile.storedChecksum ? { ChecksumAlgorithm: 'SHA256' } : {}),
-            ...condition,
-          }),
-          options,
-        );
-        return true;
-      },
-      accept,
-    );
+    put(bucket, key, bytes, contentType, { signal, condition, accept });
   if (bucket.profile.conditionalWrite) {
     const written = await send({ IfNoneMatch: '*' }, (error) =>
       statusOf(error) === 412 ? Promise.resolve(false) : undefined,
@@ -141,6 +121,51 @@ export async function putOnce(
   }
   // Nothing is there: the store knows no conditions, or (versitygw, unlike Amazon) counts a delete marker as an object
   return { written: await send({}) };
+}
+
+/** Writes a small object over whatever is there: for what is only a help to people, such as how long steps take. */
+export async function replaceSmallObject(
+  bucket: Bucket,
+  key: string,
+  content: Uint8Array | string,
+  contentType = 'application/json',
+  signal?: AbortSignal,
+): Promise<void> {
+  await put(bucket, key, Buffer.from(content), contentType, { signal });
+}
+
+function put(
+  bucket: Bucket,
+  key: string,
+  bytes: Buffer,
+  contentType: string,
+  options: {
+    signal?: AbortSignal | undefined;
+    condition?: { IfNoneMatch?: '*' };
+    accept?: ((error: unknown) => Promise<boolean> | undefined) | undefined;
+  },
+): Promise<boolean> {
+  return request(
+    bucket,
+    'PutObject',
+    key,
+    options.signal,
+    async (client, clientOptions) => {
+      await client.send(
+        new PutObjectCommand({
+          Bucket: bucket.bucket,
+          Key: key,
+          Body: bytes,
+          ContentType: contentType,
+          ...(bucket.profile.storedChecksum ? { ChecksumAlgorithm: 'SHA256' } : {}),
+          ...options.condition,
+        }),
+        clientOptions,
+      );
+      return true;
+    },
+    options.accept,
+  );
 }
 
 export interface ListedObject {

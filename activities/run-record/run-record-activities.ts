@@ -1,34 +1,44 @@
 import { createHash } from 'node:crypto';
 import { cancellationSignal } from '@temporalio/activity';
+import { z } from 'zod';
+import type { CallInput } from '../../workflows/contracts/calls.js';
 import type { FrameActivities } from '../../workflows/contracts/frame-activities.js';
-import { recordKeys, type RunRecord } from '../../workflows/contracts/run-record.js';
+import type { RunReport } from '../../workflows/contracts/run.js';
+import {
+  Durations,
+  durationsKey,
+  recordKeys,
+  RunRecord,
+  type LeftRecord,
+  type RecordEntry,
+} from '../../workflows/contracts/run-record.js';
 import { reportMarkdown } from '../../workflows/contracts/run-report.js';
-import { storeReference } from '../../workflows/contracts/store-reference.js';
+import { StoreReference, storeReference } from '../../workflows/contracts/store-reference.js';
 import { withBucket } from '../object-store/open-store.js';
-import { getSmallObject, putOnce } from '../object-store/objects.js';
-import { jobId } from '../activity-context.js';
+import type { Bucket } from '../object-store/object-store.js';
+import { getSmallObject, putOnce, replaceSmallObject } from '../object-store/objects.js';
+import { jobId, targetOf } from '../activity-context.js';
 import type { Hosts } from '../hosts/hosts.js';
 import type { Secrets } from '../secrets/resolve.js';
 
 /** How much of each stream of a failed job is kept. Bytes. */
 const LOG_BYTES = 8 * 1024 * 1024;
+/** Of how many runs the durations of a step are kept. */
+const KEPT_DURATIONS = 7;
+
+const ObserveLeftRuns = z.object({ store: StoreReference });
+const ForgetLeftRun = z.object({ run: z.string() });
 
 /** Writes what a run did into the object store, where it outlives Temporal's history. */
-export function createRunRecordActivities({
-  hosts,
-  secrets,
-}: {
-  hosts: Hosts;
-  secrets: Secrets;
-}): Pick<FrameActivities, 'recordRun' | 'recordLog'> {
-  return {
+export function createRunRecordActivities({ hosts, secrets }: { hosts: Hosts; secrets: Secrets }) {
+  const frame: Pick<FrameActivities, 'recordRun' | 'recordLog' | 'readExpectedDurations'> = {
     /** Idempotent by (run, entry): the first one that was written stays. */
     async recordRun({ system, entry, report }) {
       const store = storeReference(system);
       const keys = recordKeys(store.prefix, store.system, report);
       const signal = cancellationSignal();
       return withBucket(secrets, store, async (bucket) => {
-        const before = entry === 'plan' ? undefined : await getSmallObject(bucket, keys.entry('plan'), signal);
+        const before = await entryBefore(bucket, keys, entry, signal);
         const record: RunRecord = {
           schemaVersion: 1,
           entry,
@@ -45,7 +55,17 @@ export function createRunRecordActivities({
           );
         if (entry === 'end' && (await getSmallObject(bucket, keys.report, signal)) === undefined)
           await putOnce(bucket, keys.report, reportMarkdown(report), 'text/markdown; charset=utf-8', signal);
+        if (entry === 'end' && report.end === 'succeeded') await keepDurations(bucket, store, report, signal);
         return { location: `s3://${store.bucket}/${keys.base}` };
+      });
+    },
+
+    async readExpectedDurations({ system, runbook }) {
+      const store = storeReference(system);
+      const signal = cancellationSignal();
+      return withBucket(secrets, store, async (bucket) => {
+        const durations = await readDurations(bucket, durationsKey(store.prefix, store.system, runbook), signal);
+        return Object.fromEntries(Object.entries(durations).map(([step, seconds]) => [step, median(seconds)]));
       });
     },
 
@@ -61,4 +81,88 @@ export function createRunRecordActivities({
       });
     },
   };
+  return {
+    ...frame,
+
+    /** What terminated runs have left on a host, each with its record. Reads only. */
+    async observeLeftRuns({ with: raw, context }: CallInput) {
+      const { store } = ObserveLeftRuns.parse(raw);
+      const signal = cancellationSignal();
+      const left = await hosts.leftRuns(targetOf(context));
+      if (left.length === 0) return { left };
+      return withBucket(secrets, store, async (bucket) => ({
+        left: await Promise.all(
+          left.map(async (run): Promise<LeftRecord & { steps: string[] }> => {
+            const keys = recordKeys(store.prefix, store.system, run);
+            const plan = await getSmallObject(bucket, keys.entry('plan'), signal);
+            const committed = await getSmallObject(bucket, keys.entry('committed'), signal);
+            const parsed = plan && RunRecord.safeParse(jsonOf(plan.toString('utf8')));
+            return {
+              ...run,
+              plan: (parsed?.success && parsed.data.report.plan) || null,
+              committed: committed !== undefined,
+            };
+          }),
+        ),
+      }));
+    },
+
+    /** What a terminated run has left on a host was seen to: its mark and its journal go. Idempotent by run. */
+    async forgetLeftRun({ with: raw, context }: CallInput) {
+      const { run } = ForgetLeftRun.parse(raw);
+      await hosts.markRepaired(targetOf(context), run, { fence: context.fence });
+      return {};
+    },
+  };
+}
+
+/** The entry that this one is chained to. */
+async function entryBefore(
+  bucket: Bucket,
+  keys: ReturnType<typeof recordKeys>,
+  entry: RecordEntry,
+  signal: AbortSignal,
+): Promise<Buffer | undefined> {
+  if (entry === 'plan') return undefined;
+  const committed = entry === 'end' ? await getSmallObject(bucket, keys.entry('committed'), signal) : undefined;
+  return committed ?? (await getSmallObject(bucket, keys.entry('plan'), signal));
+}
+
+async function readDurations(bucket: Bucket, key: string, signal: AbortSignal): Promise<Durations> {
+  const object = await getSmallObject(bucket, key, signal);
+  if (object === undefined) return {};
+  // Only for people to read: what somebody else has put there is as good as nothing.
+  const parsed = Durations.safeParse(jsonOf(object.toString('utf8')));
+  return parsed.success ? parsed.data : {};
+}
+
+/** Adds a run to the last ones. Two runs at once may lose one another's figures, which are only for people to read. */
+async function keepDurations(
+  bucket: Bucket,
+  store: StoreReference,
+  report: RunReport,
+  signal: AbortSignal,
+): Promise<void> {
+  const key = durationsKey(store.prefix, store.system, report.runbook);
+  const durations = await readDurations(bucket, key, signal);
+  for (const { id, startedAt, endedAt } of report.steps)
+    if (startedAt !== undefined && endedAt !== undefined)
+      durations[id] = [...(durations[id] ?? []), (Date.parse(endedAt) - Date.parse(startedAt)) / 1000].slice(
+        -KEPT_DURATIONS,
+      );
+  await replaceSmallObject(bucket, key, JSON.stringify(durations), 'application/json', signal);
+}
+
+/** The middle one: a run that waited for a host that was away says little about the next. Seconds, one decimal. */
+function median(seconds: readonly number[]): number {
+  const sorted = [...seconds].sort((a, b) => a - b);
+  return Math.round((sorted[Math.floor(sorted.length / 2)] ?? 0) * 10) / 10;
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }

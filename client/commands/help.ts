@@ -15,6 +15,10 @@ export const environment: readonly [name: string, means: string][] = [
   ['GUARDIA_SECRETS', 'directory that file: references start from; default: /etc/guardia/secrets'],
   ['GUARDIA_STATE', 'where guardia keeps its files on this machine; default: ~/.local/state/guardia'],
   ['GUARDIA_WEB_UI', "address of Temporal's Web UI, for links; known for guardia dev and Temporal Cloud"],
+  [
+    'GUARDIA_APPROVER, GUARDIA_SIGNING_KEY',
+    'your name in the inventory, and the SSH key that your decisions are signed with',
+  ],
   ['GUARDIA_DEBUG', 'set: errors are followed by where they come from'],
   ['NO_COLOR', 'set: no colours'],
 ];

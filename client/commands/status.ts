@@ -67,7 +67,7 @@ export const status = command({
         terminal.print(
           textTable(
             held.map((lock) => [
-              lock.system,
+              lock.host === undefined ? lock.system : `${lock.system}, host ${lock.host}`,
               `held by ${lock.workflowId ?? 'an unknown run'}`,
               ageText(lock.since, now),
             ]),

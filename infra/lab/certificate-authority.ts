@@ -3,17 +3,17 @@ import { randomBytes } from 'node:crypto';
 import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { command } from './command.js';
-import { secretsDirectory } from './inventory-overlay.js';
-import type { HostState, LabState } from './lab-state.js';
+import { type HostState, type LabState, secretsDirectory } from './lab-state.js';
 
 /** Public names of the systems. */
 const NAMES: Record<string, string[]> = { proofpass: ['api.proofpass.test', 'platform.proofpass.test'] };
 
 export const namesOf = (state: LabState): string[] => state.systems.flatMap((system) => NAMES[system] ?? []);
 
-/** Host that the names lead to: the balancer where there is one. */
+/** Host that the names lead to: the balancer where there is one, else the application's. */
 export function entranceOf(state: LabState): HostState | undefined {
-  return state.hosts.find((host) => host.name === 'balancer') ?? state.hosts[0];
+  const named = ['balancer', 'app'].flatMap((name) => state.hosts.find((host) => host.name === name) ?? []);
+  return named[0] ?? state.hosts[0];
 }
 
 const directory = (state: LabState): string => path.join(secretsDirectory(state), 'tls');
@@ -71,7 +71,7 @@ export function trustAuthority(state: LabState, root: string): void {
   appendFileSync(path.join(root, 'etc/ssl/certs/ca-certificates.crt'), certificate);
 }
 
-/** Puts chain and key of each name where certbot keeps them. */
+/** Puts chain and key of each name where certbot keeps them, and both in one file where HAProxy reads them. */
 export function installCertificates(state: LabState, root: string): void {
   for (const name of namesOf(state)) {
     const { chain, key } = certificateFiles(state, name);
@@ -79,5 +79,10 @@ export function installCertificates(state: LabState, root: string): void {
     mkdirSync(live, { recursive: true });
     writeFileSync(path.join(live, 'fullchain.pem'), readFileSync(chain));
     writeFileSync(path.join(live, 'privkey.pem'), readFileSync(key), { mode: 0o600 });
+    const bundles = path.join(root, 'etc/haproxy/certs');
+    mkdirSync(bundles, { recursive: true });
+    writeFileSync(path.join(bundles, `${name}.pem`), Buffer.concat([readFileSync(chain), readFileSync(key)]), {
+      mode: 0o600,
+    });
   }
 }

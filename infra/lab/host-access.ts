@@ -16,6 +16,9 @@ export interface Output {
 export const hostDirectory = (state: LabState, host: HostState): string =>
   path.join(directoryOf(state.name), 'hosts', host.name);
 
+/** The root directory of a host that is on. */
+export const rootOf = (state: LabState, host: HostState): string => path.join(hostDirectory(state, host), 'root');
+
 /** Arguments of `ssh` that reach the host with the lab's key, and no other settings of this machine. */
 export function sshArguments(state: LabState, host: HostState): string[] {
   return [

@@ -2,40 +2,12 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { stringify } from 'yaml';
 import { command } from './command.js';
-import { PROOFPASS_URL } from './git-server.js';
-import { directoryOf, type LabState } from './lab-state.js';
+import { directoryOf, secretsDirectory, type LabState } from './lab-state.js';
+import { proofpassOverlay } from './proofpass-overlay.js';
 import { s3Of } from './s3-server.js';
 
 export const overlayDirectory = (state: LabState): string => path.join(directoryOf(state.name), 'overlay');
-export const secretsDirectory = (state: LabState): string => path.join(directoryOf(state.name), 'secrets');
 export const identityFile = (state: LabState): string => path.join(secretsDirectory(state), 'ssh/lab');
-
-/** What the systems answer at. The names lead to the lab's hosts on its hosts only: who asks from this machine goes to the address. */
-const ENDPOINTS: Record<string, Record<string, string>> = {
-  proofpass: { api: 'https://api.proofpass.test/health', platform: 'https://platform.proofpass.test/health' },
-};
-
-/** The endpoints of a system, at the host that faces the outside, with the lab's authority. */
-function endpointsOf(system: string, state: LabState): object {
-  const urls = Object.entries(ENDPOINTS[system] ?? {});
-  const address = (state.hosts.find(({ name }) => name === 'balancer') ?? state.hosts[0])?.address;
-  if (urls.length === 0 || address === undefined) return {};
-  return {
-    endpoints: Object.fromEntries(urls.map(([name, url]) => [name, { url, address, ca: 'file:tls/ca.crt' }])),
-  };
-}
-
-/** Where the systems come from, and the account that their smoke tests use. */
-const DEPLOYMENTS: Record<string, object> = {
-  proofpass: {
-    platform: {
-      source: { url: PROOFPASS_URL },
-      smoke: {
-        login: { json: { email: 'admin@proofpass.test', password: { secret: 'file:proofpass/admin-password' } } },
-      },
-    },
-  },
-};
 
 /** The login key of the lab's hosts and the two age key pairs. */
 export async function makeSecrets(state: LabState): Promise<void> {
@@ -101,8 +73,7 @@ export async function writeOverlay(state: LabState): Promise<void> {
           ),
         },
       },
-      ...(DEPLOYMENTS[system] === undefined ? {} : { deployments: DEPLOYMENTS[system] }),
-      ...endpointsOf(system, state),
+      ...(system === 'proofpass' ? proofpassOverlay(state) : {}),
       backup: { recipients, identity: 'file:age/operations.txt' },
     };
     const text = `# Written by the lab ${state.name}: addresses, keys and endpoints of its hosts and servers.\n${stringify(overlay, { lineWidth: 0 })}`;

@@ -1,6 +1,6 @@
 // Snapshots of a lab: the disks of its hosts and the data of its servers. Taking one makes what a host has written so far a layer that is
 // only read from then on; going back to it drops what was written since. Nothing of a disk is copied either time.
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { ToolboxError } from '../packaging/toolbox.js';
 import { shown } from '../packaging/toolbox-cache.js';
@@ -34,7 +34,7 @@ async function whileStopped(
   await work();
   writeState(state);
   await startServices(state);
-  await waitForAll(state.hosts.map((host) => startHost(state, host)));
+  await waitForAll([...state.hosts.map((host) => startHost(state, host)), removeDropped(state)]);
 }
 
 export async function takeSnapshot(state: LabState, name: string): Promise<void> {
@@ -63,7 +63,7 @@ export async function takeSnapshot(state: LabState, name: string): Promise<void>
       for (const host of state.hosts)
         await command(['mv', path.join(hostDirectory(state, host), 'upper'), path.join(part, 'hosts', host.name)]);
       await command(['mv', part, target]);
-      for (const host of state.hosts) await emptyDisk(state, host, saved[host.name] ?? host.layers);
+      for (const host of state.hosts) emptyDisk(state, host, saved[host.name] ?? host.layers);
     }),
   );
 }
@@ -80,11 +80,10 @@ export async function restoreSnapshot(state: LabState, name: string): Promise<vo
       await copyServers(source, directory);
       await waitForAll(
         state.hosts.map(async (host) => {
-          await emptyDisk(state, host, saved[host.name] ?? host.layers);
+          emptyDisk(state, host, saved[host.name] ?? host.layers);
           for (const kind of ['docker', 'containerd']) {
-            const to = path.join(hostDirectory(state, host), kind);
-            await command(['rm', '-rf', to]);
-            await copyDocker(path.join(source, 'hosts', host.name, kind), to);
+            drop(state, host, kind);
+            await copyDocker(path.join(source, 'hosts', host.name, kind), path.join(hostDirectory(state, host), kind));
           }
         }),
       );
@@ -93,11 +92,23 @@ export async function restoreSnapshot(state: LabState, name: string): Promise<vo
 }
 
 /** A disk with nothing written on it over the layers. */
-async function emptyDisk(state: LabState, host: HostState, layers: string[]): Promise<void> {
-  const at = hostDirectory(state, host);
-  await command(['rm', '-rf', path.join(at, 'upper'), path.join(at, 'work')]);
+function emptyDisk(state: LabState, host: HostState, layers: string[]): void {
+  for (const kind of ['upper', 'work']) drop(state, host, kind);
   host.layers = layers;
 }
+
+const dropped = (state: LabState, host: HostState): string => path.join(hostDirectory(state, host), 'dropped');
+
+/** Puts a directory of the host aside: it is removed while the host boots. */
+function drop(state: LabState, host: HostState, kind: string): void {
+  const from = path.join(hostDirectory(state, host), kind);
+  if (!existsSync(from)) return;
+  mkdirSync(dropped(state, host), { recursive: true });
+  renameSync(from, mkdtempSync(path.join(dropped(state, host), `${kind}-`)));
+}
+
+const removeDropped = (state: LabState): Promise<string> =>
+  command(['rm', '-rf', ...state.hosts.map((host) => dropped(state, host))]);
 
 async function copyServers(from: string, to: string): Promise<void> {
   for (const part of SERVERS) {

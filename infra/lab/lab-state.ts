@@ -48,6 +48,7 @@ export function labsDirectory(): string {
 }
 
 export const directoryOf = (name: string): string => path.join(labsDirectory(), name);
+export const secretsDirectory = (state: LabState): string => path.join(directoryOf(state.name), 'secrets');
 export const groupOf = (index: number): string => `g${index}`;
 export const hostGroupOf = (index: number, host: HostState): string => `${groupOf(index)}/${host.machine}`;
 

@@ -6,13 +6,13 @@ import path from 'node:path';
 import { ensurePackages, ensureTool, ToolboxError } from '../packaging/toolbox.js';
 import { shown, withLock } from '../packaging/toolbox-cache.js';
 import { discardAbandonedBuilds, ensureBaseTree, type BaseTree } from './base-tree.js';
-import { authorityFile, makeCertificates } from './certificate-authority.js';
+import { authorityFile, installCertificates, makeCertificates } from './certificate-authority.js';
 import { ensureImages } from './container-images.js';
 import { killControlGroup } from './control-group.js';
 import { ensureFixtureLayer } from './fixture-layers.js';
 import { proofpassUrlOf, PROOFPASS_URL } from './git-server.js';
-import { identityFile, makeSecrets, overlayDirectory, secretsDirectory, writeOverlay } from './inventory-overlay.js';
-import { captured, execArguments, hostDirectory, split, ssh, type Output } from './host-access.js';
+import { identityFile, makeSecrets, overlayDirectory, writeOverlay } from './inventory-overlay.js';
+import { captured, execArguments, hostDirectory, rootOf, split, ssh, type Output } from './host-access.js';
 import { powerOff, prepareHost, rebootHost, startHost, writeKnownHosts, type HostSpec } from './lab-host.js';
 import { startServices } from './lab-services.js';
 import { restoreSnapshot, takeSnapshot } from './lab-snapshot.js';
@@ -25,6 +25,7 @@ import {
   labsDirectory,
   NAME,
   readState,
+  secretsDirectory,
   writeHost,
   writeState,
   type HostState,
@@ -34,6 +35,7 @@ import { forgetMachine } from './machine.js';
 import { unmountBelow } from './mounts.js';
 import { addNetwork, addressOf, applyFaults, bridgeOf, isIndexFree, removeNetwork } from './network.js';
 import { startOpenbao } from './openbao.js';
+import { makeProofpassSecrets } from './proofpass-secrets.js';
 import { record } from './recorded-process.js';
 import { ensureRunningProofpass } from './running-proofpass.js';
 import { s3Of, type LabS3 } from './s3-server.js';
@@ -99,8 +101,14 @@ export interface Lab {
   /** An orderly reboot, as `systemctl reboot` on the host; waits until it takes logins again. */
   reboot(host: string): Promise<void>;
   /**
+   * Puts the lab's certificates on the host, where nginx and HAProxy read them: `/etc/letsencrypt/live/NAME/` and, chain and key in one file,
+   * `/etc/haproxy/certs/NAME.pem`. Idempotent.
+   */
+  certificates(host: string): Promise<void>;
+  /**
    * Starts OpenBao in Docker on the host, initialised, unsealed and seeded with what ProofPass reads; it is unsealed again after each boot.
-   * The application's token is the secret `openbao/HOST.token`. Idempotent.
+   * The application's token is the secret `openbao/HOST.token`, and goes into each `.env` of the application that there is on the lab's hosts:
+   * call it again when one was written. Idempotent.
    * @param listen address on the host, by default 127.0.0.1
    */
   openbao(host: string, listen?: string): Promise<void>;
@@ -165,6 +173,7 @@ export async function startLab(request: LabRequest): Promise<Lab> {
     await makeSecrets(state);
     await makeCertificates(state);
     for (const [host, { secrets }] of disks) if (secrets !== undefined) keepSecrets(state, host, secrets);
+    if (state.systems.includes('proofpass')) makeProofpassSecrets(state);
     await waitForAll([
       startServices(state),
       ...request.hosts.map((spec) =>
@@ -219,9 +228,9 @@ async function diskOf(host: HostSpec, base: BaseTree): Promise<Disk> {
 /** Puts what was drawn when the running application was made to the lab's secrets. */
 function keepSecrets(state: LabState, host: string, from: string): void {
   const at = secretsDirectory(state);
-  for (const name of ['openbao', 'proofpass']) mkdirSync(path.join(at, name), { recursive: true, mode: 0o700 });
+  mkdirSync(path.join(at, 'openbao'), { recursive: true, mode: 0o700 });
   cpSync(path.join(from, 'openbao.json'), path.join(at, 'openbao', `${host}.json`));
-  cpSync(path.join(from, 'admin-password'), path.join(at, 'proofpass/admin-password'));
+  cpSync(path.join(from, 'proofpass'), path.join(at, 'proofpass'), { recursive: true });
 }
 
 /** Starts again what is off in a lab that is not new, such as after a reboot of this machine. Idempotent. */
@@ -379,6 +388,7 @@ function labOf(initial: LabState): Lab {
     poweroff: (host) => on(host, powerOff),
     poweron: (host) => on(host, startHost),
     reboot: (host) => on(host, rebootHost),
+    certificates: (host) => on(host, async (now, one) => installCertificates(now, rootOf(now, one))),
     openbao: (host, listen) => on(host, (now, one) => startOpenbao(now, one, listen)),
     snapshot: (as) => takeSnapshot(state(), as),
     restore: (from) => restoreSnapshot(state(), from),

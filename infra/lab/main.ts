@@ -148,6 +148,11 @@ program
   .option('--listen <address>', "address on the host that it listens on, such as the host's own", '127.0.0.1')
   .action((host: string, options: { listen: string }) => lab().openbao(host, options.listen));
 
+program
+  .command('certificates <host>')
+  .description("put the lab's certificates where nginx and HAProxy on the host read them")
+  .action((host: string) => lab().certificates(host));
+
 const acts: [string, string, (host: string) => Promise<void>][] = [
   ['cut', 'take the host off the network', (host) => lab().cut(host)],
   ['heal', 'undo cut and slow', (host) => lab().heal(host)],

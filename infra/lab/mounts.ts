@@ -35,7 +35,8 @@ export async function mountOverlay(directory: string, layers: readonly string[])
   const special = [directory, ...layers].find((at) => /[:,\\]/.test(at));
   if (special !== undefined)
     throw new ToolboxError(`a colon, comma or backslash in a path is not possible with overlayfs: ${special}`);
-  const options = `lowerdir=${layers.join(':')},upperdir=${path.join(directory, 'upper')},workdir=${path.join(directory, 'work')}`;
+  // A directory of a lower layer is renamed as on any disk, and not copied.
+  const options = `redirect_dir=on,lowerdir=${layers.join(':')},upperdir=${path.join(directory, 'upper')},workdir=${path.join(directory, 'work')}`;
   try {
     await command(['mount', '-t', 'overlay', 'guardia-lab', '-o', options, root]);
   } catch (cause) {

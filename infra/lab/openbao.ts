@@ -2,11 +2,11 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { randomBytes } from 'node:crypto';
 import { say } from '../packaging/toolbox-cache.js';
-import { secretsDirectory } from './inventory-overlay.js';
 import { captured, execArguments, split, type Output } from './host-access.js';
-import type { HostState, LabState } from './lab-state.js';
+import { hostGroupOf, type HostState, type LabState, secretsDirectory } from './lab-state.js';
+import { leaderOf } from './machine.js';
+import { ADMINISTRATOR, proofpassSecret } from './proofpass-secrets.js';
 
 /** What is known of the OpenBao of a host, and nowhere else than in the lab's secrets. */
 interface Custody {
@@ -91,6 +91,8 @@ export async function startOpenbao(state: LabState, host: HostState, address = '
   await answers(state, host, address);
   if (custodyOf(state, host) === undefined) await initialise(state, host, address);
   await unsealOpenbao(state, host);
+  const token = custodyOf(state, host)?.token;
+  if (token !== undefined) await giveToken(state, token);
 }
 
 /** Status of `sys/seal-status` once it answers; throws when it does not within 15 seconds. */
@@ -138,9 +140,14 @@ async function initialise(state: LabState, host: HostState, address: string): Pr
     }
   };
   await asRoot('POST', 'sys/mounts/proofpass', { type: 'kv', options: { version: '2' } });
-  const stellarKey = () => `S${randomBytes(35).toString('hex').toUpperCase().slice(0, 55)}`;
   await asRoot('POST', 'proofpass/data/stellar', {
-    data: { issuer_secret: stellarKey(), distribution_secret: stellarKey() },
+    data: {
+      issuer_secret: proofpassSecret(state, 'stellar-issuer-secret'),
+      distribution_secret: proofpassSecret(state, 'stellar-distribution-secret'),
+    },
+  });
+  await asRoot('POST', 'proofpass/data/administrator', {
+    data: { email: ADMINISTRATOR, password: proofpassSecret(state, 'admin-password') },
   });
   const policy = 'path "proofpass/data/*" { capabilities = ["read"] }\n';
   await asRoot('PUT', 'sys/policies/acl/proofpass', { policy });
@@ -180,8 +187,22 @@ export async function unsealOpenbao(state: LabState, host: HostState): Promise<v
   const token = (login.body['auth'] as { client_token: string } | undefined)?.client_token;
   if (token === undefined) throw new Error(`OpenBao on ${host.name} gave the application no token (${login.status})`);
   writeCustody(state, host, { ...custody, token });
-  // Where a plain checkout has it. What is deployed otherwise reads the secret `openbao/HOST.token` of the lab.
-  const write =
-    'f=/opt/proofpass/platform/.env; [ -f "$f" ] || exit 0; read -r token; sed -i "s/^VAULT_TOKEN=.*/VAULT_TOKEN=$token/" "$f"; systemctl try-restart proofpass-api.service';
-  await inHost(state, host, ['bash', '-c', write], `${token}\n`);
+  await giveToken(state, token);
+}
+
+/** Puts the token into the `.env` of every host that has one: of a plain checkout, or of releases. */
+async function giveToken(state: LabState, token: string): Promise<void> {
+  const write = `
+    read -r token
+    for file in /opt/proofpass/shared/.env /opt/proofpass/platform/.env; do
+      [ -f "$file" ] && [ ! -L "$file" ] || continue
+      case $(cat "$file") in *"VAULT_TOKEN=$token"*) continue ;; esac
+      sed -i '/^VAULT_TOKEN=/d' "$file"
+      printf 'VAULT_TOKEN=%s\\n' "$token" >> "$file"
+      systemctl try-restart proofpass-api.service
+    done`;
+  for (const host of state.hosts) {
+    if (leaderOf(hostGroupOf(state.index, host)) === undefined) continue;
+    await inHost(state, host, ['bash', '-c', write], `${token}\n`);
+  }
 }

@@ -1,8 +1,8 @@
 // ProofPass as it runs on a host that was set up by hand: made once in a lab of its own, and kept as a layer with the Docker and the
 // secrets that go with it.
 import { execa } from 'execa';
-import { createHash, randomBytes } from 'node:crypto';
-import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { cacheDirectory } from '../packaging/toolbox.js';
@@ -14,21 +14,20 @@ import type { Fixture } from './fixture-layers.js';
 import { PROOFPASS_URL } from './git-server.js';
 import type { Lab, LabRequest } from './lab.js';
 import { ensureApplication } from './proofpass-application.js';
+import { ADMINISTRATOR, proofpassSecret, proofpassSecrets } from './proofpass-secrets.js';
+import { readState } from './lab-state.js';
 
 const source = fileURLToPath(new URL('./fixtures/proofpass/running', import.meta.url));
 
 /** Another one when what this file or openbao.ts does on the host changes. */
-const RECIPE = '1';
-
-/** Login of the administrator of the running application; the password is the secret `proofpass/admin-password` of the lab. */
-export const ADMINISTRATOR = 'admin@proofpass.test';
+const RECIPE = '2';
 
 export interface RunningProofpass {
   /** Layer over that of the fixture. */
   layer: string;
   /** Holds the host's `docker` and `containerd`. */
   directory: string;
-  /** Directory of files for the lab's secrets: `openbao.json`, `admin-password`. */
+  /** Directory for the lab's secrets: `openbao.json`, and what is in `proofpass`. */
   secrets: string;
 }
 
@@ -72,14 +71,18 @@ async function build(directory: string, fixture: Fixture, start: (request: LabRe
     };
     cpSync(source, path.join(root, 'opt/running'), { recursive: true });
     await run(['ln', '-s', '/opt/running', '/run/running']);
-    const password = randomBytes(12).toString('hex');
-    await run(['bash', '/run/running/install.sh', PROOFPASS_URL], `${password}\n`);
+    const state = readState(lab.name);
+    if (state === undefined) throw new Error(`the lab ${lab.name} is gone`);
+    const keys = (['stellar-issuer-secret', 'stellar-distribution-secret'] as const).map((name) =>
+      proofpassSecret(state, name),
+    );
+    await run(['bash', '/run/running/install.sh', PROOFPASS_URL], `${keys.join('\n')}\n`);
     await lab.openbao('app');
     cpSync(path.join(lab.secretsDirectory, 'openbao/app.json'), path.join(secrets, 'openbao.json'));
-    writeFileSync(path.join(secrets, 'admin-password'), `${password}\n`, { mode: 0o600 });
+    cpSync(proofpassSecrets(state), path.join(secrets, 'proofpass'), { recursive: true });
     await run(['systemctl', 'enable', '--now', '--quiet', 'proofpass-api.service', 'proofpass-platform.service']);
     await run(['timeout', '30', 'sh', '-c', 'until curl -sf http://127.0.0.1:3000/health; do sleep 0.2; done']);
-    await upload(run, password);
+    await upload(run, proofpassSecret(state, 'admin-password'));
     await run(['rm', '-rf', '/opt/running']);
 
     // In order, so that the database and OpenBao are closed; then the disk becomes a layer.

@@ -225,7 +225,13 @@ describe('the command on a real Temporal', () => {
         workers: { workers: unknown[] }[];
       };
       expect(status.open.map(({ workflowId }) => workflowId)).toContain(`backup/one/${id}`);
-      expect(status.locks).toMatchObject([{ system: 'one', workflowId: `backup/one/${id}` }]);
+      expect(status.locks).toMatchObject(
+        [{}, { host: 'app' }, { host: 'db' }].map((lock) => ({
+          system: 'one',
+          workflowId: `backup/one/${id}`,
+          ...lock,
+        })),
+      );
       expect(status.workers.every(({ workers }) => workers.length > 0)).toBe(true);
       expect((await lab.guardia('watch', `backup/one/${id}`, '--once')).exitCode).toBe(10);
 

@@ -71,16 +71,17 @@ export async function openCommandLab(plan: (system: string) => Plan): Promise<Co
   const activities = {
     ...createLockActivities(client),
     ...Object.fromEntries(Object.keys(calls).map((name) => [name, call])),
-    raiseFence: () => Promise.resolve({ number: 1, stopped: [] }),
+    raiseFence: () => Promise.resolve({ number: 1, stopped: [], unrepaired: [] }),
     closeFence: () => Promise.resolve(),
     recordLog: () => Promise.resolve(),
     recordRun: () => Promise.resolve({ location: 'nowhere' }),
+    readExpectedDurations: () => Promise.resolve({}),
   };
   const planner: Planner<unknown> = {
     needs: () => [],
     observe: () => [],
     plan: (_, system) => script.plan(system.system),
-    facets: () => 'the same',
+    facets: () => ({ seen: 'the same' }),
   };
   const shared = { connection: native, namespace: server.namespace };
   let running: { workers: Worker[]; done: Promise<unknown> } | undefined;

@@ -183,7 +183,7 @@ test('one that is not: the sentence counts and names what is critical, and the w
 
 test('takes no lock and waits for none', async () => {
   const lock = await client.workflow.start('lock', {
-    workflowId: lockWorkflowId('shop'),
+    workflowId: lockWorkflowId({ system: 'shop' }),
     taskQueue: WORKFLOW_TASK_QUEUE,
     args: [
       {

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { inventoryLocations } from '../../activities/inventory/locations.js';
 import { loadSystem } from '../../activities/inventory/load.js';
 import { startLab, type Lab } from '../../infra/lab/lab.js';
-import { ADMINISTRATOR } from '../../infra/lab/running-proofpass.js';
+import { ADMINISTRATOR } from '../../infra/lab/proofpass-secrets.js';
 
 jest.setTimeout(180_000);
 
@@ -272,6 +272,8 @@ describe('ProofPass, set up by hand', () => {
   stats socket /run/haproxy/admin.sock mode 600 level admin
 defaults
   mode http
+  # Nothing but the drain keeps a request from a server that is gone.
+  retries 0
   timeout connect 2s
   timeout client 20s
   timeout server 20s
@@ -481,6 +483,24 @@ describe('ProofPass on the hosts of its layout `scaled`', () => {
     expect(Object.keys((JSON.parse(secret) as { data: { data: object } }).data.data).sort()).toEqual([
       ...['distribution_secret', 'issuer_secret'],
     ]);
+    // The token is put wherever the application has its variables, in place of another one.
+    const env = '/opt/proofpass/shared/.env';
+    await run(
+      lab,
+      'app2',
+      `install -d /opt/proofpass/shared; cat > ${env}; chmod 640 ${env}`,
+      'A=1\nVAULT_TOKEN=old\nB=2\n',
+    );
+    await lab.openbao('db', lab.hosts['db']?.address);
+    expect(await run(lab, 'app2', `cat ${env}; stat -c %a ${env}`)).toBe(`A=1\nB=2\nVAULT_TOKEN=${token}640`);
+
+    await lab.certificates('balancer');
+    const served =
+      'openssl s_server -accept 443 -www -cert /etc/haproxy/certs/api.proofpass.test.pem -key /etc/haproxy/certs/api.proofpass.test.pem -cert_chain /etc/haproxy/certs/api.proofpass.test.pem';
+    await run(lab, 'balancer', `systemd-run --quiet --unit=tls ${served}; sleep 0.5`);
+    expect((await ask(lab, 'balancer', 'https://api.proofpass.test/')).status).toBe(200);
+    await expect(ask(lab, 'balancer', 'https://platform.proofpass.test/')).rejects.toThrow(/altnames/);
+
     await lab.poweroff('db');
     await lab.poweron('db');
     expect(await run(lab, 'app1', 'curl -s http://db:8200/v1/sys/seal-status')).toContain('"sealed":false');

@@ -250,6 +250,7 @@ describe('on a host', () => {
       mode: '0600',
       owner: 'root',
       group: 'root',
+      without: ['OLD'],
       template: 'A=1\nTOKEN={{secret:token}}\nISSUED={{secret:issued}}\nURL=postgresql://u:{{secret:issued|url}}@h/d\n',
       secrets: [secret('token'), secret('issued', { kind: 'issued', make: false, from: 'file:issued' })],
     };
@@ -273,6 +274,18 @@ describe('on a host', () => {
         secretFiles: { [file]: { same: true, made: [] } },
       });
       expect(await here.shell(`cat ${file}; stat -c %a ${file}`)).toBe(text);
+      // What somebody adds by hand is kept; what the inventory takes out goes.
+      await here.shell(`printf 'OLD=1\nMINE=two words\n' >>${file}`);
+      const other = step();
+      await does('writeSecretFile', argument, other);
+      expect(await here.shell(`tail -n 3 ${file}`)).toBe(
+        '\n# Not in the template of guardia; kept as they were.\nMINE=two words\n',
+      );
+      expect(await does('observeProvision', { ...nothing, secretFiles: [argument] })).toMatchObject({
+        secretFiles: { [file]: { same: true } },
+      });
+      await does('restorePath', { path: file }, other);
+      await here.shell(`sed -i '/^OLD=/d; /^MINE=/d' ${file}`);
       await does('restorePath', { path: file }, at);
       expect(await here.shell(`ls ${file} 2>&1; true`)).toContain('No such file');
     });

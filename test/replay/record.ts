@@ -6,10 +6,13 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { backupPlanner } from '../../workflows/backup/plan.js';
+import { decideUpdate } from '../../workflows/contracts/gate.js';
+import { recoverUpdate } from '../../workflows/contracts/hold.js';
 import { lockWorkflowId } from '../../workflows/contracts/workflow-ids.js';
 import { fails, failsFirst, held, stumbles } from '../workflows/acts.js';
 import { attributesOf, type History } from '../workflows/run-history.js';
 import { openScriptedRuns, until } from '../workflows/scripted-runs.js';
+import { smallSystem } from '../workflows/small-system.js';
 import { lane, stage, step, toyPlan } from '../workflows/toy-plan.js';
 import { savedSystem, savingActs } from './saved-system.js';
 
@@ -101,7 +104,7 @@ try {
   const waiting = await runs.start({}, { system });
   await until(async () => (await waiting.status()).waitingFor !== undefined, 'it waits');
   keep('open-waiting-for-the-lock', await waiting.history());
-  keep('open-lock', await runs.client.workflow.getHandle(lockWorkflowId(system)).fetchHistory());
+  keep('open-lock', await runs.client.workflow.getHandle(lockWorkflowId({ system })).fetchHistory());
   a.release();
   await Promise.all([holder.report(), waiting.report()]);
   keep('succeeded-after-waiting', await waiting.history());
@@ -122,6 +125,28 @@ try {
   const refused = await runs.start({}, { input: { sistem: 'x' } });
   await refused.failure();
   keep('bad-input', await refused.history());
+
+  const asks = runs.system(
+    (name) =>
+      `${smallSystem(name)}approvers: { ana: { email: ana@example.org, signingKey: 'ssh-ed25519 AAAA' } }\napprovals: { backup: {} }\n`,
+  );
+  const attended = await runs.start(
+    {
+      plan: (name) => toyPlan(name, everything, { unattended: false }),
+      acts: { 'do a': () => ({ id: 1 }), 'do e': failsFirst(1, 'JobFailed') },
+    },
+    { system: asks, input: { system: asks, requester: 'kim', onFailure: 'hold' } },
+  );
+  await until(async () => (await attended.status()).gates.length === 1, 'people are asked');
+  keep('open-at-a-gate', await attended.history());
+  const { planDigest = '' } = await attended.status();
+  const decision = { gate: 'apply', planDigest, approver: 'ana', reason: 'it is right' };
+  await attended.handle.executeUpdate(decideUpdate, { args: [{ ...decision, decision: 'approve' }] });
+  await until(async () => (await attended.status()).holds.length === 1, 'the run holds');
+  keep('open-holding', await attended.history());
+  await attended.handle.executeUpdate(recoverUpdate, { args: [{ decision: 'retry', reason: 'again', by: 'ana' }] });
+  await attended.report();
+  keep('approved-and-retried', await attended.history());
 
   await runs.worker.start({ planner: backupPlanner });
   for (const [name, more] of [

@@ -124,7 +124,8 @@ describe('the replay notices', () => {
   test('a version that does things in another order', async () => {
     const other = doctoredBundle({
       "await record('plan');": '',
-      'await takeOver(planned, system);': "await record('plan'); await takeOver(planned, system);",
+      'const unrepaired = await held.takeOver(plan, observing.system());':
+        "await record('plan'); const unrepaired = await held.takeOver(plan, observing.system());",
     });
     expect(await replayed(history(), other)).toMatch(/TMPRL1100|[Nn]ondeterminism/);
   });

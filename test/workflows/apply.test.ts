@@ -73,7 +73,7 @@ describe('a run in which everything goes well', () => {
   test('every activity is told run, step, host and fence; the record is told the plan before, the end after', async () => {
     const run = await runs.start({
       plan: [lane('app', step('a', { runAgainIfLost: true })), lane('worker', 'b'), lane('system', 'c')],
-      acts: { 'fence app': () => ({ number: 12, stopped: [] }) },
+      acts: { 'fence app': () => ({ number: 12, stopped: [], unrepaired: [] }) },
     });
     const { runId, workflowId } = await run.report();
 
@@ -388,7 +388,7 @@ describe('lanes side by side', () => {
     expect(states(report as never)).toMatchObject({ c: 'undone', d: 'waiting', e: 'waiting' });
   });
 
-  test('lanes may fail as many as the budget says; a later failure undoes them too', async () => {
+  test('lanes may fail as many as the budget says, and are undone at once; a later failure undoes the others', async () => {
     const run = await runs.start({
       plan: [
         stage([lane('app', 'a'), lane('db', 'b'), lane('worker', 'c')], { atOnce: 1, errorBudget: 1 }),
@@ -399,8 +399,8 @@ describe('lanes side by side', () => {
     const { message } = await run.failure();
     expect(message).toContain('step "do z" on app failed: z broke');
     expect(run.names().filter((name) => /^(do|undo) /.test(name))).toEqual([
-      ...['do a', 'do b', 'do c', 'do z'],
-      ...['undo z', 'undo c', 'undo b', 'undo a'],
+      ...['do a', 'undo a', 'do b', 'do c', 'do z'],
+      ...['undo z', 'undo c', 'undo b'],
     ]);
   });
 });

@@ -4,7 +4,6 @@ import { holderQuery } from '../../workflows/contracts/lock.js';
 import { lockWorkflowId } from '../../workflows/contracts/workflow-ids.js';
 import { fails, held } from './acts.js';
 import { attributesOf, scheduled, summaryOf } from './run-history.js';
-import { doctoredBundle } from './doctored-bundle.js';
 import { openScriptedRuns, until, type ScriptedRun, type ScriptedRuns } from './scripted-runs.js';
 import { lane, stage, step, toyPlan } from './toy-plan.js';
 
@@ -192,7 +191,7 @@ describe('two runs of one system', () => {
     const system = runs.system();
     const first = await runs.start({ acts: { 'do a': a.act } }, { system });
     await a.begun;
-    const lock = runs.client.workflow.getHandle(lockWorkflowId(system));
+    const lock = runs.client.workflow.getHandle(lockWorkflowId({ system }));
     expect(await lock.query(holderQuery)).toMatchObject({ workflowId: first.workflowId, requester: 'ana', system });
 
     const second = await runs.start({}, { system, input: { system, requester: 'ben' } });
@@ -279,7 +278,11 @@ describe('two runs of one system', () => {
     const first = await runs.start({ acts: { 'do a': a.act } }, { system });
     await a.begun;
     const second = await runs.start(
-      { acts: { 'fence app': () => ({ number: 8, left: first.handle.workflowId, stopped: ['one-job'] }) } },
+      {
+        acts: {
+          'fence app': () => ({ number: 8, left: first.handle.workflowId, stopped: ['one-job'], unrepaired: [] }),
+        },
+      },
       { system },
     );
     await waits(second);
@@ -299,8 +302,10 @@ describe('two runs of one system', () => {
     const a = held();
     const run = await runs.start({ acts: { 'do a': a.act } });
     await a.begun;
-    await runs.client.workflow.getHandle(lockWorkflowId(run.system)).signal('release', { runId: 'not the holder' });
-    await runs.client.workflow.getHandle(lockWorkflowId(run.system)).query(holderQuery);
+    await runs.client.workflow
+      .getHandle(lockWorkflowId({ system: run.system }))
+      .signal('release', { runId: 'not the holder' });
+    await runs.client.workflow.getHandle(lockWorkflowId({ system: run.system })).query(holderQuery);
     expect(await runs.lockIsHeld(run.system)).toBe(true);
     a.release();
     await run.report();
@@ -310,7 +315,7 @@ describe('two runs of one system', () => {
     const a = held();
     const run = await runs.start({ acts: { 'do a': a.act } });
     await a.begun;
-    const lock = runs.client.workflow.getHandle(lockWorkflowId(run.system));
+    const lock = runs.client.workflow.getHandle(lockWorkflowId({ system: run.system }));
     await lock.signal('release', ...(said === undefined ? [] : [said]));
     expect(await lock.query(holderQuery)).toMatchObject({ system: run.system });
     a.release();
@@ -322,7 +327,7 @@ describe('two runs of one system', () => {
     const a = held();
     const run = await runs.start({ acts: { 'do a': a.act } });
     await a.begun;
-    const lock = runs.client.workflow.getHandle(lockWorkflowId(run.system));
+    const lock = runs.client.workflow.getHandle(lockWorkflowId({ system: run.system }));
     await lock.cancel();
     await lock.query(holderQuery);
     expect(await runs.lockIsHeld(run.system)).toBe(true);
@@ -335,33 +340,26 @@ describe('two runs of one system', () => {
     const a = held();
     const run = await runs.start({ plan: [lane('app', 'a', 'b')], acts: { 'do a': a.act } });
     await a.begun;
-    await runs.client.workflow.getHandle(lockWorkflowId(run.system)).terminate('by hand');
+    await runs.client.workflow.getHandle(lockWorkflowId({ system: run.system })).terminate('by hand');
     a.release();
     expect((await run.report()).end).toBe('succeeded');
     expect(run.names()).toContain('do b');
   });
 
   test('who has waited as long as a run may is refused, and told who holds it and what to do', async () => {
-    const impatient = doctoredBundle({ 'LOCK_WAIT_SECONDS = 3600': 'LOCK_WAIT_SECONDS = 2' });
     const a = held();
     const system = runs.system();
     const first = await runs.start({ acts: { 'do a': a.act } }, { system });
     await a.begun;
-    await runs.worker.start({ bundle: impatient });
-    try {
-      const second = await runs.start({}, { system });
-      runs.replaysWith(second, impatient);
-      const { type, message } = await second.failure();
-      expect(type).toBe('refused');
-      expect(message).toMatch(
-        new RegExp(
-          `${system} is held by backup ${first.workflowId} of ana, since .*; waited 2 s for it\\. Wait for it \\(guardia watch ${first.workflowId}\\), or cancel it .*; nothing was started$`,
-        ),
-      );
-      expect(second.names()).toEqual(['look']);
-    } finally {
-      await runs.worker.start();
-    }
+    const second = await runs.start({}, { system, input: { system, requester: 'ben', waitForLockMinutes: 0 } });
+    const { type, message } = await second.failure();
+    expect(type).toBe('refused');
+    expect(message).toMatch(
+      new RegExp(
+        `${system} is held by backup ${first.workflowId} of ana, since .*; waited 0 s for it\\. Wait for it \\(guardia watch ${first.workflowId}\\), or cancel it .*; nothing was started$`,
+      ),
+    );
+    expect(second.names()).toEqual(['look']);
     a.release();
     expect((await first.report()).end).toBe('succeeded');
   });

@@ -217,7 +217,7 @@ describe('what changes between the plan and the lock', () => {
     });
     const report = await run.report();
     expect(report.end).toBe('succeeded');
-    expect(report.notes).toEqual(['The hosts changed between the plan and the lock: planned anew.']);
+    expect(report.notes).toEqual(['The hosts (seen) changed between the plan and the lock: planned anew.']);
     expect(run.names()).toEqual([
       ...['look', 'look', 'look', 'fence app', 'record plan', 'do look-2', 'record end', 'leave app'],
     ]);

@@ -7,6 +7,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { connectClient } from '../../activities/temporal/connection.js';
+import { createDecisionActivities } from '../../activities/decisions/decision-activities.js';
 import { createLockActivities } from '../../activities/temporal/lock-activities.js';
 import { startDevServer } from '../../infra/temporal/dev-server.js';
 import { activityInterceptor } from '../../workers/activity-interceptor.js';
@@ -40,6 +41,8 @@ export interface Script {
   needs?: string[];
   /** What the plan rests on. Default: all that was seen. */
   facets?: (seen: unknown) => unknown;
+  /** What a run does that is a step of this one. */
+  child?: Script;
   /** What the planner asks for, instead of one look at the system. */
   observe?: ObservationCall[];
 }
@@ -64,7 +67,7 @@ export interface ScriptedRun {
   handle: WorkflowHandle;
   /** Every attempt of every activity, in the order in which they began. */
   log: Happened[];
-  /** Their names, without the waiting for locks. */
+  /** Their names, without the waiting for locks and the notices to people. */
   names(): string[];
   happened(name: string): Happened[];
   status(): Promise<RunStatus>;
@@ -130,10 +133,18 @@ export async function openScriptedRuns(
   const scripts = new Map<string, { script: Script; log: Happened[] }>();
   const ofThisRun = () => {
     const id = activityInfo().workflowExecution?.workflowId ?? '';
-    const found = scripts.get(id);
+    const found = scriptedAs(id);
     if (!found) throw new Error(`no script for ${id}`);
     return found;
   };
+  /** A run that is a step of another one has that one's run id in its own id, and writes into the same log. */
+  const scriptedAs = (id: string) => {
+    const own = scripts.get(id);
+    if (own) return own;
+    const parent = [...parents].find(([runId]) => id.includes(runId))?.[1];
+    return parent && { script: parent.script.child ?? {}, log: parent.log };
+  };
+  const parents = new Map<string, { script: Script; log: Happened[] }>();
 
   const perform = async (name: string, input: object, otherwise: unknown): Promise<never> => {
     const { script, log } = ofThisRun();
@@ -156,11 +167,15 @@ export async function openScriptedRuns(
     }
   };
 
-  const frame: Omit<FrameActivities, 'prepareRun' | 'planRun' | 'describeLock' | 'awaitLock'> = {
-    raiseFence: (input) => perform(`fence ${input.target.name}`, input, { number: 7, stopped: [] }),
+  const frame: Omit<FrameActivities, 'prepareRun' | 'planRun' | 'facetsOf' | 'describeLock' | 'awaitLock'> = {
+    raiseFence: (input) => perform(`fence ${input.target.name}`, input, { number: 7, stopped: [], unrepaired: [] }),
+    joinFence: (input) => perform(`join ${input.target.name}`, input, undefined),
     closeFence: (input) => perform(`leave ${input.target.name}`, input, undefined),
     recordLog: (input) => perform(`log ${input.step}`, input, undefined),
     recordRun: (input) => perform(`record ${input.entry}`, input, { location: 'somewhere' }),
+    verifyDecision: createDecisionActivities().verifyDecision,
+    readExpectedDurations: () => Promise.resolve({}),
+    sendNotice: (input) => perform(`tell ${input.notice.event}`, input, { deliveries: [], notes: [] }),
   };
   const call = (input: CallInput) =>
     perform(
@@ -180,16 +195,16 @@ export async function openScriptedRuns(
   const planner: Planner<unknown> = {
     needs: (_, system) => scriptOf(system.system).needs ?? [],
     observe: (_, __, moment) =>
-      scripts.get(moment.workflowId)?.script.observe ?? [
+      scriptedAs(moment.workflowId)?.script.observe ?? [
         { as: 'system', on: SYSTEM_LANE, call: { activity: 'observeWorker', with: {} } },
       ],
     plan(_, system, seen, moment) {
       planned = moment.workflowId;
-      const { plan = [lane('app', 'a')] } = scripts.get(moment.workflowId)?.script ?? {};
+      const { plan = [lane('app', 'a')] } = scriptedAs(moment.workflowId)?.script ?? {};
       return typeof plan === 'function' ? plan(system.system, seen, moment, system) : toyPlan(system.system, plan);
     },
     // `facets` is asked right after `plan`, and is not told the run.
-    facets: (seen) => scripts.get(planned)?.script.facets?.(seen) ?? seen,
+    facets: (seen) => ({ seen: scriptedAs(planned)?.script.facets?.(seen) ?? seen }),
   };
   /** `needs` is not told the run: the last one of the system. */
   const scriptOf = (system: string): Script =>
@@ -269,13 +284,14 @@ export async function openScriptedRuns(
         workflowId,
         args: [input === undefined ? { system, requester: 'ana' } : input],
       });
+      parents.set(handle.firstExecutionRunId, { script, log });
       const run = scriptedRun(client, { system, workflowId, handle, log });
       started.push(run);
       return run;
     },
     async lockIsHeld(system) {
       try {
-        return (await client.workflow.getHandle(lockWorkflowId(system)).describe()).status.name === 'RUNNING';
+        return (await client.workflow.getHandle(lockWorkflowId({ system })).describe()).status.name === 'RUNNING';
       } catch {
         return false;
       }
@@ -333,7 +349,7 @@ function scriptedRun(
     workflowId,
     handle,
     log,
-    names: () => log.map(({ name }) => name),
+    names: () => log.map(({ name }) => name).filter((name) => !name.startsWith('tell ')),
     happened: (name) => log.filter((entry) => entry.name === name),
     status: () => handle.query(statusQuery),
     async details() {

@@ -50,7 +50,7 @@ export const stage = (lanes: Lane[], options: Partial<Omit<Stage, 'lanes'>> = {}
   ...options,
 });
 
-/** A plan of stages; a lane stands for a stage of its own. */
+/** A plan of stages that never holds for a person unless said otherwise; a lane stands for a stage of its own. */
 export function toyPlan(system: string, parts: (Stage | Lane)[], options: Partial<Plan> = {}): Plan {
   return {
     format: PLAN_FORMAT,
@@ -59,6 +59,7 @@ export function toyPlan(system: string, parts: (Stage | Lane)[], options: Partia
     stages: parts.map((part) => ('lanes' in part ? part : stage([part]))),
     downtime: [],
     notes: [],
+    unattended: true,
     ...options,
   };
 }

@@ -144,7 +144,8 @@ describe('a mistake in the workflow code parks the run: nothing is undone, and a
   test('and so does a version whose steps come in another order', async () => {
     const other = doctoredBundle({
       "await record('plan');": '',
-      'await takeOver(planned, system);': "await record('plan'); await takeOver(planned, system);",
+      'const unrepaired = await held.takeOver(plan, observing.system());':
+        "await record('plan'); const unrepaired = await held.takeOver(plan, observing.system());",
     });
     const a = held();
     const run = await runs.start({ plan: [lane('app', 'a', 'b')], acts: { 'do a': a.act } });

@@ -41,15 +41,16 @@ async function call({ context }: CallInput): Promise<Record<string, unknown>> {
 const activities = {
   ...createLockActivities(client),
   ...Object.fromEntries(Object.keys(calls).map((name) => [name, call])),
-  raiseFence: async () => ({ number: 3, stopped: [] }),
+  raiseFence: async () => ({ number: 3, stopped: [], unrepaired: [] }),
   closeFence: async () => undefined,
   recordRun: async () => ({ location: 'somewhere' }),
+  readExpectedDurations: async () => ({}),
 };
 const planner = {
   needs: () => [],
   observe: () => [{ as: 'system', on: SYSTEM_LANE, call: { activity: 'observeWorker', with: {} } }],
   plan: (_: unknown, { system }: { system: string }) => sixSteps(system),
-  facets: (seen: unknown) => seen,
+  facets: (seen: unknown) => ({ seen }),
 };
 
 const interceptors = { activity: [activityInterceptor((text) => text)] };

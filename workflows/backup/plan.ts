@@ -86,6 +86,8 @@ export const backupPlanner: Planner<BackupInput> = {
       downtime: [],
       // From here on the recovery point counts: a verification that fails says so beside it, and takes nothing away.
       pointOfNoReturn: 'write-manifest',
+      // Nobody is got out of bed for a backup that failed: what it leaves is no recovery point, and the next one tidies it up.
+      unattended: true,
       notes: notesOf(input, system),
     };
   },

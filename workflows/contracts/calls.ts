@@ -11,7 +11,9 @@ export type CallKind =
   /** A short idempotent change. */
   | 'change'
   /** A long command as a job on a host: `with.timeoutSeconds` bounds it, dead workers do not count. */
-  | 'job';
+  | 'job'
+  /** A whole runbook as a child run, under the locks and fences of this one. */
+  | 'runbook';
 
 /** The activities that a plan may call, and the only ones: a plan with another name is refused when it is made. */
 export const calls = {
@@ -30,6 +32,9 @@ export const calls = {
   withdrawManifest: 'change',
   verifyArtifact: 'job',
   writeProof: 'change',
+  runRunbook: 'runbook',
+  observeLeftRuns: 'observe',
+  forgetLeftRun: 'change',
   observeServices: 'observe',
   stopServices: 'change',
   startServices: 'change',
@@ -39,7 +44,6 @@ export const calls = {
   resolveRef: 'observe',
   resolveArchive: 'observe',
   observeDeploys: 'observe',
-  runRunbook: 'job',
   fetchRelease: 'job',
   buildRelease: 'job',
   discardRelease: 'change',
@@ -93,6 +97,10 @@ export const calls = {
   returnPath: 'change',
   disableCronLines: 'change',
   restoreCronLines: 'change',
+  putBackPath: 'change',
+  relocateAgain: 'change',
+  enableCronLines: 'change',
+  disableLinesAgain: 'change',
   noteCompose: 'change',
   reapplyCompose: 'change',
   startCompose: 'job',

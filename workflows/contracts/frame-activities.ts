@@ -1,10 +1,30 @@
 import type { HostTarget } from './host-target.js';
+import type { Decision, DecisionPlace } from './gate.js';
 import type { LockHolder } from './lock.js';
 import type { Observation } from './calls.js';
+import type { Notice, NoticeReport } from './notice.js';
 import type { PlannedRun, PlanningMoment, PreparedRun } from './planning.js';
 import type { RecordEntry } from './run-record.js';
 import type { RunReport } from './run.js';
+import type { NoticeSystem } from './notifications.js';
 import type { System } from './system.js';
+
+/** What a run finds when it takes a host over. */
+export interface RaisedFence {
+  number: number;
+  /** The run that had the host before and never left it: it was terminated. */
+  left?: string;
+  /** Jobs and commands of earlier runs that were still under way and were stopped. */
+  stopped: string[];
+  /** Runs that were terminated here and whose changes nobody has seen to yet. */
+  unrepaired: LeftRun[];
+}
+
+/** A run that was terminated and has left a journal of changes on a host. */
+export interface LeftRun {
+  runId: string;
+  workflowId: string;
+}
 
 /** What a run needs from the world whatever its runbook is: the activities of the frame. */
 export interface FrameActivities {
@@ -21,14 +41,27 @@ export interface FrameActivities {
     system: System;
     observation: Observation;
     moment: PlanningMoment;
+    /** Seconds that steps took in runs before, by step. */
+    expected: Record<string, number>;
   }): Promise<PlannedRun>;
+  /** Local. The digests of the facets of an observation, as planRun gives them. */
+  facetsOf(argument: {
+    runbook: string;
+    observation: Observation;
+  }): Promise<Pick<PlannedRun, 'facets' | 'facetsDigest'>>;
+  /** How long the steps of a runbook took in the last runs that succeeded, by step, seconds. Empty where it cannot be known. */
+  readExpectedDurations(argument: { system: System; runbook: string }): Promise<Record<string, number>>;
+  /** Verifies the signature of a decision against the key of its approver. Throws `DecisionRefused` with the reason. Reads only. */
+  verifyDecision(argument: { place: DecisionPlace; decision: Decision; signingKey: string }): Promise<void>;
   /** Takes the host over for the run. Idempotent by run. */
-  raiseFence(argument: {
-    target: HostTarget;
-    runId: string;
-  }): Promise<{ number: number; left?: string; stopped: string[] }>;
-  /** Ends the run's time on the host and removes its jobs and journal there. Idempotent by run. */
-  closeFence(argument: { target: HostTarget; runId: string; keepJournal: boolean }): Promise<void>;
+  raiseFence(argument: { target: HostTarget; runId: string; workflowId: string }): Promise<RaisedFence>;
+  /** Says on the host that the run works under the fence of the run that it is a step of. Idempotent by run. */
+  joinFence(argument: { target: HostTarget; fence: number; runId: string; workflowId: string }): Promise<void>;
+  /**
+   * Ends the run's time on the host and removes its jobs and journal there. Idempotent by run. With `inherited` the fence is another
+   * run's and stays as it is.
+   */
+  closeFence(argument: { target: HostTarget; runId: string; keepJournal: boolean; inherited: boolean }): Promise<void>;
   /** Who holds a lock now; undefined when nobody does. */
   describeLock(argument: { workflowId: string }): Promise<LockHolder | undefined>;
   /** Returns when the lock is free, or after the time. */
@@ -44,4 +77,9 @@ export interface FrameActivities {
   }): Promise<{ location: string } | undefined>;
   /** Writes the run's record into the object store. Idempotent by run and entry. */
   recordRun(argument: { system: System; entry: RecordEntry; report: RunReport }): Promise<{ location: string }>;
+  /**
+   * Tells the system's targets. Idempotent by (target, notice.dedupeKey). Fails for no target's sake: what failed is in the answer. By its name the system is
+   * read from the inventory: for a run that was refused before it had one.
+   */
+  sendNotice(argument: { system: NoticeSystem | string; notice: Notice }): Promise<NoticeReport>;
 }

@@ -1,10 +1,11 @@
 import { defineQuery, defineSignal } from '@temporalio/workflow';
 import { z } from 'zod';
-import { SystemName } from './names.js';
+import { Name, SystemName } from './names.js';
 
 /** Who holds a lock. */
 export const LockHolder = z.strictObject({
   system: SystemName,
+  host: Name.optional().describe('The host that is held; the system itself without it'),
   workflowId: z.string(),
   runId: z.string(),
   runbook: z.string(),

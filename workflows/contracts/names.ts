@@ -14,6 +14,10 @@ export const WORKER_HOST = 'worker';
 /** The lane name for steps that belong to no host. */
 export const SYSTEM_LANE = 'system';
 
+export const StepId = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9-]{0,59}$/)
+  .describe('Unique in the plan; part of job names, journal entries and the record');
 export const Port = z.int().min(1).max(65535);
 export const AbsolutePath = z.string().regex(/^\/[^\0\n]*$/, 'an absolute path');
 /** A host name or an IP address. */

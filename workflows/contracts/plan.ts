@@ -1,13 +1,11 @@
 import { z } from 'zod';
-import { Name } from './names.js';
+import { Gate } from './gate.js';
+import { Name, StepId } from './names.js';
+
+export { StepId };
 
 /** A plan's format selects the interpreter: recorded plans outlive the code that made them. */
 export const PLAN_FORMAT = 1;
-
-export const StepId = z
-  .string()
-  .regex(/^[a-z0-9][a-z0-9-]{0,59}$/)
-  .describe('Unique in the plan; part of job names, journal entries and the record');
 
 /** One call of an activity, as data. Secrets appear as references only, file contents by digest. */
 export const Call = z.strictObject({
@@ -30,11 +28,15 @@ export const Step = z.strictObject({
   do: Call,
   undo: z.union([Call, NoUndo]).describe('Registered before `do` runs; never needs a result of `do`'),
   verify: Call.optional().describe('Proves from outside that the step did its work'),
+  expectedSeconds: z.number().nonnegative().optional().describe('From runs before; not part of what is approved'),
   diff: z
     .string()
     .optional()
-    .describe('What changes in a file, as a unified diff for people; values of files that may hold secrets are masked'),
-  expectedSeconds: z.number().nonnegative().optional(),
+    .describe('What changes in a file, as a unified diff with secrets masked; the digest covers the call, not this'),
+  repairs: z
+    .strictObject({ workflowId: z.string(), runId: z.string(), step: StepId })
+    .optional()
+    .describe('The step acts as this step of a run that was terminated: it finds its journal and its jobs'),
   attempts: z
     .int()
     .min(1)
@@ -58,6 +60,7 @@ export type Lane = z.infer<typeof Lane>;
 
 export const Stage = z.strictObject({
   title: z.string(),
+  gate: Gate.optional().describe('Asked before the lanes begin'),
   atOnce: z.int().min(1).describe('How many lanes run side by side'),
   errorBudget: z
     .int()
@@ -77,7 +80,14 @@ export const Plan = z.strictObject({
   system: z.string(),
   stages: z.array(Stage),
   downtime: z.array(z.strictObject({ service: z.string(), seconds: z.number().nonnegative() })),
+  gate: Gate.optional().describe("Asked before anything is done: the system's policy for this runbook"),
   pointOfNoReturn: StepId.optional().describe('Once this step is done, nothing before it is undone'),
+  unattended: z
+    .boolean()
+    .optional()
+    .describe(
+      'It never holds for a person: what a failure leaves does no harm, and the next run tidies it. Without it a failure behind the point of no return and an undo that fails hold',
+    ),
   atStake: z
     .strictObject({ on: Name, call: Call })
     .optional()
@@ -85,6 +95,24 @@ export const Plan = z.strictObject({
   notes: z.array(z.string()),
 });
 export type Plan = z.infer<typeof Plan>;
+
+/**
+ * What people approve: calls, undos, gates, the point of no return and the stated downtime. Notes, diffs and expected durations are for
+ * reading only. Pure.
+ */
+export function approvedPart(plan: Plan): unknown {
+  const { notes: _, stages, ...rest } = plan;
+  return {
+    ...rest,
+    stages: stages.map((stage) => ({
+      ...stage,
+      lanes: stage.lanes.map((lane) => ({
+        ...lane,
+        steps: lane.steps.map(({ expectedSeconds: _seconds, diff: _diff, ...step }) => step),
+      })),
+    })),
+  };
+}
 
 /** Where a step acts: a host, the worker's machine or the system. */
 export const placeOf = (lane: Pick<Lane, 'on'>, step: Pick<Step, 'on'>): string => step.on ?? lane.on;

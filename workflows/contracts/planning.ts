@@ -26,7 +26,7 @@ export interface Planner<I> {
   observe(input: I, system: System, moment: PlanningMoment, sources?: Sources): ObservationCall[];
   plan(input: I, system: System, observation: Observation, moment: PlanningMoment, sources?: Sources): Plan;
   /** The part of the observation that the plan rests on: if it has changed once the lock is held, the plan is made anew. */
-  facets(observation: Observation): unknown;
+  facets(observation: Observation): Record<string, unknown>;
 }
 
 export interface PreparedRun {
@@ -38,8 +38,10 @@ export interface PreparedRun {
 
 export interface PlannedRun {
   plan: Plan;
-  /** SHA-256 of the plan's canonical JSON. */
+  /** SHA-256 of the canonical JSON of what is approved (approvedPart): a decision of people is about this. */
   digest: string;
   /** The same of the facets. */
   facetsDigest: string;
+  /** The same of each facet by its name, to tell what has changed. */
+  facets: Record<string, string>;
 }

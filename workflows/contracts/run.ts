@@ -1,5 +1,7 @@
 import { defineQuery } from '@temporalio/workflow';
 import { z } from 'zod';
+import { GateStatus } from './gate.js';
+import { Hold, TakenRecovery } from './hold.js';
 import { SystemName } from './names.js';
 import { Plan, StepId } from './plan.js';
 
@@ -9,7 +11,19 @@ export const runInput = {
   plan: z.boolean().default(false).describe('Stop after the plan and return it: the dry run'),
   requester: z.string().max(200).default('unknown').describe('Who asks for the run; self-declared'),
   reason: z.string().max(2000).optional().describe('Why the run is started; kept in its record'),
+  onFailure: z
+    .enum(['rollback', 'hold'])
+    .default('rollback')
+    .describe('When a step has failed for good: undo everything, or hold until somebody says retry, skip or rollback'),
+  waitForLockMinutes: z
+    .int()
+    .min(0)
+    .max(1440)
+    .default(60)
+    .describe('Minutes to wait for other runs that hold the system or its hosts, before the run is refused'),
 };
+
+export type RunInput = z.infer<z.ZodObject<typeof runInput>>;
 
 /**
  * The ways a run can end, each with the exit code of the command. Listed here once.
@@ -42,7 +56,18 @@ export const commandExitCodes = {
   internal: { exitCode: 70, means: 'a mistake in guardia itself' },
 } as const;
 
-export const StepState = z.enum(['waiting', 'running', 'done', 'failed', 'undoing', 'undone', 'undo failed', 'kept']);
+export const StepState = z.enum([
+  'waiting',
+  'running',
+  'done',
+  'failed',
+  'undoing',
+  'undone',
+  'undo failed',
+  'kept',
+  'skipped',
+  'holding',
+]);
 export type StepState = z.infer<typeof StepState>;
 
 export const StepStatus = z.object({
@@ -66,6 +91,7 @@ export const Phase = z.enum([
   'waiting for approval',
   'waiting for the lock',
   'applying',
+  'waiting for a person',
   'undoing',
   'recording',
   'ended',
@@ -86,6 +112,9 @@ export const RunStatus = z.object({
   endedAt: z.string().optional(),
   planDigest: z.string().optional(),
   steps: z.array(StepStatus),
+  gates: z.array(GateStatus).default([]).describe('Every gate that was opened, the newest last'),
+  holds: z.array(Hold).default([]).describe('Where the run holds for a person now'),
+  recoveries: z.array(TakenRecovery).default([]).describe('What people said when it held'),
   notes: z.array(z.string()),
   end: EndState.optional(),
   message: z.string().optional().describe('One sentence: how it ended'),
@@ -99,3 +128,10 @@ export const RunReport = RunStatus.extend({ plan: Plan.optional() });
 export type RunReport = z.infer<typeof RunReport>;
 
 export const statusQuery = defineQuery<RunStatus>('status');
+
+/** The plan that a run has made, with the digest that people approve; null while there is none. */
+export interface CurrentPlan {
+  plan: Plan;
+  digest: string;
+}
+export const planQuery = defineQuery<CurrentPlan | null>('plan');

@@ -1,6 +1,8 @@
 import type { z } from 'zod';
 import { AdoptInput } from './adopt.js';
 import { BackupInput } from './backup.js';
+import { RepairInput } from './repair.js';
+import type { RunInput } from './run.js';
 import { DeployInput, RestartServiceInput, RollbackInput } from './deploy.js';
 import { HealthCheckInput } from './health-check.js';
 import { ProvisionHostInput } from './provision-host.js';
@@ -10,11 +12,15 @@ export interface Runbook {
   name: string;
   title: string;
   /** The schema of its one input object. */
-  input: z.ZodType<{ system: string; plan: boolean; requester: string; reason?: string | undefined }>;
+  input: z.ZodType<RunInput>;
   /** An input to start from, as it is typed into the Web UI. */
   example: { system: string } & Record<string, unknown>;
   /** Changes nothing: it takes no lock and raises no fence, and its plan may only look. */
   readOnly?: true;
+  /** What it holds while it works: the system with all of its hosts, or only the hosts that its plan is about. Default: the system. */
+  holds?: 'system' | 'hosts';
+  /** Works although a run that was terminated has left changes on a host; others are refused until somebody has seen to those. */
+  afterTerminated?: true;
 }
 
 /** Every runbook that can be started. */
@@ -24,6 +30,14 @@ export const runbooks = {
     title: 'Back up the databases and the configuration, and read the backup back',
     input: BackupInput,
     example: { system: 'proofpass' },
+    afterTerminated: true,
+  },
+  repair: {
+    name: 'repair',
+    title: 'Undo what a run that was terminated has left on the hosts',
+    input: RepairInput,
+    example: { system: 'proofpass' },
+    afterTerminated: true,
   },
   'health-check': {
     name: 'health-check',
@@ -31,6 +45,18 @@ export const runbooks = {
     input: HealthCheckInput,
     example: { system: 'proofpass' },
     readOnly: true,
+  },
+  adopt: {
+    name: 'adopt',
+    title: 'Take over a host that was set up by hand: releases, shared data, crontabs',
+    input: AdoptInput,
+    example: { system: 'proofpass' },
+  },
+  'provision-host': {
+    name: 'provision-host',
+    title: 'Make hosts what the inventory says: packages, firewall, users, files, units',
+    input: ProvisionHostInput,
+    example: { system: 'proofpass' },
   },
   deploy: {
     name: 'deploy',
@@ -49,18 +75,6 @@ export const runbooks = {
     title: 'Restart a service, host after host',
     input: RestartServiceInput,
     example: { system: 'proofpass', service: 'api' },
-  },
-  adopt: {
-    name: 'adopt',
-    title: 'Take over a host that was set up by hand: releases, shared data, crontabs',
-    input: AdoptInput,
-    example: { system: 'proofpass' },
-  },
-  'provision-host': {
-    name: 'provision-host',
-    title: 'Make hosts what the inventory says: packages, firewall, users, files, units',
-    input: ProvisionHostInput,
-    example: { system: 'proofpass' },
   },
 } as const satisfies Record<string, Runbook>;
 export type RunbookName = keyof typeof runbooks;

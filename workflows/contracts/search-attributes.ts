@@ -4,7 +4,7 @@ import { defineSearchAttributeKey } from '@temporalio/common';
 export const GuardiaRunbook = defineSearchAttributeKey('GuardiaRunbook', 'KEYWORD');
 /** Name of the system the run works on: `proofpass`. */
 export const GuardiaSystem = defineSearchAttributeKey('GuardiaSystem', 'KEYWORD');
-/** The movement the run is in: `observe`, `plan`, `approve`, `apply`, `verify`, `record`. */
+/** The movement the run is in: see `Phase` in run.ts. */
 export const GuardiaPhase = defineSearchAttributeKey('GuardiaPhase', 'KEYWORD');
 /** Hosts that the plan acts on. */
 export const GuardiaHosts = defineSearchAttributeKey('GuardiaHosts', 'KEYWORD_LIST');

@@ -29,7 +29,10 @@ export function storeNeeds(hosts: readonly string[]): string[] {
 }
 
 /** The reference for a step on `host`, or for the worker's own steps. Call after `storeNeeds` was checked. Throws `UnsetValue`. */
-export function storeReference(system: System, host?: string): StoreReference {
+export function storeReference(
+  system: Pick<System, 'system' | 'objectStore'> & { backup: Pick<System['backup'], 'prefix'> },
+  host?: string,
+): StoreReference {
   const { objectStore, backup } = system;
   const key = (entry: System['objectStore']['keys']['worker'], at: string): z.infer<typeof KeyReference> => ({
     accessKeyId: given(entry.accessKeyId, `${at}.accessKeyId`),

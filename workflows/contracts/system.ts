@@ -1,13 +1,16 @@
 import { z } from 'zod';
 import { Adoption } from './adopt.js';
 import { cronMistake } from './cron-expression.js';
+import { ApprovalPolicy } from './gate.js';
 import { Deployment } from './deployment.js';
 import { AbsolutePath, HOST_NAME, Name, Port, SYSTEM_LANE, SystemName, WORKER_HOST } from './names.js';
+import { Mail, NotificationTarget, Tier } from './notifications.js';
 import { ProbeEntry } from './probe.js';
 import { Provision } from './provision.js';
 import { SecretReference } from './secret-reference.js';
 import { systemMistakes } from './system-rules.js';
 import { isUnset, settable, Unset } from './unset.js';
+import { Watching } from './watching.js';
 
 export { isUnset, settable, Unset };
 
@@ -258,7 +261,9 @@ export const ScheduledRunbook = z.enum([
   'provision-host',
   'renew-certificate',
   'restart-service',
+  'repair',
   'restore',
+  'rollback',
   'rotate-secret',
   'unseal-openbao',
   'verify-backup',
@@ -279,7 +284,6 @@ export const Schedule = z.strictObject({
 });
 export type Schedule = z.infer<typeof Schedule>;
 
-const Tier = z.int().min(1).max(9).default(1).describe('Tier of the escalation: 1 is told first');
 export const EscalationTier = z.strictObject({
   tier: z.int().min(1).max(9).describe('Number of the tier'),
   title: z.string().describe('Who this tier is'),
@@ -301,34 +305,6 @@ export const Approver = z.strictObject({
   ).describe('SSH public key that the decisions are signed with'),
 });
 export type Approver = z.infer<typeof Approver>;
-
-export const NotificationTarget = z.discriminatedUnion('kind', [
-  z.strictObject({
-    kind: z.literal('email'),
-    to: settable(z.email('an e-mail address')).describe('Address'),
-    tier: Tier,
-  }),
-  z.strictObject({
-    kind: z.literal('slack'),
-    channel: z
-      .string()
-      .regex(/^#\S+$/, 'a channel: "#name"')
-      .describe('Channel; quote it, # starts a comment in YAML'),
-    webhook: settable(SecretReference).describe('Incoming webhook URL, which is a secret'),
-    tier: Tier,
-  }),
-  z.strictObject({
-    kind: z.literal('webhook'),
-    url: settable(SecretReference).describe('URL, which may hold a token'),
-    tier: Tier,
-  }),
-  z.strictObject({
-    kind: z.literal('pagerduty'),
-    routingKey: settable(SecretReference).describe('Events API routing key'),
-    tier: Tier,
-  }),
-]);
-export type NotificationTarget = z.infer<typeof NotificationTarget>;
 
 const form = z
   .enum(['value', 'url'])
@@ -542,7 +518,13 @@ export const System = z
       .default([{ tier: 1, title: 'operators', afterMinutes: 0 }])
       .describe('Who is told when'),
     approvers: z.record(Name, Approver).default({}).describe('Who may decide, by name'),
+    approvals: z
+      .partialRecord(ScheduledRunbook, ApprovalPolicy)
+      .default({})
+      .describe('Which runbooks wait for people before they change anything, and for whom'),
     notifications: z.record(Name, NotificationTarget).default({}).describe('Where notices go'),
+    mail: Mail.optional().describe('SMTP server of the targets that are e-mail addresses'),
+    watcher: Watching.prefault({}).describe('How `guardia watcher` looks after the system'),
   })
   .superRefine(
     (value, context) => {

@@ -30,16 +30,23 @@ export function parseRunWorkflowId(id: string): { runbook: string; system: strin
 }
 
 /**
- * `lock/SYSTEM`, the id of the child workflow that is the lock of a system: whoever starts it holds the lock.
- * Throws TypeError for a name that the inventory would have refused.
+ * `lock/SYSTEM`, or `lock/SYSTEM/HOST`: the id of the child workflow that is the lock of a system or of one of its hosts. Whoever
+ * starts it holds the lock. Throws TypeError for a name that the inventory would have refused.
  */
-export function lockWorkflowId(system: string): string {
-  return `${LOCK}/${name(system, 'system')}`;
+export function lockWorkflowId({ system, host }: Lockable): string {
+  return `${LOCK}/${name(system, 'system')}${host === undefined ? '' : `/${name(host, 'host')}`}`;
 }
 
-/** The system of an id made by lockWorkflowId, undefined for any other id. */
-export function parseLockWorkflowId(id: string): { system: string } | undefined {
-  const [lock, system, ...rest] = id.split('/');
+/** What an id made by lockWorkflowId locks, undefined for any other id. */
+export function parseLockWorkflowId(id: string): Lockable | undefined {
+  const [lock, system, host, ...rest] = id.split('/');
   if (lock !== LOCK || system === undefined || rest.length > 0 || !Name.safeParse(system).success) return undefined;
-  return { system };
+  if (host === undefined) return { system };
+  return Name.safeParse(host).success ? { system, host } : undefined;
+}
+
+/** What a run can hold for itself: a system, or one host of it. */
+export interface Lockable {
+  system: string;
+  host?: string;
 }

@@ -19,7 +19,7 @@ export const HEARTBEAT_TIMEOUT = '15 seconds';
  * (contracts/errors.ts).
  */
 export function activityOptions(
-  kind: CallKind,
+  kind: Exclude<CallKind, 'runbook'>,
   options: { timeoutSeconds?: number; undo?: boolean } = {},
 ): ActivityOptions {
   if (options.undo)

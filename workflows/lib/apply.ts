@@ -1,12 +1,14 @@
-import { ActivityFailure, TemporalFailure } from '@temporalio/common';
-import { isCancellation } from '@temporalio/workflow';
+import { ActivityFailure, ChildWorkflowFailure, TemporalFailure } from '@temporalio/common';
+import { CancellationScope, isCancellation } from '@temporalio/workflow';
 import { calls, isCallName, type CallContext } from '../contracts/calls.js';
+import type { Gate } from '../contracts/gate.js';
 import type { HostTarget } from '../contracts/host-target.js';
 import { placeOf, type Call, type Lane, type Plan, type Stage, type Step } from '../contracts/plan.js';
 import type { System } from '../contracts/system.js';
 import { laneTarget, resolveReferences, runCall } from './calls.js';
+import { runChild } from './child-runbook.js';
 import { applicationFailureIn, reasonOf, type Progress } from './progress.js';
-import type { Saga } from './saga.js';
+import type { FailedUndo, Saga } from './saga.js';
 
 export interface Applying {
   plan: Plan;
@@ -19,10 +21,27 @@ export interface Applying {
   fences: ReadonlyMap<string, number>;
   /** Results of the steps so far, by step. */
   results: Map<string, unknown>;
+  /** Asks people to agree; throws when they do not. */
+  ask: (gate: Gate) => Promise<void>;
   /** Keeps the whole log of a step's failed job; never throws for a failure of its own. */
   keepLog: (target: HostTarget, step: string, generation: number) => Promise<void>;
+  /** What to do about a step that has failed for good. `fail` ends the stage. */
+  onFailure: (failed: FailedStep) => Promise<'retry' | 'skip' | 'fail'>;
+  /** The point of no return is behind the run. */
+  onCommit: () => Promise<void>;
+  /** Filled here: undos of a lane that failed before the run itself did. */
+  undoFailed: FailedUndo[];
   /** Filled here: which step a failure belongs to. */
-  failedAt: Map<unknown, { step: Step; on: string }>;
+  failedAt: Map<unknown, FailedStep>;
+  /** A cancel was answered by going on: what follows is not cancelled by it. */
+  pastCancel: boolean;
+}
+
+/** Where a failure happened. */
+export interface FailedStep {
+  step: Step;
+  on: string;
+  error: unknown;
 }
 
 /** Failures of a command itself, after which a step may run anew where it says so. */
@@ -33,16 +52,37 @@ const worthAnotherRun = new Set(['JobFailed', 'JobTimedOut', 'JobLost', 'Command
  * Registers each undo before its step. Throws the first failure once every lane has come to rest.
  */
 export async function apply(run: Applying): Promise<void> {
-  for (const stage of run.plan.stages) await applyStage(run, stage);
+  for (const stage of run.plan.stages) {
+    if (stage.gate) await run.ask(stage.gate);
+    await applyStage(run, stage);
+  }
 }
 
 async function applyStage(run: Applying, stage: Stage): Promise<void> {
   const waiting = [...stage.lanes];
   const failed: unknown[] = [];
-  // A cancel ends the stage whatever its budget is.
-  const over = (): boolean => failed.length > stage.errorBudget || failed.some(isCancellation);
+  let underWay = 0;
+  let wake: () => void = () => undefined;
+  let stuck = false;
+  // A cancel ends the stage whatever its budget is, and so does a lane that cannot be put back.
+  const over = (): boolean => stuck || failed.length > stage.errorBudget || failed.some(isCancellation);
+  // Every lane under way may still fail: with this one more the budget would be overdrawn by more than the failure that ends the stage.
+  const overdrawn = (): boolean =>
+    stage.rolling === true && underWay > 0 && failed.length + underWay > stage.errorBudget;
   const worker = async (): Promise<void> => {
-    for (let lane = waiting.shift(); lane && !over(); lane = waiting.shift()) {
+    for (;;) {
+      while (!over() && waiting.length > 0 && overdrawn())
+        await new Promise<void>((resolve) => {
+          const before = wake;
+          wake = () => {
+            before();
+            resolve();
+          };
+        });
+      const lane = waiting.shift();
+      if (!lane || over()) return;
+      underWay += 1;
+      const mark = run.saga.mark();
       try {
         await applyLane(run, lane, over);
       } catch (error) {
@@ -50,11 +90,25 @@ async function applyStage(run: Applying, stage: Stage): Promise<void> {
         // without the step could not be taken up by corrected code.
         if (!(error instanceof TemporalFailure)) throw error;
         failed.push(error);
+        if (!over()) stuck = !(await giveLaneUp(run, lane, mark, error));
+      } finally {
+        underWay -= 1;
+        wake();
+        wake = () => undefined;
       }
     }
   };
   await Promise.all(Array.from({ length: Math.min(stage.atOnce, stage.lanes.length) }, worker));
   if (over()) throw failed.find(isCancellation) ?? failed[0];
+}
+
+/** A lane that failed within the error budget is undone at once, so that its host is as it was. False where it could not be. */
+async function giveLaneUp(run: Applying, lane: Lane, mark: number, error: unknown): Promise<boolean> {
+  const { failed } = await CancellationScope.nonCancellable(() => run.saga.compensate(reasonOf, { since: mark, lane }));
+  run.undoFailed.push(...failed);
+  if (failed.length > 0) return false;
+  run.progress.note(`${lane.on} was left as it was, within the error budget: ${reasonOf(error)}`);
+  return true;
 }
 
 /** A lane begins no further step once its stage is over: all of it would only be undone. */
@@ -73,20 +127,27 @@ async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
   const context = (): CallContext => ({
     system: run.system.system,
     runbook: run.plan.runbook,
-    workflowId: run.workflowId,
-    runId: run.runId,
-    step: step.id,
+    workflowId: step.repairs?.workflowId ?? run.workflowId,
+    runId: step.repairs?.runId ?? run.runId,
+    step: step.repairs?.step ?? step.id,
     generation,
     runAgainIfLost: step.runAgainIfLost ?? false,
     ...(target ? { target } : {}),
     ...(run.fences.has(on) ? { fence: run.fences.get(on) } : {}),
   });
   const argument = (call: Call): Call => ({ ...call, with: resolveReferences(call.with, results) as Call['with'] });
+  const perform = (call: Call, summary: string): Promise<Record<string, unknown> | undefined> =>
+    past(run, () =>
+      call.activity === 'runRunbook'
+        ? runChild(argument(call), { ...run, step: step.id, generation, summary })
+        : runCall(argument(call), context(), { summary }),
+    );
 
   const { undo } = step;
   if ('activity' in undo)
     saga.register({
       step,
+      lane,
       on,
       run: async () => {
         progress.step(step.id, { state: 'undoing' });
@@ -103,29 +164,46 @@ async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
   progress.step(step.id, { state: 'running' });
   for (;;) {
     try {
-      const result = await runCall(argument(step.do), context(), { summary: step.title });
+      const result = await perform(step.do, step.title);
       results.set(step.id, result);
-      if (step.verify) await runCall(argument(step.verify), context(), { summary: `verify: ${step.title}` });
+      if (step.verify) await perform(step.verify, `verify: ${step.title}`);
       const said = result?.['summary'];
       progress.step(step.id, { state: 'done', ...(typeof said === 'string' ? { note: said } : {}) });
       break;
     } catch (error) {
-      const type = error instanceof ActivityFailure ? applicationFailureIn(error)?.type : undefined;
+      if (!(error instanceof TemporalFailure)) throw error;
+      const type =
+        error instanceof ActivityFailure || error instanceof ChildWorkflowFailure
+          ? applicationFailureIn(error)?.type
+          : undefined;
+      const failed: FailedStep = { step, on, error };
       progress.step(step.id, { state: 'failed', note: reasonOf(error) });
-      run.failedAt.set(error, { step, on });
+      run.failedAt.set(error, failed);
       if (target && type && isCallName(step.do.activity) && calls[step.do.activity] === 'job')
-        await run.keepLog(target, step.id, generation);
+        await past(run, () => run.keepLog(target, step.id, generation));
       if (generation < (step.attempts ?? 1) && type && worthAnotherRun.has(type)) {
         const note = `run ${generation} failed: ${reasonOf(error)}`;
         generation += 1;
         progress.step(step.id, { state: 'running', generation, note });
         continue;
       }
-      throw error;
+      const next = await run.onFailure(failed);
+      if (next === 'fail') throw error;
+      if (next === 'skip') {
+        progress.step(step.id, { state: 'skipped' });
+        break;
+      }
+      generation += 1;
+      progress.step(step.id, { state: 'running', generation, note: `again, after: ${reasonOf(error)}` });
     }
   }
   if (run.plan.pointOfNoReturn === step.id) {
     saga.commit(step);
     for (const { id, state } of progress.status.steps) if (state === 'done') progress.step(id, { state: 'kept' });
+    await past(run, run.onCommit);
   }
 }
+
+/** Runs in the scope of the run, or past the cancel that a person has answered by going on. */
+const past = <T>(run: Applying, act: () => Promise<T>): Promise<T> =>
+  run.pastCancel ? CancellationScope.nonCancellable(act) : act();

@@ -1,5 +1,5 @@
 import { proxyActivities } from '@temporalio/workflow';
-import { calls, isCallName, type CallContext, type CallInput } from '../contracts/calls.js';
+import { calls, isCallName, type CallContext, type CallInput, type CallKind } from '../contracts/calls.js';
 import { failure } from '../contracts/errors.js';
 import { hostTarget, type HostTarget } from '../contracts/host-target.js';
 import { SYSTEM_LANE } from '../contracts/names.js';
@@ -26,11 +26,13 @@ export async function runCall(
 ): Promise<Record<string, unknown> | undefined> {
   if (!isCallName(call.activity))
     throw failure('InvalidPlan', `the plan calls ${call.activity}, which this version does not have`);
+  const kind: CallKind = calls[call.activity];
+  if (kind === 'runbook') throw failure('InvalidPlan', `${call.activity} is a run of its own, and no activity`);
   const seconds = call.with['timeoutSeconds'];
   const activities = proxyActivities<
     Record<string, (input: CallInput) => Promise<Record<string, unknown> | undefined>>
   >({
-    ...activityOptions(calls[call.activity], {
+    ...activityOptions(kind, {
       ...(typeof seconds === 'number' ? { timeoutSeconds: seconds } : {}),
       ...(options.undo ? { undo: true } : {}),
     }),

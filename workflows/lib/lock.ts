@@ -1,4 +1,5 @@
 import {
+  CancellationScope,
   ChildWorkflowCancellationType,
   ParentClosePolicy,
   WorkflowIdReusePolicy,
@@ -13,7 +14,8 @@ import { failure } from '../contracts/errors.js';
 
 import { releaseSignal, type LockHolder } from '../contracts/lock.js';
 import { DEFAULT_SITE, taskQueueOfSite } from '../contracts/task-queues.js';
-import { lockWorkflowId } from '../contracts/workflow-ids.js';
+import type { System } from '../contracts/system.js';
+import { lockWorkflowId, type Lockable } from '../contracts/workflow-ids.js';
 import { HEARTBEAT_TIMEOUT } from './activity-options.js';
 import type { lock as lockWorkflow } from '../lock/workflow.js';
 
@@ -23,50 +25,84 @@ export interface Lock {
 }
 
 /**
- * Takes the lock of a system, waiting for its holder at most `waitSeconds`. `onWait` hears whom it waits for.
- * Throws `HostLocked` when the time is over. The lock stays held when the run is cancelled, until `release`.
+ * What a run that changes a system holds: the system, then every host of it in the order of their names. A run about single hosts holds only
+ * those. Everybody takes them in this order, so that nobody waits in a circle. Pure.
  */
-export async function acquireLock(
-  holder: Omit<LockHolder, 'since'>,
+export function lockablesOf(system: System, hosts?: readonly string[]): Lockable[] {
+  const name = system.system;
+  const each = (names: readonly string[]): Lockable[] =>
+    [...new Set(names)].sort().map((host) => ({ system: name, host }));
+  return hosts ? each(hosts) : [{ system: name }, ...each(Object.keys(system.hosts))];
+}
+
+/** For people: `proofpass`, or `host app of proofpass`. */
+const textOf = ({ system, host }: Lockable): string => (host === undefined ? system : `host ${host} of ${system}`);
+
+/**
+ * Takes locks one after the other, waiting for their holders at most `waitSeconds` in all. `onWait` hears whom it waits for. Throws
+ * `HostLocked` when the time is over, and then holds none. They stay held when the run is cancelled, until `release`.
+ */
+export async function acquireLocks(
+  lockables: readonly Lockable[],
+  holder: Omit<LockHolder, 'since' | 'system' | 'host'>,
   options: { waitSeconds: number; onWait: (why: string) => void },
 ): Promise<Lock> {
-  const workflowId = lockWorkflowId(holder.system);
   const deadline = Date.now() + options.waitSeconds * 1000;
+  const held: Lock[] = [];
+  const release = async (): Promise<void> => {
+    for (let lock = held.pop(); lock; lock = held.pop()) await lock.release();
+  };
+  try {
+    for (const lockable of lockables) held.push(await acquireLock(lockable, holder, { ...options, deadline }));
+  } catch (error) {
+    await CancellationScope.nonCancellable(release);
+    throw error;
+  }
+  return { release };
+}
+
+async function acquireLock(
+  lockable: Lockable,
+  holder: Omit<LockHolder, 'since' | 'system' | 'host'>,
+  options: { waitSeconds: number; deadline: number; onWait: (why: string) => void },
+): Promise<Lock> {
+  const workflowId = lockWorkflowId(lockable);
+  const what = textOf(lockable);
   for (;;) {
     const since = new Date(Date.now()).toISOString();
     let child: ChildWorkflowHandle<typeof lockWorkflow>;
     try {
       child = await startChild<typeof lockWorkflow>('lock', {
         workflowId,
-        args: [{ ...holder, since }],
+        args: [{ ...lockable, ...holder, since }],
         taskQueue: workflowInfo().taskQueue,
         parentClosePolicy: ParentClosePolicy.TERMINATE,
         // A cancelled holder keeps the lock until its last undo.
         cancellationType: ChildWorkflowCancellationType.ABANDON,
         workflowIdReusePolicy: WorkflowIdReusePolicy.ALLOW_DUPLICATE,
-        staticSummary: `${holder.system} held by ${holder.workflowId}`,
+        staticSummary: `${what} held by ${holder.workflowId}`,
       });
     } catch (error) {
       if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
-      const left = Math.floor((deadline - Date.now()) / 1000);
+      const left = Math.floor((options.deadline - Date.now()) / 1000);
       const waiting = proxyActivities<Pick<FrameActivities, 'describeLock' | 'awaitLock'>>({
         taskQueue: taskQueueOfSite(DEFAULT_SITE),
         startToCloseTimeout: `${Math.max(left, 1) + 60} seconds`,
         heartbeatTimeout: HEARTBEAT_TIMEOUT,
         retry: { initialInterval: '1 second', maximumInterval: '10 seconds', maximumAttempts: 20 },
-        summary: `wait for the lock of ${holder.system}`,
+        summary: `wait for the lock of ${what}`,
       });
       const other = await waiting.describeLock({ workflowId });
       const who = other
         ? `${other.runbook} ${other.workflowId} of ${other.requester}, since ${other.since}`
         : 'a run that is just ending';
       if (left <= 0)
-        throw failure('HostLocked', `${holder.system} is held by ${who}; waited ${options.waitSeconds} s for it`, {
+        throw failure('HostLocked', `${what} is held by ${who}; waited ${options.waitSeconds} s for it`, {
           remedy: other
             ? `Wait for it (guardia watch ${other.workflowId}), or cancel it (guardia cancel ${other.workflowId})`
             : 'Start the run again',
         });
-      options.onWait(`${holder.system} is held by ${who}`);
+      options.onWait(`${what} is held by ${who}`);
       await waiting.awaitLock({ workflowId, seconds: left });
       continue;
     }

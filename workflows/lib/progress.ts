@@ -6,6 +6,8 @@ import {
   TimeoutFailure,
 } from '@temporalio/common';
 import { setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
+import type { GateStatus } from '../contracts/gate.js';
+import { recoverChoices, type Hold } from '../contracts/hold.js';
 import { placeOf, stepsOf, type Plan } from '../contracts/plan.js';
 import type { Phase, RunStatus, StepStatus } from '../contracts/run.js';
 import { GuardiaPhase, GuardiaWaitingFor } from '../contracts/search-attributes.js';
@@ -22,13 +24,18 @@ export interface Progress {
   phase(phase: Phase, waitingFor?: string): void;
   planned(plan: Plan, digest: string): void;
   step(id: string, change: Partial<StepStatus>): void;
-  note(text: string): void;
+  note: (text: string) => void;
+  /** Tells that the list of holds has changed: the run waits for a person while there is one, then goes on with what it did. */
+  hold(): void;
+  show(): void;
 }
 
 export function createProgress(status: RunStatus): Progress {
   const show = (): void => setCurrentDetails(details(status));
-  return {
+  let beforeHold: Phase | undefined;
+  const progress: Progress = {
     status,
+    show,
     phase(phase, waitingFor) {
       const before = { phase: status.phase, waitingFor: status.waitingFor };
       status.phase = phase;
@@ -69,7 +76,18 @@ export function createProgress(status: RunStatus): Progress {
       if (!status.notes.includes(text)) status.notes.push(text);
       show();
     },
+    hold() {
+      const { holds } = status;
+      if (holds.length > 0) {
+        if (status.phase !== 'waiting for a person') beforeHold = status.phase;
+        progress.phase('waiting for a person', holds.map(({ title, on }) => `${title} (${on})`).join('; '));
+      } else if (beforeHold !== undefined) {
+        progress.phase(beforeHold);
+        beforeHold = undefined;
+      }
+    },
   };
+  return progress;
 }
 
 /** Characters that any font has: a browser without an emoji font shows all emoji as the same empty box. */
@@ -82,6 +100,8 @@ const marks: Record<StepStatus['state'], string> = {
   undone: '↩',
   'undo failed': '⚠',
   kept: '✔',
+  skipped: '→',
+  holding: '‖',
 };
 
 /** The run as Markdown, for the Web UI, in at most 20,000 bytes. Pure. */
@@ -132,6 +152,8 @@ function render(status: RunStatus, shown: readonly StepStatus[], others = ''): s
   const remaining = status.remaining.map((line) => oneLine(`- ${line}`));
   const parts = [
     head,
+    ...status.gates.filter(({ state }) => state === 'open').map((gate) => gateText(status, gate)),
+    ...status.holds.map((hold) => holdText(status, hold)),
     steps.join('\n'),
     others,
     remaining.length > 0 ? `**To be done by hand**\n${remaining.join('\n')}` : '',
@@ -141,6 +163,41 @@ function render(status: RunStatus, shown: readonly StepStatus[], others = ''): s
   // The Web UI cuts off the lower edge of what it shows: let it be a line.
   return [...parts.filter((part) => part !== ''), '---'].join('\n\n');
 }
+
+/** What a gate asks for, and how to answer it: the exact command, and the exact JSON for the Web UI. */
+function gateText(status: RunStatus, gate: GateStatus): string {
+  const answer = {
+    gate: gate.id,
+    planDigest: gate.planDigest,
+    decision: 'approve',
+    approver: 'YOUR NAME',
+    reason: 'WHY',
+    ...(gate.typedSystemName ? { system: 'NAME OF THE SYSTEM' } : {}),
+  };
+  const decided = gate.decisions.map(
+    ({ approver, decision, signed }) => `${approver}: ${decision}${signed ? ', signed' : ''}`,
+  );
+  return [
+    `**${gate.title} waits for ${gate.approvals} of ${gate.approvers.join(', ')}** until ${gate.closesAt}, then: ${gate.onTimeout}${decided.length > 0 ? ` (${decided.join('; ')})` : ''}`,
+    `Command: \`guardia approve ${status.workflowId}\` or \`guardia reject ${status.workflowId}\``,
+    ...(gate.signed ? ['Only signed decisions count here: use the command.'] : [answerText('decide', answer)]),
+  ].join('\n\n');
+}
+
+/** Where the run holds, and how to answer. */
+function holdText(status: RunStatus, hold: Hold): string {
+  const [first = 'retry'] = hold.choices;
+  return [
+    `**Holds at "${hold.title}" on ${hold.on}**: ${oneLine(hold.reason)}`,
+    ...(hold.atStake.length > 0 ? [hold.atStake.map((line) => `- ${oneLine(line)}`).join('\n')] : []),
+    hold.choices.map((choice) => `- \`${choice}\`: ${recoverChoices[choice]}`).join('\n'),
+    `Command: \`guardia recover ${status.workflowId} ${hold.choices.join('|')} --reason "WHY"\``,
+    answerText('recover', { hold: hold.id, decision: first, reason: 'WHY', by: 'YOUR NAME' }),
+  ].join('\n\n');
+}
+
+const answerText = (name: string, answer: object): string =>
+  `Web UI: _More Actions_, _Send an Update_ (or _a Signal_) \`${name}\` with\n\`\`\`json\n${JSON.stringify(answer)}\n\`\`\``;
 
 const oneLine = (text: string): string => text.replaceAll(/\s*[\r\n]+\s*/g, ' ');
 

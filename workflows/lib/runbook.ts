@@ -5,47 +5,45 @@ import {
   condition,
   isCancellation,
   log,
-  proxyActivities,
-  proxyLocalActivities,
   setHandler,
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
-import { calls, isCallName, type Observation } from '../contracts/calls.js';
-import { failure } from '../contracts/errors.js';
-import type { FrameActivities } from '../contracts/frame-activities.js';
-import { hostTarget, workerHost, type HostTarget } from '../contracts/host-target.js';
-import { SYSTEM_LANE, WORKER_HOST } from '../contracts/names.js';
-import { placeOf, stepsOf, type Plan, type Step } from '../contracts/plan.js';
-import type { PlannedRun, PlanningMoment, PreparedRun } from '../contracts/planning.js';
-import { statusQuery, type EndState, type RunReport, type RunStatus } from '../contracts/run.js';
-import type { RecordEntry } from '../contracts/run-record.js';
-import type { Runbook } from '../contracts/runbooks.js';
+import { calls, isCallName } from '../contracts/calls.js';
+import { failure, type FailureType } from '../contracts/errors.js';
+import type { GateStatus } from '../contracts/gate.js';
+import { recoverChoices, type Hold } from '../contracts/hold.js';
+import { endNotice, waitNotices, type Notice, type PersonWait } from '../contracts/notice.js';
+import { placeOf, stepsOf, type Plan } from '../contracts/plan.js';
+import type { PlannedRun, PlanningMoment } from '../contracts/planning.js';
 import {
-  GuardiaEnd,
-  GuardiaHosts,
-  GuardiaRequester,
-  GuardiaRunbook,
-  GuardiaSystem,
-} from '../contracts/search-attributes.js';
-import type { System } from '../contracts/system.js';
-import { HEARTBEAT_TIMEOUT } from './activity-options.js';
-import { apply } from './apply.js';
-import { laneTarget, runCall, taskQueueFor } from './calls.js';
+  planQuery,
+  statusQuery,
+  type EndState,
+  type RunInput,
+  type RunReport,
+  type RunStatus,
+} from '../contracts/run.js';
+import type { Runbook } from '../contracts/runbooks.js';
+import { GuardiaEnd, GuardiaRequester, GuardiaRunbook, GuardiaSystem } from '../contracts/search-attributes.js';
+import { SYSTEM_LANE, WORKER_HOST } from '../contracts/names.js';
+import { apply, type Applying, type FailedStep } from './apply.js';
+import { createGates } from './approval.js';
+import { laneTarget, runCall } from './calls.js';
+import type { Inheritance } from './child-runbook.js';
+import { createHolds } from './guided-failure.js';
+import { createHostsHeld } from './hosts-held.js';
 import { parseInput } from './input.js';
-import { acquireLock, type Lock } from './lock.js';
+import { acquireLocks, lockablesOf, type Lock } from './lock.js';
+import { createNotices } from './notices.js';
+import { createObserving } from './observing.js';
 import { applicationFailureIn, createProgress, reasonOf, type Progress } from './progress.js';
-import { createSaga, type Saga } from './saga.js';
+import { createRecording } from './recording.js';
+import { createSaga, type FailedUndo, type Saga } from './saga.js';
+import type { Telling } from './waiting-for-people.js';
 
-/** How long a run waits for the lock of its system. Seconds. */
-const LOCK_WAIT_SECONDS = 3600;
 /** How often a plan is made anew because the hosts changed between its making and the lock. */
 const REPLANS = 3;
-
-const local = proxyLocalActivities<Pick<FrameActivities, 'prepareRun' | 'planRun'>>({
-  startToCloseTimeout: '30 seconds',
-  retry: { maximumAttempts: 3 },
-});
 
 /** The movements of a run, for the workflow of a runbook to put in order. */
 export interface Run<I> {
@@ -54,7 +52,7 @@ export interface Run<I> {
   plan(): Promise<PlannedRun>;
   /** Asks the people whom the policy names; returns at once where it names none. */
   approve(planned: PlannedRun): Promise<void>;
-  /** Takes the lock, looks again, and does what the plan says; undoes it when a step fails. A read-only runbook takes no lock. */
+  /** Takes the locks, looks again, and does what the plan says; undoes it when a step fails. A read-only runbook takes no lock. */
   apply(planned: PlannedRun): Promise<void>;
   /** What an applied step returned. */
   resultOf(step: string): Record<string, unknown> | undefined;
@@ -77,46 +75,53 @@ function endIfNothingToDo({ plan }: PlannedRun): void {
 }
 
 /** Failures before anything was started: the run was refused, it did not fail. */
-const refusals = new Set([
+const refusals = new Set<string>([
   'InvalidInput',
   'UnknownSystem',
   'InvalidInventory',
   'UnsetValue',
   'InvalidPlan',
   'HostLocked',
-]);
+  'LeftBehind',
+] satisfies FailureType[]);
 
 /**
- * Makes the workflow of a runbook from its movements. Parses the input on the first line, answers `status`, undoes on
- * failure and on cancel, holds the lock until the last undo, and writes the record.
+ * Makes the workflow of a runbook from its movements. Parses the input on the first line, answers `status`, takes decisions of people,
+ * undoes on failure and on cancel, holds the locks until the last undo, and writes the record.
  */
-export function runbook<I extends { system: string; plan: boolean; requester: string; reason?: string | undefined }>(
+export function runbook<I extends RunInput>(
   definition: Runbook & { input: { parse(raw: unknown): I } },
   movements: (run: Run<I>) => Promise<void>,
-): (input: unknown) => Promise<RunReport> {
-  return async (raw) => {
+): (input: unknown, inheritance?: Inheritance) => Promise<RunReport> {
+  return async (raw, inheritance) => {
     const input = parseInput(definition.input, raw, definition.name) as I;
     const info = workflowInfo();
-    const moment: PlanningMoment = {
-      workflowId: info.workflowId,
-      runId: info.runId,
-      now: info.startTime.toISOString(),
-    };
+    const { workflowId, runId, namespace } = info;
+    const inherited = inheritance && info.parent?.runId === inheritance.runId ? inheritance : undefined;
+    if (inheritance && !inherited)
+      throw failure('InvalidInput', `${definition.name} takes one argument`, { remedy: 'Nothing was started' });
+    const moment: PlanningMoment = { workflowId, runId, now: info.startTime.toISOString() };
     const progress = createProgress({
       runbook: definition.name,
       system: input.system,
-      workflowId: info.workflowId,
-      runId: info.runId,
+      workflowId,
+      runId,
       requester: input.requester,
       ...(input.reason !== undefined ? { reason: input.reason } : {}),
       phase: 'starting',
       startedAt: moment.now,
       steps: [],
+      gates: [],
+      holds: [],
+      recoveries: [],
       notes: [],
       remaining: [],
     });
     setHandler(statusQuery, (): RunStatus => progress.status, {
       description: 'Where the run stands: its phase, its steps, what it waits for',
+    });
+    setHandler(planQuery, () => (planned ? { plan: planned.plan, digest: planned.digest } : null), {
+      description: 'The plan of the run, with the digest that people approve',
     });
     upsertSearchAttributes([
       { key: GuardiaRunbook, value: definition.name },
@@ -124,205 +129,250 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
       { key: GuardiaRequester, value: input.requester },
     ]);
 
+    let planned: PlannedRun | undefined;
     const saga = createSaga();
     const results = new Map<string, unknown>();
-    const failedAt = new Map<unknown, { step: Step; on: string }>();
-    const fences = new Map<string, number>();
-    const visited: HostTarget[] = [];
-    let prepared: PreparedRun | undefined;
-    let applied: Plan | undefined;
-    let plan: Plan | undefined;
+    const observing = createObserving({ runbook: definition.name, input, moment, progress });
+    const held = createHostsHeld({ runId, workflowId, progress, inherited });
+    const recording = createRecording({ workflowId, runId, progress, system: () => observing.prepared?.system });
+    const notices = createNotices(() => observing.prepared?.system ?? input.system, progress.note);
+    /** What runs as a step of another run is that run's to tell. */
+    const tell = (notice: Notice | undefined): void => {
+      if (notice && !inherited) notices.tell(notice);
+    };
+    const telling = (wait: PersonWait): Telling => {
+      const words = waitNotices(progress.status, wait);
+      const now = () => new Date(Date.now()).toISOString();
+      let reminders = 0;
+      return {
+        tell(event, tier) {
+          if (event === 'opened') tell(words.first());
+          else if (event === 'escalation') tell(words.escalation(tier, now()));
+          else tell(words.reminder(++reminders, now(), tier));
+        },
+        over: (outcome, tier) => tell(words.over(outcome, now(), tier)),
+      };
+    };
+    const holds = createHolds({
+      progress,
+      system: observing.system,
+      asking: (hold) => telling(holdWait(workflowId, hold)),
+    });
+    const gates = createGates({
+      progress,
+      place: { namespace, workflowId, runId },
+      requester: input.requester,
+      system: observing.system,
+      asking: (gate) => telling(gateWait(workflowId, gate)),
+    });
+    let applying: Applying | undefined;
     let lock: Lock | undefined;
+    let tookOver = false;
 
-    const observeAndPlan = async (): Promise<PlannedRun> => {
-      progress.phase('observing');
-      prepared = await local.prepareRun({ runbook: definition.name, input, moment });
-      const { system } = prepared;
-      const answers = await Promise.allSettled(
-        prepared.observe.map((question) => {
-          const target = laneTarget(system, question.on);
-          return runCall(
-            question.call,
-            {
-              system: system.system,
-              runbook: definition.name,
-              workflowId: info.workflowId,
-              runId: info.runId,
-              step: 'observe',
-              generation: 1,
-              runAgainIfLost: false,
-              ...(target ? { target } : {}),
-            },
-            { summary: question.title ?? `look at ${question.as}` },
-          );
-        }),
-      );
-      const failed = answers.find((answer) => answer.status === 'rejected');
-      if (failed) throw failed.reason;
-      const observation: Observation = Object.fromEntries(
-        prepared.observe.map((question, index) => [
-          question.as,
-          (answers[index] as PromiseFulfilledResult<unknown>).value,
-        ]),
-      );
-      progress.phase('planning');
-      const planned = await local.planRun({ runbook: definition.name, input, system, observation, moment });
-      plan = planned.plan;
-      progress.planned(planned.plan, planned.digest);
-      return planned;
+    const record = (entry: 'plan' | 'committed' | 'end'): Promise<void> =>
+      recording.record(entry, report(progress, planned?.plan));
+
+    /** Holds for a person where the plan or the input says so. */
+    const onFailure = async ({ step, on, error }: FailedStep): Promise<'retry' | 'skip' | 'fail'> => {
+      const plan = (planned as PlannedRun).plan;
+      const cancelled = isCancellation(error);
+      const behind = saga.committed !== undefined;
+      const mayHold = behind ? !plan.unattended : input.onFailure === 'hold' && !cancelled;
+      if (!mayHold) return 'fail';
+      progress.step(step.id, { state: 'holding' });
+      const ask = async () =>
+        holds.ask({
+          id: step.id,
+          kind: behind ? 'point of no return' : 'step failed',
+          title: step.title,
+          on,
+          reason: cancelled ? 'the run was cancelled in this step' : reasonOf(error),
+          atStake: behind ? await atStake(plan) : [],
+          choices: behind ? ['retry', 'skip', 'rollback', 'accept'] : ['retry', 'skip', 'rollback'],
+        });
+      const { decision, by, why } = cancelled ? await CancellationScope.nonCancellable(ask) : await ask();
+      progress.note(`${by} said ${decision} at "${step.title}": ${why}`);
+      if (cancelled && applying) applying.pastCancel = true;
+      if (decision === 'retry' || decision === 'skip') return decision;
+      if (decision === 'accept') saga.keep();
+      return 'fail';
     };
 
-    const takeOver = async (planned: PlannedRun, system: System): Promise<void> => {
-      const lanes = [...new Set(stepsOf(planned.plan).map(({ lane, step }) => placeOf(lane, step)))];
-      const hosts = lanes.filter((lane) => lane !== SYSTEM_LANE && lane !== WORKER_HOST);
-      // The worker's machine serves every system at once: it has no fence, only jobs to tidy away.
-      if (lanes.includes(WORKER_HOST)) visited.push(workerHost);
-      upsertSearchAttributes([{ key: GuardiaHosts, value: hosts }]);
-      for (const host of hosts.sort()) {
-        const target = hostTarget(system, host);
-        visited.push(target);
-        const fence = await frame(target, `take ${host} over`).raiseFence({ target, runId: info.runId });
-        fences.set(host, fence.number);
-        if (fence.left !== undefined)
-          progress.note(
-            `Run ${fence.left} left ${host} without ending: it was terminated.${fence.stopped.length > 0 ? ` Its jobs were stopped: ${fence.stopped.join(', ')}.` : ''}`,
-          );
+    /** What would be lost, for whoever decides behind the point of no return. */
+    const atStake = async (plan: Plan): Promise<string[]> => {
+      if (!plan.atStake) return [];
+      const { on, call } = plan.atStake;
+      const target = laneTarget(observing.system(), on);
+      try {
+        const answer = await runCall(
+          call,
+          {
+            ...{ system: input.system, runbook: definition.name, workflowId, runId },
+            ...{ step: 'at-stake', generation: 1, runAgainIfLost: false },
+            ...(target ? { target } : {}),
+          },
+          { summary: 'what is at stake' },
+        );
+        return (answer?.['lines'] as string[] | undefined) ?? [];
+      } catch (error) {
+        if (!(error instanceof TemporalFailure)) throw error;
+        return [`what is at stake cannot be told: ${reasonOf(error)}`];
       }
     };
 
     const run: Run<I> = {
       input,
       async plan() {
-        const planned = await observeAndPlan();
+        const made = await observing.plan();
+        planned = made;
         if (input.plan)
           throw new Ended('planned', `the plan has ${progress.status.steps.length} steps; nothing was started`);
-        endIfNothingToDo(planned);
-        return planned;
+        endIfNothingToDo(made);
+        return made;
       },
-      async approve() {
-        // No runbook has a gate yet; a policy that asks for one is refused when the inventory is read.
-        return Promise.resolve();
+      async approve({ plan, digest }) {
+        // What runs as a step of another run was agreed to with that run's plan.
+        if (plan.gate && !inherited) await gates.ask(plan.gate, digest);
       },
       async apply(first) {
-        let planned = first;
-        // A read-only runbook disturbs nobody and needs no lock.
-        for (let again = 0; !definition.readOnly; again++) {
-          progress.phase('waiting for the lock');
-          lock = await acquireLock(
-            {
-              system: input.system,
-              workflowId: info.workflowId,
-              runId: info.runId,
-              runbook: definition.name,
-              requester: input.requester,
-            },
-            { waitSeconds: LOCK_WAIT_SECONDS, onWait: (why) => progress.phase('waiting for the lock', why) },
-          );
-          const systemThen = prepared?.systemDigest;
-          const now = await observeAndPlan();
-          // A plan holds addresses, names and references of the inventory it was made from.
-          const edited = prepared?.systemDigest !== systemThen;
-          if (now.facetsDigest === planned.facetsDigest && !edited) break;
-          await lock.release();
-          lock = undefined;
-          if (again === REPLANS)
-            throw failure('InvalidPlan', `${input.system} keeps changing while the run waits for its lock`, {
-              remedy: 'Look who else works on it, then start the run again',
-            });
-          progress.note(`The ${edited ? 'inventory' : 'hosts'} changed between the plan and the lock: planned anew.`);
-          endIfNothingToDo(now);
-          planned = now;
-          await run.approve(planned);
-        }
-        const { system } = prepared as { system: System };
-        plan = planned.plan;
-        applied = planned.plan;
-        progress.planned(planned.plan, planned.digest);
+        const ready = definition.readOnly ? first : await lockAndLookAgain(first);
+        planned = ready;
+        const { plan, digest } = ready;
+        progress.planned(plan, digest);
         progress.phase('applying');
-        if (definition.readOnly) refuseChanges(planned.plan);
+        if (definition.readOnly) refuseChanges(plan);
         else {
-          await takeOver(planned, system);
+          tookOver = true;
+          const unrepaired = await held.takeOver(plan, observing.system());
+          if (!definition.afterTerminated && !inherited) refuseLeftBehind(input.system, unrepaired);
           await record('plan');
         }
-        await apply({
-          plan: planned.plan,
-          system,
-          saga,
-          progress,
-          workflowId: info.workflowId,
-          runId: info.runId,
-          fences,
-          results,
-          keepLog,
-          failedAt,
-        });
+        applying = {
+          ...{ plan, saga, progress, workflowId, runId, results, onFailure },
+          system: observing.system(),
+          fences: held.fences,
+          ask: (gate) => gates.ask(gate, digest),
+          keepLog: recording.keepLog,
+          onCommit: () => record('committed'),
+          undoFailed: [],
+          failedAt: new Map(),
+          pastCancel: false,
+        };
+        await apply(applying);
       },
       resultOf: (step) => results.get(step) as Record<string, unknown> | undefined,
       result: (result) =>
         void (progress.status.result = { ...progress.status.result, ...result } as RunStatus['result']),
     };
 
-    const keepLog = async (target: HostTarget, step: string, generation: number): Promise<void> => {
-      if (!prepared) return;
-      try {
-        const kept = await proxyActivities<Pick<FrameActivities, 'recordLog'>>({
-          taskQueue: taskQueueFor(target),
-          startToCloseTimeout: '2 minutes',
-          heartbeatTimeout: HEARTBEAT_TIMEOUT,
-          retry: { maximumAttempts: 3 },
-          summary: `keep the log of ${step}`,
-        }).recordLog({
-          system: prepared.system,
-          target,
-          workflowId: info.workflowId,
-          runId: info.runId,
-          step,
-          generation,
-        });
-        if (kept) progress.note(`Log of ${step}: ${kept.location}`);
-      } catch (error) {
-        if (isCancellation(error) || !(error instanceof TemporalFailure)) throw error;
-        progress.note(`The log of ${step} could not be kept: ${reasonOf(error)}`);
+    /** Takes the locks and makes the plan again; where that is another one than before, people are asked again. */
+    const lockAndLookAgain = async (first: PlannedRun): Promise<PlannedRun> => {
+      // The locks are the parent's, and it has looked.
+      if (inherited) return first;
+      let before = first;
+      for (let again = 0; ; again++) {
+        progress.phase('waiting for the lock');
+        lock = await acquireLocks(
+          lockablesOf(observing.system(), definition.holds === 'hosts' ? hostsOfPlan(before.plan) : undefined),
+          { workflowId, runId, runbook: definition.name, requester: input.requester },
+          {
+            waitSeconds: input.waitForLockMinutes * 60,
+            onWait: (why) => progress.phase('waiting for the lock', why),
+          },
+        );
+        const inventoryBefore = observing.prepared?.systemDigest;
+        const now = await observing.plan();
+        // A plan holds addresses, names and references of the inventory it was made from.
+        const edited = observing.prepared?.systemDigest !== inventoryBefore;
+        if (now.facetsDigest === before.facetsDigest && !edited) return before;
+        await lock?.release();
+        lock = undefined;
+        if (again === REPLANS)
+          throw failure('InvalidPlan', `${input.system} keeps changing while the run waits for its lock`, {
+            remedy: 'Look who else works on it, then start the run again',
+          });
+        progress.note(
+          `The ${edited ? 'inventory' : `hosts (${changedFacets(before, now).join(', ')})`} changed between the plan and the lock: planned anew.`,
+        );
+        endIfNothingToDo(now);
+        before = now;
+        planned = now;
+        await run.approve(now);
       }
-    };
-
-    const record = async (entry: RecordEntry): Promise<void> => {
-      if (!prepared) return;
-      try {
-        await proxyActivities<Pick<FrameActivities, 'recordRun'>>({
-          taskQueue: taskQueueFor(undefined),
-          startToCloseTimeout: '1 minute',
-          heartbeatTimeout: HEARTBEAT_TIMEOUT,
-          retry: { initialInterval: '1 second', maximumInterval: '10 seconds', maximumAttempts: 6 },
-          summary: `record: ${entry}`,
-        }).recordRun({ system: prepared.system, entry, report: report(progress, plan) });
-      } catch (error) {
-        if (isCancellation(error) || !(error instanceof TemporalFailure)) throw error;
-        // A run is not lost for want of its record; it says so instead.
-        progress.note(`The record of this run could not be written: ${reasonOf(error)}`);
-      }
-    };
-
-    const leave = async (): Promise<void> => {
-      for (const target of visited)
-        await frame(target, `leave ${target.name}`)
-          .closeFence({ target, runId: info.runId, keepJournal: progress.status.remaining.length > 0 })
-          .catch((error: unknown) => progress.note(`${target.name} could not be left cleanly: ${reasonOf(error)}`));
     };
 
     const finish = async (end: EndState, message: string): Promise<void> => {
       progress.status.end = end;
       progress.status.message = message;
       progress.status.endedAt = new Date(Date.now()).toISOString();
-      if (applied) {
+      if (applying || tookOver) {
         progress.phase('recording');
         await record('end');
       }
-      await leave();
+      await held.leave({ keepJournal: progress.status.remaining.length > 0 });
       progress.phase('ended');
       upsertSearchAttributes([{ key: GuardiaEnd, value: end }]);
       await lock?.release();
+      if (!input.plan) tell(endNotice(progress.status));
+      await notices.settled();
       await condition(allHandlersFinished);
+    };
+
+    /** Undoes everything, and holds for a person at each undo that fails. Fills what remains to be done by hand. */
+    const undoAll = async (): Promise<void> => {
+      const { failed } = await saga.compensate(reasonOf);
+      for (const undo of [...(applying?.undoFailed ?? []), ...failed]) await settle(undo);
+    };
+    const settle = async (undo: FailedUndo): Promise<void> => {
+      const { step, on } = undo.compensation;
+      for (let reason = undo.reason; ;) {
+        const by = planned?.plan.unattended
+          ? undefined
+          : await holds.ask({
+              ...{ id: step.id, kind: 'undo failed' as const, title: `undo of "${step.title}"`, on, reason },
+              ...{ atStake: [], choices: ['retry', 'done', 'accept'] as Hold['choices'] },
+            });
+        if (by) progress.note(`${by.by} said ${by.decision} at the undo of "${step.title}": ${by.why}`);
+        if (by?.decision === 'done') return progress.step(step.id, { state: 'undone', note: `by hand: ${by.why}` });
+        if (by?.decision !== 'retry') {
+          progress.status.remaining.push(`undo of "${step.title}" on ${on}: ${reason}`);
+          return;
+        }
+        try {
+          return await undo.compensation.run();
+        } catch (error) {
+          if (!(error instanceof TemporalFailure)) throw error;
+          reason = reasonOf(error);
+        }
+      }
+    };
+
+    /** What was undone has to look as it did before: seen, not believed. */
+    const seeThatItIsAsBefore = async (before: PlannedRun): Promise<void> => {
+      for (;;) {
+        let reason: string;
+        try {
+          const changed = await observing.changedSince(before);
+          if (changed.length === 0) return;
+          reason = `everything was undone, and yet it does not look as before: ${changed.join(', ')}`;
+        } catch (error) {
+          if (!(error instanceof TemporalFailure)) throw error;
+          reason = `everything was undone, but it cannot be seen: ${reasonOf(error)}`;
+        }
+        const { decision, by, why } = await holds.ask({
+          ...{
+            id: 'as-before',
+            kind: 'not as before',
+            title: 'look whether all is as before',
+            on: SYSTEM_LANE,
+            reason,
+          },
+          ...{ atStake: [], choices: ['retry', 'done', 'accept'] },
+        });
+        progress.note(`${by} said ${decision} about what is not as before: ${why}`);
+        if (decision === 'done') return;
+        if (decision === 'accept') return void progress.status.remaining.push(reason);
+      }
     };
 
     try {
@@ -330,40 +380,23 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
       await CancellationScope.nonCancellable(() =>
         finish('succeeded', `${definition.name} of ${input.system} succeeded`),
       );
-      return report(progress, plan);
+      return report(progress, planned?.plan);
     } catch (error) {
       if (error instanceof Ended) {
         await CancellationScope.nonCancellable(() => finish(error.end, error.message));
-        return report(progress, plan);
+        return report(progress, planned?.plan);
       }
       // A mistake in guardia or a version that does not fit: the run waits as it is for a worker that can go on.
       if (!(error instanceof TemporalFailure)) throw error;
       return CancellationScope.nonCancellable(async () => {
         const changed = saga.size > 0;
         if (changed) progress.phase('undoing');
-        const undone = await saga.compensate(reasonOf);
-        const reason = reasonOf(error);
-        const failed = failedAt.get(error);
-        const what = isCancellation(error)
-          ? 'it was cancelled'
-          : failed
-            ? `step "${failed.step.title}" on ${failed.on} failed: ${reason}`
-            : reason;
-        for (const { title, on, reason: why } of undone.failed)
-          progress.status.remaining.push(`undo of "${title}" on ${on}: ${why}`);
-        const type = applicationFailureIn(error)?.type ?? '';
-        const end: EndState =
-          undone.failed.length > 0
-            ? 'rollback incomplete'
-            : isCancellation(error)
-              ? 'cancelled'
-              : changed && !saga.committed
-                ? 'rolled back'
-                : refusals.has(type) && !applied
-                  ? 'refused'
-                  : 'failed';
+        await undoAll();
+        if (changed && planned && !saga.committed && !planned.plan.unattended && progress.status.remaining.length === 0)
+          await seeThatItIsAsBefore(planned);
+        const end = endOf(error, { started: applying !== undefined, changed, saga, progress });
         const left = definition.readOnly ? '' : `; ${standing({ saga, changed, progress })}`;
-        const message = `${definition.name} of ${input.system}: ${what}${left}`;
+        const message = `${definition.name} of ${input.system}: ${whatFailed(error, applying)}${left}`;
         log.warn(message);
         await finish(end, message);
         if (end === 'cancelled') throw error;
@@ -371,7 +404,7 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
           type: end,
           message,
           nonRetryable: true,
-          details: [report(progress, plan)],
+          details: [report(progress, planned?.plan)],
           cause: error,
         });
       });
@@ -379,17 +412,24 @@ export function runbook<I extends { system: string; plan: boolean; requester: st
   };
 }
 
-/** A runbook that holds no lock may not change anything. Throws `InvalidPlan`. */
-function refuseChanges(plan: Plan): void {
-  const change = stepsOf(plan).find(
-    ({ step: { undo, do: call } }) =>
-      'activity' in undo || !isCallName(call.activity) || !['observe', 'watch'].includes(calls[call.activity]),
-  );
-  if (change)
-    throw failure(
-      'InvalidPlan',
-      `${plan.runbook} only reads, but step ${change.step.id} of its plan changes something`,
-    );
+function whatFailed(error: unknown, applying: Applying | undefined): string {
+  if (isCancellation(error)) return 'it was cancelled';
+  const failed = applying?.failedAt.get(error);
+  return failed ? `step "${failed.step.title}" on ${failed.on} failed: ${reasonOf(error)}` : reasonOf(error);
+}
+
+/** How a run ends that did not reach its goal. */
+function endOf(error: unknown, run: { started: boolean; changed: boolean; saga: Saga; progress: Progress }): EndState {
+  const failed = applicationFailureIn(error);
+  const type = failed?.type ?? '';
+  if (run.progress.status.remaining.length > 0) return 'rollback incomplete';
+  if (isCancellation(error)) return 'cancelled';
+  const undone = run.changed && !run.saga.committed;
+  const onTimeout = (failed?.details?.[0] as { onTimeout?: string } | undefined)?.onTimeout;
+  if (type === 'ApprovalRejected' || (type === 'ApprovalTimedOut' && !(onTimeout === 'rollback' && undone)))
+    return 'rejected';
+  if (undone) return 'rolled back';
+  return refusals.has(type) && !run.started ? 'refused' : 'failed';
 }
 
 /** What a run that did not reach its goal leaves behind: the end of its sentence. */
@@ -405,15 +445,69 @@ function standing({ saga, changed, progress }: { saga: Saga; changed: boolean; p
   return steps.some(({ state }) => state !== 'waiting') ? 'nothing had to be undone' : 'nothing was started';
 }
 
-function frame(target: HostTarget, summary: string) {
-  return proxyActivities<Pick<FrameActivities, 'raiseFence' | 'closeFence'>>({
-    taskQueue: taskQueueFor(target),
-    startToCloseTimeout: '3 minutes',
-    heartbeatTimeout: HEARTBEAT_TIMEOUT,
-    retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '30 seconds', maximumAttempts: 10 },
-    summary,
+/** A runbook that holds no lock may not change anything. Throws `InvalidPlan`. */
+function refuseChanges(plan: Plan): void {
+  const change = stepsOf(plan).find(
+    ({ step: { undo, do: call } }) =>
+      'activity' in undo || !isCallName(call.activity) || !['observe', 'watch'].includes(calls[call.activity]),
+  );
+  if (change)
+    throw failure(
+      'InvalidPlan',
+      `${plan.runbook} only reads, but step ${change.step.id} of its plan changes something`,
+    );
+}
+
+/** Changes of a terminated run that nobody has seen to: working on top of them would make them impossible to undo. Throws `LeftBehind`. */
+function refuseLeftBehind(
+  system: string,
+  unrepaired: ReadonlyMap<string, { run: { runId: string; workflowId: string }; hosts: string[] }>,
+): void {
+  if (unrepaired.size === 0) return;
+  const each = [...unrepaired.values()].map(
+    ({ run, hosts }) => `${run.workflowId} (${run.runId}) on ${hosts.join(', ')}`,
+  );
+  throw failure('LeftBehind', `a run was terminated and has left changes that were not undone: ${each.join('; ')}`, {
+    remedy: `See what would be undone: guardia run repair ${system} --plan. Undo it: guardia run repair ${system}. Leave it as it is: guardia run repair ${system} --set leave=true`,
   });
 }
+
+/** What people are told about a gate that is open. */
+const gateWait = (workflowId: string, gate: GateStatus): PersonWait => ({
+  event: 'waits for a person',
+  key: `${gate.id}/${gate.openedAt}`,
+  title: gate.title,
+  text: `${gate.approvals} of ${gate.approvers.join(', ')} have to agree until ${gate.closesAt}; then: ${gate.onTimeout}. Read the plan: guardia plan ${workflowId}`,
+  command: `guardia approve ${workflowId}`,
+  since: gate.openedAt,
+});
+
+/** What people are told about a run that holds. */
+const holdWait = (workflowId: string, hold: Hold): PersonWait => ({
+  event: 'needs a person',
+  key: `${hold.id}/${hold.since}`,
+  title: `${hold.title} on ${hold.on}`,
+  text: [hold.reason, ...hold.atStake, ...hold.choices.map((choice) => `${choice}: ${recoverChoices[choice]}`)].join(
+    '\n',
+  ),
+  command: `guardia recover ${workflowId} ${hold.choices.join('|')} --reason WHY`,
+  since: hold.since,
+  host: hold.on,
+  step: hold.id,
+});
+
+const hostsOfPlan = (plan: Plan): string[] => [
+  ...new Set(
+    stepsOf(plan)
+      .map(({ lane, step }) => placeOf(lane, step))
+      .filter((on) => on !== SYSTEM_LANE && on !== WORKER_HOST),
+  ),
+];
+
+const changedFacets = (before: PlannedRun, now: PlannedRun): string[] =>
+  [...new Set([...Object.keys(before.facets), ...Object.keys(now.facets)])].filter(
+    (name) => before.facets[name] !== now.facets[name],
+  );
 
 function report(progress: Progress, plan: Plan | undefined): RunReport {
   const { end, message, result, ...rest } = progress.status;

@@ -1,17 +1,25 @@
 import { TemporalFailure } from '@temporalio/common';
-import type { Step } from '../contracts/plan.js';
+import type { Lane, Step } from '../contracts/plan.js';
 
 /** The undo of one step, registered before the step runs. */
 export interface Compensation {
   step: Step;
   /** The lane that it runs in. */
+  lane: Lane;
+  /** Where it acts. */
   on: string;
   run: () => Promise<void>;
 }
 
+/** An undo that failed, and why. */
+export interface FailedUndo {
+  compensation: Compensation;
+  reason: string;
+}
+
 export interface RollbackReport {
   undone: string[];
-  failed: { step: string; title: string; on: string; reason: string }[];
+  failed: FailedUndo[];
 }
 
 /** What has to be undone if the run fails, newest last. */
@@ -19,43 +27,54 @@ export interface Saga {
   register(compensation: Compensation): void;
   /** The point of no return is behind the run: nothing registered so far will be undone. */
   commit(at: Step): void;
+  /** A person wants everything to stay as it is: nothing will be undone. */
+  keep(): void;
   /** The point of no return, once it is behind the run: everything up to this step stands. */
   readonly committed: Step | undefined;
   readonly size: number;
+  /** Tells what is registered from now on. */
+  mark(): number;
   /**
-   * Undoes everything, newest first; goes on past an undo that fails. Call it in a non-cancellable scope.
-   * Throws what is no failure but a mistake in guardia: the run waits, with the rest still to be undone.
+   * Undoes everything, or what one lane has registered since a mark, newest first; goes on past an undo that fails. Call it in a
+   * non-cancellable scope. Throws what is no failure but a mistake in guardia: the run waits, with the rest still to be undone.
    */
-  compensate(reasonOf: (error: unknown) => string): Promise<RollbackReport>;
+  compensate(reasonOf: (error: unknown) => string, only?: { since: number; lane: Lane }): Promise<RollbackReport>;
 }
 
 export function createSaga(): Saga {
-  let registered: Compensation[] = [];
+  let registered: (Compensation & { number: number })[] = [];
+  let count = 0;
   let committed: Step | undefined;
   return {
-    register: (compensation) => void registered.push(compensation),
+    register: (compensation) => void registered.push({ ...compensation, number: count++ }),
     commit(at) {
       registered = [];
       committed = at;
     },
+    keep: () => void (registered = []),
     get committed() {
       return committed;
     },
     get size() {
       return registered.length;
     },
-    async compensate(reasonOf) {
+    mark: () => count,
+    async compensate(reasonOf, only) {
       const report: RollbackReport = { undone: [], failed: [] };
-      for (let next = registered.pop(); next; next = registered.pop()) {
+      const wanted = (one: Compensation & { number: number }): boolean =>
+        only === undefined || (one.lane === only.lane && one.number >= only.since);
+      for (;;) {
+        const next = registered.findLast(wanted);
+        if (!next) return report;
+        registered = registered.filter((one) => one !== next);
         try {
           await next.run();
           report.undone.push(next.step.id);
         } catch (error) {
           if (!(error instanceof TemporalFailure)) throw error;
-          report.failed.push({ step: next.step.id, title: next.step.title, on: next.on, reason: reasonOf(error) });
+          report.failed.push({ compensation: next, reason: reasonOf(error) });
         }
       }
-      return report;
     },
   };
 }

@@ -3,7 +3,7 @@ import { holderQuery, LockHolder, releaseSignal } from '../contracts/lock.js';
 import { parseInput } from '../lib/input.js';
 
 /**
- * The lock of a system: this workflow, running, under the id `lock/SYSTEM`. Its holder starts it as a child with parent close
+ * The lock of a system or of one of its hosts: this workflow, running, under the id `lock/SYSTEM` or `lock/SYSTEM/HOST`. Its holder starts it as a child with parent close
  * policy TERMINATE: it cannot outlive its holder, and it cannot expire under it. It ends when its holder releases it.
  */
 export async function lock(input: unknown): Promise<void> {
@@ -18,8 +18,9 @@ export async function lock(input: unknown): Promise<void> {
     },
     { description: 'Sent by the holder when its last undo is done. Never send it by hand: cancel the holder instead' },
   );
+  const what = holder.host === undefined ? holder.system : `host ${holder.host} of ${holder.system}`;
   setCurrentDetails(
-    `**${holder.system}** is held by run \`${holder.workflowId}\` (${holder.runbook}, for ${holder.requester}) since ${holder.since}.\n\nTo free it, cancel that run: it cleans up and releases the lock.`,
+    `**${what}** is held by run \`${holder.workflowId}\` (${holder.runbook}, for ${holder.requester}) since ${holder.since}.\n\nTo free it, cancel that run: it cleans up and releases the lock.`,
   );
   // A cancel of the lock alone would free the system under its holder.
   await CancellationScope.nonCancellable(() => condition(() => released));

@@ -97,4 +97,31 @@ describe('this machine', () => {
     });
     expect(JSON.stringify(findings)).not.toContain('AGE-SECRET-KEY');
   });
+
+  test('so are those of notices, the mail server and the heartbeat', async () => {
+    const reference = (name: string) => `env:NOT_SET_${name}`;
+    const base = { tier: 1 };
+    const findings = await examineSecrets(
+      {
+        ...withRecipients([own, other]),
+        notifications: {
+          ops: { ...base, kind: 'slack', channel: '#ops', webhook: reference('SLACK') },
+          log: { ...base, kind: 'webhook', url: reference('URL'), signingSecret: reference('SIGNING') },
+          ana: { ...base, kind: 'email', to: 'ana@example.org' },
+        },
+        mail: { host: 'mail', security: 'tls', user: 'a', password: reference('MAIL'), from: 'a@example.org' },
+        watcher: { ...withRecipients([own, other]).watcher, heartbeat: reference('HEARTBEAT') },
+      },
+      secrets(),
+    );
+    expect(findings.map(({ id }) => id)).toEqual([
+      'secret-notifications.ops.webhook',
+      'secret-notifications.log.url',
+      'secret-notifications.log.signingSecret',
+      'secret-mail.password',
+      'secret-watcher.heartbeat',
+      'secrets',
+      'age-identity',
+    ]);
+  });
 });

@@ -331,18 +331,23 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
     test('a newer run refuses the older one and stops what it left running', async () => {
       const { hosts, target } = under();
       const [older, newer, late] = [newId(), newId(), newId()];
-      const first = await hosts.raiseFence(target, older);
-      expect((await hosts.raiseFence(target, older)).number).toBe(first.number);
+      const first = await hosts.raiseFence(target, { runId: older, workflowId: `test/${older}` });
+      expect((await hosts.raiseFence(target, { runId: older, workflowId: `test/${older}` })).number).toBe(first.number);
       const left = `${older}-step-g1`;
       await hosts.startJob(
         target,
         { id: left, command: script('sleep 1000'), timeoutSeconds: 2000 },
         { fence: first.number },
       );
-      const second = await hosts.raiseFence(target, newer);
-      expect(second).toEqual({ number: first.number + 1, left: older, stopped: [left] });
+      const second = await hosts.raiseFence(target, { runId: newer, workflowId: `test/${newer}` });
+      expect(second).toEqual({ number: first.number + 1, left: older, stopped: [left], unrepaired: [] });
       // The same again when the answer was lost on its way: what was left is not forgotten.
-      expect(await hosts.raiseFence(target, newer)).toEqual({ number: first.number + 1, left: older, stopped: [] });
+      expect(await hosts.raiseFence(target, { runId: newer, workflowId: `test/${newer}` })).toEqual({
+        number: first.number + 1,
+        left: older,
+        stopped: [],
+        unrepaired: [],
+      });
       await expect(hosts.run(target, { argv: ['true'] }, { fence: first.number })).rejects.toMatchObject({
         type: 'Fenced',
       });
@@ -354,7 +359,74 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
       await expect(hosts.run(target, { argv: ['true'] }, { fence: second.number })).rejects.toMatchObject({
         type: 'Fenced',
       });
-      await expect(hosts.raiseFence(target, newer)).rejects.toMatchObject({ type: 'Fenced' });
+      await expect(hosts.raiseFence(target, { runId: newer, workflowId: `test/${newer}` })).rejects.toMatchObject({
+        type: 'Fenced',
+      });
+    });
+  });
+
+  describe('a run that was terminated', () => {
+    const put = (hosts: Hosts, target: HostTarget, run: string, fence: number) =>
+      hosts.journalPut(target, { run, step: 'a', content: Buffer.from('before') }, { fence });
+
+    test('is known to every later run until somebody has seen to it', async () => {
+      const { hosts, target } = under();
+      const [dead, child, first, second] = [newId(), newId(), newId(), newId()];
+      const { number: fence } = await hosts.raiseFence(target, { runId: dead, workflowId: 'deploy/shop/1' });
+      await hosts.joinFence(target, fence, { runId: child, workflowId: 'backup/shop/2' });
+      await put(hosts, target, dead, fence);
+      await put(hosts, target, child, fence);
+      const left = [
+        { runId: dead, workflowId: 'deploy/shop/1' },
+        { runId: child, workflowId: 'backup/shop/2' },
+      ];
+      const raised = await hosts.raiseFence(target, { runId: first, workflowId: 'x/shop/3' });
+      expect(raised.unrepaired).toEqual(expect.arrayContaining(left));
+      await hosts.closeFence(target, first);
+      const again = await hosts.raiseFence(target, { runId: second, workflowId: 'x/shop/4' });
+      expect(again.unrepaired).toHaveLength(2);
+      expect(await hosts.leftRuns(target)).toEqual(
+        expect.arrayContaining(left.map((run) => ({ ...run, steps: ['a'] }))),
+      );
+      for (const { runId } of left) await hosts.markRepaired(target, runId, { fence: again.number });
+      expect(await hosts.leftRuns(target)).toEqual([]);
+      expect(await hosts.journalGet(target, dead, 'a')).toBeUndefined();
+      await hosts.closeFence(target, second);
+    });
+
+    test('that has changed nothing leaves nothing to see to, and neither does one that has ended', async () => {
+      const { hosts, target } = under();
+      const [dead, ended, last] = [newId(), newId(), newId()];
+      await hosts.raiseFence(target, { runId: dead, workflowId: 'deploy/shop/1' });
+      const { number: fence, unrepaired } = await hosts.raiseFence(target, { runId: ended, workflowId: 'x/shop/2' });
+      expect(unrepaired).toEqual([]);
+      await put(hosts, target, ended, fence);
+      await hosts.closeFence(target, ended);
+      expect((await hosts.raiseFence(target, { runId: last, workflowId: 'x/shop/3' })).unrepaired).toEqual([]);
+      await hosts.closeFence(target, last);
+      await hosts.journalForget(target, ended);
+    });
+
+    test('has no short command under way once the next run has taken the host over', async () => {
+      const { hosts, target, shell } = under();
+      const [dead, next] = [newId(), newId()];
+      const { number: fence } = await hosts.raiseFence(target, { runId: dead, workflowId: 'deploy/shop/1' });
+      const mark = `/tmp/${dead}`;
+      // One that ends by itself is waited for, one that does not is stopped.
+      const short = hosts.run(target, { argv: ['sh', '-c', `sleep 2; echo done > ${mark}`] }, { fence });
+      const long = hosts.run(
+        target,
+        { argv: ['sh', '-c', `sleep 300; echo late > ${mark}`], timeoutSeconds: 400 },
+        { fence },
+      );
+      const stopped = long.catch((error: unknown) => error);
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+      const raised = await hosts.raiseFence(target, { runId: next, workflowId: 'x/shop/2' });
+      expect(raised.stopped).toEqual([expect.stringContaining('command(s)')]);
+      expect(await shell(`cat ${mark}; rm ${mark}`)).toBe('done\n');
+      await short;
+      expect(await stopped).toBeInstanceOf(Error);
+      await hosts.closeFence(target, next);
     });
   });
 
@@ -362,7 +434,7 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
     test('keeps the first entry of a step with mode 0600, until the run is forgotten', async () => {
       const { hosts, target, shell } = under();
       const run = newId();
-      const { number: fence } = await hosts.raiseFence(target, run);
+      const { number: fence } = await hosts.raiseFence(target, { runId: run, workflowId: `test/${run}` });
       const content = randomBytes(2000);
       await hosts.journalPut(target, { run, step: 'a', content }, { fence });
       await hosts.journalPut(target, { run, step: 'a', content: Buffer.from('other') }, { fence });

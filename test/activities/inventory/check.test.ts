@@ -88,7 +88,9 @@ describe('checkSystems', () => {
     expect(found).toEqual([
       '1 title: is missing | text (Name for people)',
       '1 system: is "shopp", but the file is shop.yaml | shop',
-      '2 titel: there is no field "titel" here; did you mean "title"? | title, manual, objectives, groups, layout, layouts, deployments, endpoints, flows, secrets, probes, escalation',
+      expect.stringMatching(
+        /^2 titel: there is no field "titel" here; did you mean "title"\? \| title, manual, .*, escalation/,
+      ),
       '3 timezone: is no time zone; use an IANA name such as UTC, Europe/Madrid or America/Mexico_City | ',
       '7 hosts.app.connection.address: is not written as it has to be | a host name or an IP address, without user and port',
       '8 hosts.app.connection.port: is 99999 | a whole number from 1 to 65535',

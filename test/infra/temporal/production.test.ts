@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { parse } from 'yaml';
+import { commands } from '../../../client/program.js';
 import { configuredTarget } from '../../../activities/temporal/connection.js';
 import { ensureTool, tools } from '../../../infra/packaging/toolbox.js';
 import { TypedSearchAttributes } from '@temporalio/common';
@@ -218,6 +219,30 @@ describe('guardia-worker.service', () => {
     );
     const { stdout, stderr } = await run('systemd-analyze', ['verify', '--man=no', copy]);
     expect(`${stdout}${stderr}`).not.toContain('guardia-worker');
+  });
+});
+
+describe('guardia-watcher.service', () => {
+  const unit = text('guardia-watcher.service');
+
+  test('is started again for ever, and remembers apart from the worker', () => {
+    expect(unit).toMatch(/^Restart=always$/m);
+    expect(unit).toMatch(/^StartLimitIntervalSec=0$/m);
+    expect(unit).toMatch(/^StateDirectory=guardia-watcher$/m);
+    expect(unit).toContain('GUARDIA_STATE=/var/lib/guardia-watcher');
+  });
+
+  test('starts a command that there is, and systemd accepts it', async () => {
+    const [, file, name] = /^ExecStart=\S+ \/opt\/guardia\/(\S+) (\w+)$/m.exec(unit) ?? [];
+    expect(file).toBe('.build/client/main.js');
+    expect(commands.map((command) => command.name)).toContain(name);
+    const copy = path.join(home, 'guardia-watcher.service');
+    writeFileSync(
+      copy,
+      unit.replace('/usr/bin/node', process.execPath).replace(/^(WorkingDirectory|Documentation)=.*$/gm, ''),
+    );
+    const { stdout, stderr } = await run('systemd-analyze', ['verify', '--man=no', copy]);
+    expect(`${stdout}${stderr}`).not.toContain('guardia-watcher');
   });
 });
 

@@ -9,6 +9,7 @@ import { probeNeeds, probesAbout, probesOf } from '../../../workflows/contracts/
 import { System } from '../../../workflows/contracts/system.js';
 import { checkPlan } from '../../../workflows/lib/check-plan.js';
 import { refuseUnset } from '../../../workflows/contracts/unset.js';
+import { HealthCheckInput } from '../../../workflows/contracts/health-check.js';
 import { healthCheckPlanner } from '../../../workflows/health-check/plan.js';
 import { smallSystem } from '../small-system.js';
 
@@ -249,7 +250,7 @@ describe('the shipped systems', () => {
       expect([...Object.keys(system.hosts), 'worker']).toContain(on);
     }
     const moment = { workflowId: 'w', runId: 'r', now: '2026-01-01T00:00:00Z' };
-    const input = { system: name, plan: false, requester: 'test' };
+    const input = HealthCheckInput.parse({ system: name });
     const plan = checkPlan(healthCheckPlanner.plan(input, system, {}, moment));
     expect(plan.stages[0]?.lanes.map(({ on }) => on).sort()).toEqual([...new Set(probes.map(({ on }) => on))].sort());
   });

@@ -11,6 +11,7 @@ import {
 
 const name = fc.stringMatching(/^[a-z][a-z0-9-]{0,39}$/);
 const runbook = name.filter((value) => value !== 'lock');
+const lockable = fc.record({ system: name, host: name }, { requiredKeys: ['system'] });
 const suffix = fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9_.:+-]{0,119}$/);
 
 describe('workflow ids', () => {
@@ -20,7 +21,7 @@ describe('workflow ids', () => {
         expect(parseRunWorkflowId(runWorkflowId(runbook, system, suffix))).toEqual({ runbook, system, suffix });
       }),
     );
-    fc.assert(fc.property(name, (system) => expect(parseLockWorkflowId(lockWorkflowId(system))).toEqual({ system })));
+    fc.assert(fc.property(lockable, (what) => expect(parseLockWorkflowId(lockWorkflowId(what))).toEqual(what)));
   });
 
   test('one kind is never taken for the other, and any text is read without an error', () => {
@@ -28,7 +29,7 @@ describe('workflow ids', () => {
       fc.property(
         fc.oneof(
           fc.string(),
-          name.map(lockWorkflowId),
+          lockable.map(lockWorkflowId),
           fc.tuple(runbook, name, suffix).map((parts) => runWorkflowId(...parts)),
         ),
         (id) => {
@@ -36,7 +37,7 @@ describe('workflow ids', () => {
           const lock = parseLockWorkflowId(id);
           expect(run !== undefined && lock !== undefined).toBe(false);
           if (run !== undefined) expect(runWorkflowId(run.runbook, run.system, run.suffix)).toBe(id);
-          if (lock !== undefined) expect(lockWorkflowId(lock.system)).toBe(id);
+          if (lock !== undefined) expect(lockWorkflowId(lock)).toBe(id);
         },
       ),
     );
@@ -62,7 +63,7 @@ describe('workflow ids', () => {
   });
 
   test.each(['', 'a b', 'a/b', 'A'])('%j is no system to lock', (system) => {
-    expect(() => lockWorkflowId(system)).toThrow(TypeError);
+    expect(() => lockWorkflowId({ system })).toThrow(TypeError);
   });
 });
 

@@ -1,0 +1,97 @@
+import { z } from 'zod';
+import { loadSystem } from '../../activities/inventory/load.js';
+import { inventoryLocations } from '../../activities/inventory/locations.js';
+import type { Decision, GateStatus } from '../../workflows/contracts/gate.js';
+import type { RunStatus } from '../../workflows/contracts/run.js';
+import { CommandFailure } from '../command-failure.js';
+import { command } from '../command.js';
+import { approverHere, decide, openGate, planOf, signDecision, signingKey, statusOf } from '../decisions.js';
+import { planText } from '../plan-text.js';
+import { findRun } from '../runs.js';
+import { withTemporal } from '../temporal-access.js';
+import type { Terminal } from '../terminal.js';
+
+const options = z.object({
+  id: z.string(),
+  system: z.string().optional(),
+  gate: z.string().optional(),
+  as: z.string().optional(),
+  key: z.string().optional(),
+  unsigned: z.boolean().default(false),
+  reason: z.string().optional(),
+  typed: z.string().optional(),
+  digest: z.string().optional(),
+  minutes: z.coerce.number().int().min(1).max(1440).default(60),
+});
+type Options = z.infer<typeof options>;
+
+/** `guardia approve ID`. */
+export const approve = command({ options, execute: (given, terminal) => say('approve', given, terminal) });
+/** `guardia reject ID`. */
+export const reject = command({ options, execute: (given, terminal) => say('reject', given, terminal) });
+
+async function say(decision: 'approve' | 'reject', given: Options, terminal: Terminal): Promise<void> {
+  await withTemporal(terminal.env, async (access) => {
+    const run = await findRun(access, given.id, given.system);
+    const status = await statusOf(access, run);
+    const gate = openGate(status, given.gate);
+    const { plan, digest } = await planOf(access, run);
+    if (digest !== gate.planDigest)
+      throw new CommandFailure('refused', { message: 'the plan is just being made anew; look again' });
+    if (given.digest !== undefined && !digest.startsWith(given.digest))
+      throw new CommandFailure('refused', {
+        message: `the plan is ${digest.slice(0, 12)}, not ${given.digest}; nothing was decided`,
+        remedy: `Read it: guardia plan ${run.workflowId}`,
+      });
+    if (terminal.interactive) terminal.print(`${planText(plan, { digest, colors: terminal.colors })}\n`);
+    const approver = given.as ?? approverHere(gate, terminal.env) ?? (await chooseApprover(gate, terminal));
+    const reason = given.reason ?? (await askFor('--reason', 'Why?', terminal));
+    const typed =
+      decision === 'approve' && gate.typedSystemName
+        ? (given.typed ?? (await askFor('--typed', `Type the name of the system to ${decision}:`, terminal)))
+        : undefined;
+    const plain: Decision = {
+      ...{ gate: gate.id, planDigest: gate.planDigest, decision, approver, reason },
+      ...(typed === undefined ? {} : { system: typed }),
+    };
+    const sign = !given.unsigned && (gate.signed || hasKey(status, approver, terminal));
+    const full = sign
+      ? await signDecision(access, status, plain, { key: signingKey(given.key, terminal.env), minutes: given.minutes })
+      : plain;
+    const after = await decide(access, run, full);
+    terminal.document({ workflowId: run.workflowId, gate: after });
+    const agreed = after.decisions.filter((taken) => taken.decision === 'approve').length;
+    terminal.print(
+      after.state === 'open'
+        ? `counted: ${agreed} of ${after.approvals}; ${gate.title} still waits`
+        : `${gate.title}: ${after.state}`,
+    );
+    terminal.say(`\n  watch:   guardia watch ${run.workflowId}`);
+  });
+}
+
+/** Without a key in the inventory a signature could not be verified; where it cannot be read here, the run decides. */
+function hasKey(status: RunStatus, approver: string, terminal: Terminal): boolean {
+  try {
+    const { system } = loadSystem(status.system, inventoryLocations(terminal.env));
+    return typeof system.approvers[approver]?.signingKey === 'string';
+  } catch {
+    return true;
+  }
+}
+
+async function chooseApprover(gate: GateStatus, terminal: Terminal): Promise<string> {
+  if (!terminal.interactive)
+    throw new CommandFailure('usage', {
+      message: '--as is missing: who decides?',
+      remedy: `One of: ${gate.approvers.join(', ')}. Or set GUARDIA_APPROVER`,
+    });
+  const { select } = await import('@inquirer/prompts');
+  return select({ message: 'Who are you?', choices: gate.approvers.map((value) => ({ value, name: value })) });
+}
+
+async function askFor(option: string, message: string, terminal: Terminal): Promise<string> {
+  if (!terminal.interactive) throw new CommandFailure('usage', { message: `${option} is missing` });
+  const { input } = await import('@inquirer/prompts');
+  return input({ message, validate: (text) => text.trim() !== '' || 'say it in a few words' });
+}

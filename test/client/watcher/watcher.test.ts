@@ -1,0 +1,428 @@
+import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { existsSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { putOnce } from '../../../activities/object-store/objects.js';
+import { emptyMemory, memoryFile, readMemory } from '../../../client/watcher/memory.js';
+import type { Round } from '../../../client/watcher/round.js';
+import { watch } from '../../../client/watcher/watcher.js';
+import { recordKeys } from '../../../workflows/contracts/run-record.js';
+import { freePort } from '../../activities/object-store/versity-gateway.js';
+import { doctoredBundle } from '../../workflows/doctored-bundle.js';
+import { runMain } from '../command-run.js';
+import { oneStep, openWatchedLab, type WatchedLab } from './watched-lab.js';
+
+jest.setTimeout(90_000);
+
+let lab: WatchedLab;
+beforeAll(async () => {
+  lab = await openWatchedLab();
+  lab.system('one', { watcher: { heartbeat: 'env:HEARTBEAT', overdueAfterMinutes: { backup: 30 } } });
+}, 120_000);
+afterAll(() => lab?.close());
+afterEach(() => {
+  lab.notices();
+  lab.beats();
+});
+
+const minutesFromNow = (minutes: number) => new Date(Date.now() + minutes * 60_000);
+const shown = ({ findings }: Round) => findings.map(({ key, event, state }) => [key.split('/')[0], event, state]);
+const told = () => lab.notices().map(({ event, about, title }) => [event, about, title]);
+
+/** Rounds until one fits: Temporal's list follows with a delay. */
+async function roundUntil(
+  fits: (round: Round) => boolean,
+  more: Parameters<WatchedLab['round']>[0] = {},
+): Promise<Round> {
+  for (let tries = 0; ; tries++) {
+    const round = await lab.round(more);
+    if (fits(round) || tries > 60) return round;
+    await delay(250);
+  }
+}
+const sees = (event: string) => (round: Round) => round.findings.some((one) => one.event === event);
+const seesNothing = (round: Round) => round.findings.length === 0;
+
+describe('what no run can tell by itself is told once, and once when it is over', () => {
+  test('nothing is wrong: nobody is told, and the heartbeat beats', async () => {
+    const round = await lab.round();
+    expect(round).toMatchObject({ findings: [], trouble: [] });
+    expect(lab.notices()).toEqual([]);
+    expect(lab.beats()).toEqual(['ok']);
+  });
+
+  test('no worker while a run is open', async () => {
+    const run = await lab.start('one', 'waits');
+    const now = () => minutesFromNow(2);
+    const round = await roundUntil(sees('no worker'), { now });
+    expect(shown(round)).toEqual([
+      ['no-worker', 'no worker', 'new'],
+      ['no-worker', 'no worker', 'new'],
+    ]);
+    expect(shown(await lab.round({ now }))).toEqual([
+      ['no-worker', 'no worker', 'open'],
+      ['no-worker', 'no worker', 'open'],
+    ]);
+    const notices = lab.notices();
+    expect(notices.map(({ title }) => title).sort()).toEqual([
+      'No worker for one: nobody asks for tasks of guardia',
+      'No worker for one: nobody asks for tasks of guardia-main',
+    ]);
+    expect(notices[0]).toMatchObject({
+      severity: 'critical',
+      system: 'one',
+      command: 'systemctl restart guardia-worker',
+    });
+    expect(notices[0]?.text).toContain('backup/one/waits');
+
+    await lab.worker.start();
+    await run.result();
+    expect(shown(await roundUntil(({ findings }) => findings.every(({ state }) => state === 'over'), { now }))).toEqual(
+      [
+        ['no-worker', 'no worker', 'over'],
+        ['no-worker', 'no worker', 'over'],
+      ],
+    );
+    const over = lab.notices();
+    expect(over.map(({ event, about }) => [event, about])).toEqual([
+      ['recovered', 'no worker'],
+      ['recovered', 'no worker'],
+    ]);
+    expect(over.map(({ incident }) => incident).sort()).toEqual(notices.map(({ incident }) => incident).sort());
+    expect(shown(await lab.round({ now }))).toEqual([]);
+    expect(lab.notices()).toEqual([]);
+  });
+
+  test('a run that was terminated and one that timed out, until a later one ends well', async () => {
+    await lab.worker.stop();
+    const terminated = await lab.start('one', 'terminated');
+    await terminated.terminate('the disk was full');
+    await lab.start('one', 'timed-out', { timeout: '1s' });
+    const round = await roundUntil((each) => sees('terminated')(each) && sees('timed out')(each));
+    expect(shown(round).sort()).toEqual([
+      ['lost', 'terminated', expect.any(String)],
+      ['lost', 'timed out', 'new'],
+    ]);
+    await lab.round();
+    const notices = lab.notices().sort((a, b) => (a.event < b.event ? -1 : 1));
+    expect(notices).toEqual([
+      expect.objectContaining({
+        event: 'terminated',
+        severity: 'warning',
+        title: 'backup of one: terminated',
+        workflowId: 'backup/one/terminated',
+        command: 'guardia run backup one',
+        link: expect.stringContaining('http://ui.example/namespaces/default/workflows/backup%2Fone%2Fterminated/'),
+      }),
+      expect.objectContaining({ event: 'timed out', severity: 'error', workflowId: 'backup/one/timed-out' }),
+    ]);
+    expect(notices[0]?.text).toContain('the disk was full. Nothing undid what it had done.');
+
+    // A watcher that has forgotten everything does not tell again: the bucket remembers.
+    const { memory } = lab;
+    lab.memory = emptyMemory();
+    expect((await lab.round()).findings).toHaveLength(2);
+    expect(lab.notices()).toEqual([]);
+    lab.memory = memory;
+
+    await lab.worker.start();
+    await (await lab.start('one', 'better')).result();
+    await roundUntil(seesNothing);
+    expect(told().sort()).toEqual([
+      ['recovered', 'terminated', 'Over: backup of one: terminated'],
+      ['recovered', 'timed out', 'Over: backup of one: timed out'],
+    ]);
+  });
+
+  test('a run that is parked on a mistake in guardia, until a worker can go on', async () => {
+    const broken = doctoredBundle({
+      "progress.phase('observing');": "progress.phase('observing'); undefined.mistake;",
+    });
+    await lab.worker.start(broken);
+    // A worker reports the first failure of a task only, and lets the others run out of time: 10 s each by default.
+    const run = await lab.start('one', 'parked', { taskTimeout: '3s' });
+    // Each further failure makes Temporal wait longer before the next try, and this test with it.
+    for (let failures = 0; failures < 3; await delay(50))
+      failures = (await run.describe()).raw.pendingWorkflowTask?.attempt ?? 0;
+    await lab.worker.stop();
+    const round = await roundUntil(sees('parked'));
+    expect(shown(round)).toEqual([['parked', 'parked', 'new']]);
+    await lab.round();
+    const [first, ...more] = lab.notices();
+    expect(more).toEqual([]);
+    expect(first).toMatchObject({ event: 'parked', severity: 'error', workflowId: 'backup/one/parked' });
+    expect(first?.text).toMatch(/its workflow task has failed \d+ times, with: .*mistake/);
+
+    await lab.worker.start();
+    await run.result();
+    await roundUntil(seesNothing);
+    expect(told()).toEqual([['recovered', 'parked', expect.stringContaining('Over: backup of one is parked')]]);
+  });
+
+  test('a run that works for too long; one that waits for it does not', async () => {
+    let release: () => void = () => undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    lab.script.plan = oneStep;
+    const begun = new Promise<void>((begin) => (lab.script.act = () => (begin(), held)));
+    const run = await lab.start('one', 'long');
+    await begun;
+    try {
+      const second = await lab.start('one', 'behind');
+      // The list follows with a delay: the first works, and the second waits for it, before a day passes in no time.
+      const waits = ({ firstExecutionRunId: id }: typeof run) => lab.memory.waits[id]?.since !== undefined;
+      await roundUntil(() => lab.memory.waits[run.firstExecutionRunId] !== undefined && !waits(run) && waits(second));
+      const round = await roundUntil(sees('overdue'), { now: () => minutesFromNow(31) });
+      expect(round.findings.map(({ workflowId, event }) => [workflowId, event])).toEqual([
+        ['backup/one/long', 'overdue'],
+      ]);
+      expect(lab.notices()).toEqual([
+        expect.objectContaining({ event: 'overdue', title: 'backup of one works for more than 30 min 00 s' }),
+      ]);
+      // A day later the other one has waited for too long.
+      const later = await lab.round({ now: () => minutesFromNow(25 * 60) });
+      expect(later.findings.map(({ key, workflowId }) => [key.split('/')[0], workflowId])).toContainEqual([
+        'waits',
+        'backup/one/behind',
+      ]);
+      release();
+      await Promise.all([run.result(), second.result()]);
+    } finally {
+      release();
+      lab.script.plan = (system) => ({ ...oneStep(system), stages: [] });
+      lab.script.act = () => Promise.resolve();
+    }
+    await roundUntil(seesNothing);
+    expect(lab.memory.waits).toEqual({});
+  });
+
+  test('a scheduled run that did not start, until one does; one that only the bucket remembers counts', async () => {
+    const ago = minutesFromNow(-40);
+    const cron = `${ago.getUTCMinutes()} ${ago.getUTCHours()} * * *`;
+    const schedules = {
+      nightly: { runbook: 'backup', cron },
+      // Of a runbook that does not exist yet.
+      secret: { runbook: 'rotate-secret', cron },
+    };
+    lab.system('two', {
+      schedules,
+      escalation: [
+        { tier: 1, title: 'first', afterMinutes: 0 },
+        { tier: 2, title: 'second', afterMinutes: 30 },
+      ],
+      notifications: {
+        first: { kind: 'webhook', url: 'env:NOTICES' },
+        second: { kind: 'webhook', url: 'env:NOTICES_OF_THE_SECOND', tier: 2 },
+      },
+    });
+    lab.system('three', { schedules });
+    // Of a system that nobody has filled in.
+    lab.system('four', {
+      schedules,
+      hosts: {
+        app: { connection: { address: { unset: 'x' }, user: 'x', identity: 'env:X', hostKeys: ['ssh-ed25519 AAAA'] } },
+      },
+    });
+    await lab.round();
+    expect(Object.keys(lab.memory.schedules).sort()).toEqual(['three/nightly', 'two/nightly']);
+    // Nothing was due before the watcher saw it.
+    expect(lab.notices()).toEqual([]);
+    for (const kept of Object.values(lab.memory.schedules)) kept.since = minutesFromNow(-120).toISOString();
+    const run = { workflowId: 'backup/three/2026', runId: 'r' };
+    await putOnce(lab.gateway.bucket, recordKeys('', 'three', run).entry('plan'), '{}');
+
+    const round = await lab.round();
+    expect(round.findings).toEqual([
+      expect.objectContaining({ key: 'missed/two/nightly', event: 'missed', severity: 'error', state: 'new' }),
+    ]);
+    await lab.round();
+    expect(lab.notices()).toEqual([
+      expect.objectContaining({
+        event: 'missed',
+        system: 'two',
+        runbook: 'backup',
+        title: expect.stringMatching(/^backup of two did not start: schedule nightly was due at /),
+        command: 'guardia run backup two',
+      }),
+    ]);
+    // Half an hour later it is still so: the second tier is told, the first one not again.
+    const escalated = await lab.round({ now: () => minutesFromNow(31) });
+    expect(escalated.findings[0]?.told).toEqual(['first', 'second']);
+    expect(lab.notices()).toEqual([expect.objectContaining({ event: 'missed', tier: 2 })]);
+    await (await lab.start('two', 'by-hand')).result();
+    await roundUntil(seesNothing);
+    const over = ['recovered', 'missed', expect.stringContaining('Over: backup of two did not start')];
+    expect(told()).toEqual([over, over]);
+  });
+
+  test('what cannot be looked at three rounds in a row, until it can', async () => {
+    // Only the bucket knows of the run of the third system.
+    await lab.gateway.kill();
+    try {
+      const rounds = [await lab.round(), await lab.round(), await lab.round()];
+      expect(rounds.map(shown)).toEqual([[], [], [['blind', 'blind', 'new']]]);
+      expect(rounds[0]?.trouble).toEqual([
+        { system: 'three', text: expect.stringContaining('could not look at missed runs three: ListObjectsV2 of') },
+      ]);
+      expect(told()).toEqual([['blind', undefined, 'The watcher cannot look at the missed runs of three']]);
+    } finally {
+      await lab.gateway.start();
+    }
+    expect(shown(await lab.round())).toEqual([['blind', 'blind', 'over']]);
+    expect(told()).toEqual([['recovered', 'blind', expect.stringContaining('Over: ')]]);
+  });
+
+  test('Temporal is away: told once, what was wrong stays as it is, and the heartbeat says so', async () => {
+    await (await lab.start('one', 'before-the-fall')).terminate('for the test');
+    await roundUntil(sees('terminated'));
+    lab.notices();
+    lab.beats();
+    await lab.worker.stop();
+    await lab.server.stop();
+    const round = await lab.round();
+    const again = await lab.round();
+    expect(shown(round).sort()).toEqual([
+      ['lost', 'terminated', 'open'],
+      ['no-temporal', 'no temporal', 'new'],
+      ['no-temporal', 'no temporal', 'new'],
+      ['no-temporal', 'no temporal', 'new'],
+    ]);
+    expect(shown(again).map(([, , state]) => state)).toEqual(['open', 'open', 'open', 'open']);
+    expect(told().map(([event, , title]) => [event, title])).toEqual(
+      expect.arrayContaining([['no temporal', 'Temporal does not answer: no run of one goes on']]),
+    );
+    expect(lab.beats()).toEqual([
+      expect.stringContaining('cannot reach Temporal at'),
+      expect.stringContaining('cannot reach Temporal at'),
+    ]);
+    await lab.server.start();
+    const back = await roundUntil(({ findings }) =>
+      findings.every(({ event, state }) => event !== 'no temporal' || state === 'over'),
+    );
+    expect(shown(back)).toContainEqual(['lost', 'terminated', 'open']);
+    expect(told().map(([event, about]) => [event, about])).toEqual(
+      Array<string[]>(3).fill(['recovered', 'no temporal']),
+    );
+    lab.beats();
+    await lab.round();
+    expect(lab.beats()).toEqual(['ok']);
+    await lab.worker.start();
+    await (await lab.start('one', 'after-the-fall')).result();
+    await roundUntil(seesNothing);
+  });
+});
+
+describe('the watcher does not depend on anything', () => {
+  test('a target that does not answer is told later, and the heartbeat says so until then', async () => {
+    lab.answer.status = 500;
+    await (await lab.start('one', 'unheard')).terminate('for the test');
+    const round = await roundUntil(sees('terminated'));
+    expect(round.findings[0]?.told).toEqual([]);
+    expect(round.trouble).toEqual([
+      { system: 'one', text: 'ops (webhook) was not told "backup of one: terminated": answers 500' },
+    ]);
+    lab.answer.status = 200;
+    lab.notices();
+    lab.beats();
+    // Not at once again, but after a minute.
+    expect((await lab.round()).trouble[0]?.text).toBe('ops could not be told "backup of one: terminated" yet');
+    expect(lab.beats()).toEqual([expect.stringContaining('could not be told')]);
+    expect(lab.notices()).toEqual([]);
+    const heard = await lab.round({ now: () => minutesFromNow(1.5) });
+    expect(heard.findings[0]?.told).toEqual(['ops']);
+    expect(lab.notices()).toHaveLength(1);
+    expect(lab.beats()).toEqual(['ok']);
+  });
+
+  test('a heartbeat that cannot be sent is trouble, without its address', async () => {
+    const { HEARTBEAT = '' } = lab.env;
+    lab.env['HEARTBEAT'] = `http://127.0.0.1:${await freePort()}/ping/4b0c-beat`;
+    try {
+      expect((await lab.round()).trouble).toEqual([
+        {
+          system: 'one',
+          text: 'the heartbeat env:HEARTBEAT could not be sent: refuses the connection: nothing listens there',
+        },
+      ]);
+    } finally {
+      lab.env['HEARTBEAT'] = HEARTBEAT;
+    }
+  });
+
+  test('with the bucket away it still tells once, also after it was started anew', async () => {
+    await lab.gateway.kill();
+    try {
+      await (await lab.start('one', 'no-bucket')).terminate('for the test');
+      const options = {
+        env: lab.env,
+        tell: true,
+        bounds: { attemptMs: 2000, targetMs: 4000, attempts: 1, pauseMs: 1 },
+      };
+      const { watchOnce } = await import('../../../client/watcher/watcher.js');
+      for (let tries = 0; tries < 40; tries++) {
+        const { round } = await watchOnce(options);
+        if (round.findings.some(({ workflowId }) => workflowId === 'backup/one/no-bucket')) break;
+        await delay(250);
+      }
+      const { round } = await watchOnce(options);
+      expect(round.findings.find(({ workflowId }) => workflowId === 'backup/one/no-bucket')?.state).toBe('open');
+      expect(lab.notices().filter(({ workflowId }) => workflowId === 'backup/one/no-bucket')).toHaveLength(1);
+    } finally {
+      await lab.gateway.start();
+    }
+  });
+
+  test('an inventory that cannot be read, a damaged memory: trouble, and the next round goes on', async () => {
+    writeFileSync(memoryFile(lab.env), '{ half of it');
+    const broken = { ...lab.env, GUARDIA_SYSTEMS: '/nonexistent' };
+    const rounds: Round[] = [];
+    const stop = new AbortController();
+    await watch({
+      env: broken,
+      tell: true,
+      intervalSeconds: 0,
+      signal: stop.signal,
+      onRound: (round) => {
+        rounds.push(round);
+        if (rounds.length === 2) stop.abort();
+      },
+    });
+    expect(rounds).toHaveLength(2);
+    expect(rounds[0]?.trouble.map(({ text }) => text).join('\n')).toMatch(/no directory \/nonexistent.*damaged/s);
+    expect(rounds[1]?.trouble.map(({ text }) => text).join('\n')).not.toContain('damaged');
+    expect(readMemory(memoryFile(lab.env)).lost).toBeUndefined();
+  });
+});
+
+describe('guardia watcher --once', () => {
+  test('prints what is wrong, as a table and as JSON; --no-tell leaves everything as it was', async () => {
+    await roundUntil(({ findings }) => findings.some(({ workflowId }) => workflowId === 'backup/one/no-bucket'));
+    lab.notices();
+    lab.beats();
+    const env = { ...lab.env, GUARDIA_STATE: path.join(lab.env['GUARDIA_STATE'] ?? '', 'other') };
+    const table = await runMain(['watcher', 'one', '--once', '--no-tell'], env);
+    expect(table.exitCode).toBe(1);
+    expect(table.stdout).toMatch(/terminated +backup of one: terminated +seen 0 s ago/);
+    expect(table.stdout).toContain('-> guardia run backup one');
+    expect(existsSync(memoryFile(env))).toBe(false);
+    expect(lab.notices()).toEqual([]);
+    expect(lab.beats()).toEqual([]);
+
+    const json = await runMain(['watcher', '--once', '--json'], env);
+    expect(json.exitCode).toBe(1);
+    expect(JSON.parse(json.stdout)).toMatchObject({
+      ok: false,
+      findings: expect.arrayContaining([
+        expect.objectContaining({ event: 'terminated', system: 'one', told: ['ops'] }),
+      ]),
+    });
+    expect(existsSync(memoryFile(env))).toBe(true);
+    expect(`${json.stdout}${json.stderr}${table.stdout}`).not.toContain('T0K3N-4711');
+
+    await (await lab.start('one', 'last')).result();
+    await roundUntil(seesNothing);
+    expect(
+      (await runMain(['watcher', '--once', '--no-tell'], { ...env, GUARDIA_STATE: '/nonexistent' })).exitCode,
+    ).toBe(0);
+    expect((await runMain(['watcher', 'nobody', '--once'], env)).exitCode).toBe(13);
+  });
+});

@@ -1,0 +1,301 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { WorkflowUpdateFailedError } from '@temporalio/client';
+import { recoverSignal, recoverUpdate, type RecoverChoice } from '../../workflows/contracts/hold.js';
+import type { Lane, Plan, Stage } from '../../workflows/contracts/plan.js';
+import { fails, failsFirst, held, type Act } from './acts.js';
+import { openScriptedRuns, until, type ScriptedRun, type ScriptedRuns } from './scripted-runs.js';
+import { lane, stage, step, toyPlan } from './toy-plan.js';
+
+let runs: ScriptedRuns;
+beforeAll(async () => {
+  runs = await openScriptedRuns();
+}, 120_000);
+afterEach(async () => {
+  await runs.settle();
+}, 30_000);
+afterAll(() => runs.close());
+
+/** A run whose plan holds for people. */
+async function start(
+  parts: (Stage | Lane)[],
+  acts: Record<string, Act>,
+  options: { plan?: Partial<Plan>; input?: object; facets?: (seen: unknown) => unknown } = {},
+): Promise<ScriptedRun> {
+  const system = runs.system();
+  return runs.start(
+    {
+      plan: (name) => toyPlan(name, parts, { unattended: false, ...options.plan }),
+      acts,
+      ...(options.facets ? { facets: options.facets } : {}),
+    },
+    { system, input: { system, requester: 'kim', ...options.input } },
+  );
+}
+
+const holds = (run: ScriptedRun, count = 1) =>
+  until(async () => (await run.status()).holds.length === count, `the run holds at ${count} place(s)`);
+const say = (run: ScriptedRun, decision: RecoverChoice, hold?: string) =>
+  run.handle.executeUpdate(recoverUpdate, {
+    args: [{ decision, reason: 'because', by: 'ana', ...(hold === undefined ? {} : { hold }) }],
+  });
+const refusal = async (run: ScriptedRun, decision: RecoverChoice, hold?: string): Promise<string> => {
+  const error = await say(run, decision, hold).catch((failed: unknown) => failed);
+  expect(error).toBeInstanceOf(WorkflowUpdateFailedError);
+  return (error as { cause: Error }).cause.message;
+};
+const work = (run: ScriptedRun) => run.names().filter((name) => /^(do|undo) /.test(name));
+const hold = { onFailure: 'hold' };
+
+describe('a step that fails in a run that was started with onFailure: hold', () => {
+  test('holds with its locks and tells how to go on; retry does it again and the run succeeds', async () => {
+    const run = await start(
+      [lane('app', 'a', 'b', 'c')],
+      { 'do b': failsFirst(1, 'CommandFailed', 'b broke') },
+      { input: hold },
+    );
+    await holds(run);
+    expect(await run.status()).toMatchObject({
+      phase: 'waiting for a person',
+      waitingFor: 'do b (app)',
+      holds: [{ id: 'b', kind: 'step failed', reason: 'b broke', choices: ['retry', 'skip', 'rollback'] }],
+    });
+    expect(await runs.lockIsHeld(run.system)).toBe(true);
+    const details = await run.details();
+    expect(details).toContain(`guardia recover ${run.workflowId} retry|skip|rollback --reason "WHY"`);
+    const json = JSON.parse(/```json\n(.*)\n```/.exec(details)?.[1] ?? '{}') as never;
+    await run.handle.executeUpdate(recoverUpdate, { args: [json] });
+    const report = await run.report();
+    expect(report.end).toBe('succeeded');
+    expect(report.recoveries).toMatchObject([{ id: 'b', decision: 'retry', why: 'WHY' }]);
+    expect(work(run)).toEqual(['do a', 'do b', 'do b', 'do c']);
+    expect(run.happened('do b').map(({ input }) => (input['context'] as { generation: number }).generation)).toEqual([
+      1, 2,
+    ]);
+  });
+
+  test('skip goes on without it, and says so', async () => {
+    const run = await start([lane('app', 'a', 'b', 'c')], { 'do b': fails() }, { input: hold });
+    await holds(run);
+    await say(run, 'skip');
+    const report = await run.report();
+    expect(report.end).toBe('succeeded');
+    expect(report.steps.map(({ state }) => state)).toEqual(['done', 'skipped', 'done']);
+    expect(report.notes).toContainEqual('ana said skip at "do b": because');
+  });
+
+  test('rollback undoes as ever', async () => {
+    const run = await start([lane('app', 'a', 'b')], { 'do b': fails() }, { input: hold });
+    await holds(run);
+    await say(run, 'rollback');
+    expect((await run.failure()).type).toBe('rolled back');
+    expect(work(run)).toEqual(['do a', 'do b', 'undo b', 'undo a']);
+  });
+
+  test('two lanes may hold at once, and each is answered by its name', async () => {
+    const run = await start(
+      [stage([lane('app', 'a'), lane('db', 'b')])],
+      { 'do a': failsFirst(1, 'CommandFailed'), 'do b': fails() },
+      { input: hold },
+    );
+    await holds(run, 2);
+    expect(await refusal(run, 'retry')).toMatch(/^the run holds at 2 places; name one: (a, b|b, a)$/);
+    expect(await refusal(run, 'retry', 'c')).toContain('the run does not hold at "c"; it holds at: ');
+    expect(await refusal(run, 'accept', 'a')).toContain(
+      'accept is no choice at "do a"; choices: retry (do it again), skip',
+    );
+    await say(run, 'retry', 'a');
+    await holds(run, 1);
+    await say(run, 'skip');
+    expect((await run.report()).end).toBe('succeeded');
+    expect(await refusal(run, 'retry').catch(() => 'over')).toBe('over');
+  });
+
+  test('cancelled while it holds: it rolls back', async () => {
+    const run = await start([lane('app', 'a', 'b')], { 'do b': fails() }, { input: hold });
+    await holds(run);
+    await run.handle.cancel();
+    expect((await run.failure()).type).toBe('CANCELED');
+    expect(work(run)).toEqual(['do a', 'do b', 'undo b', 'undo a']);
+  });
+
+  test('the signal counts too; what is refused shows in the details', async () => {
+    const run = await start([lane('app', 'a')], { 'do a': failsFirst(1, 'CommandFailed') }, { input: hold });
+    await holds(run);
+    await run.handle.signal(recoverSignal, { decision: 'done', reason: 'x' });
+    await until(async () => (await run.details()).includes('done is no choice at'), 'the refusal is shown');
+    await run.handle.signal(recoverSignal, { decision: 'retry', reason: 'x' });
+    expect((await run.report()).end).toBe('succeeded');
+  });
+
+  test('a run that does not hold refuses', async () => {
+    const a = held();
+    const run = await start([lane('app', 'a')], { 'do a': a.act });
+    await a.begun;
+    expect(await refusal(run, 'retry')).toBe('the run does not wait for a person: there is nothing to decide');
+    a.release();
+    await run.report();
+  });
+});
+
+describe('an undo that fails', () => {
+  const broken = { 'do b': fails('CommandFailed', 'b broke'), 'undo a': fails('CommandFailed', 'a does not go back') };
+
+  test('leaves the run open with its locks, after everything else was undone; retry undoes it again', async () => {
+    let left = 1;
+    const undo: Act = (call) => {
+      if (left-- > 0) return fails('CommandFailed', 'a does not go back')(call);
+      return {};
+    };
+    const run = await start([lane('db', 'z'), lane('app', 'a', 'b')], { ...broken, 'undo a': undo });
+    await holds(run);
+    expect(await run.status()).toMatchObject({
+      phase: 'waiting for a person',
+      holds: [{ id: 'a', kind: 'undo failed', reason: 'a does not go back', choices: ['retry', 'done', 'accept'] }],
+    });
+    expect(work(run)).toEqual(['do z', 'do a', 'do b', 'undo b', 'undo a', 'undo z']);
+    expect(await runs.lockIsHeld(run.system)).toBe(true);
+    await say(run, 'retry');
+    expect((await run.failure()).type).toBe('rolled back');
+    expect(work(run).at(-1)).toBe('undo a');
+    expect(await runs.lockIsHeld(run.system)).toBe(false);
+  });
+
+  test('done by hand counts as undone', async () => {
+    const run = await start([lane('app', 'a', 'b')], broken);
+    await holds(run);
+    await say(run, 'done');
+    const { type, report } = await run.failure();
+    expect(type).toBe('rolled back');
+    expect(report?.steps[0]).toMatchObject({ state: 'undone', note: 'by hand: because' });
+  });
+
+  test('accepted as it is, the run ends incomplete and keeps the journal', async () => {
+    const run = await start([lane('app', 'a', 'b')], broken);
+    await holds(run);
+    await say(run, 'accept');
+    const { type, report } = await run.failure();
+    expect(type).toBe('rollback incomplete');
+    expect(report?.remaining).toEqual(['undo of "do a" on app: a does not go back']);
+    expect(run.happened('leave app')[0]?.input).toMatchObject({ keepJournal: true });
+  });
+});
+
+describe('behind the point of no return', () => {
+  const parts = [lane('app', 'a', 'b'), lane('app', 'c', 'd')];
+  const plan = { pointOfNoReturn: 'b' };
+
+  test('a failure holds and names what is at stake; rollback undoes only what came after', async () => {
+    const run = await start(
+      parts,
+      {
+        'do d': fails('CommandFailed', 'd broke'),
+        'observeWorker at-stake': () => ({ lines: ['12 new rows in orders'] }),
+      },
+      { plan: { ...plan, atStake: { on: 'app', call: { activity: 'observeWorker', with: {} } } } },
+    );
+    await holds(run);
+    expect((await run.status()).holds).toMatchObject([
+      {
+        kind: 'point of no return',
+        choices: ['retry', 'skip', 'rollback', 'accept'],
+        atStake: ['12 new rows in orders'],
+      },
+    ]);
+    expect(await run.details()).toContain('- 12 new rows in orders');
+    expect(run.names()).toContain('record committed');
+    await say(run, 'rollback');
+    const { type, message } = await run.failure();
+    expect(type).toBe('failed');
+    expect(message).toContain('everything up to "do b" stands, what came after it was undone');
+    expect(work(run)).toEqual(['do a', 'do b', 'do c', 'do d', 'undo d', 'undo c']);
+  });
+
+  test('accepted, everything stays as it is', async () => {
+    const run = await start(parts, { 'do d': fails() }, { plan });
+    await holds(run);
+    await say(run, 'accept');
+    expect((await run.failure()).type).toBe('failed');
+    expect(work(run)).toEqual(['do a', 'do b', 'do c', 'do d']);
+  });
+
+  test('a cancel holds too; retry goes on to the end in spite of it', async () => {
+    const c = held();
+    let first = true;
+    const run = await start(
+      parts,
+      {
+        'do c': (call) => {
+          if (!first) return {};
+          first = false;
+          return c.act(call);
+        },
+      },
+      { plan },
+    );
+    await c.begun;
+    await run.handle.cancel();
+    await holds(run);
+    expect((await run.status()).holds).toMatchObject([{ id: 'c', reason: 'the run was cancelled in this step' }]);
+    await say(run, 'retry');
+    expect((await run.report()).end).toBe('succeeded');
+    expect(work(run)).toEqual(['do a', 'do b', 'do c', 'do c', 'do d']);
+  });
+});
+
+describe('after everything was undone', () => {
+  test('what does not look as before holds; it is looked at again, and then it is as it was', async () => {
+    let seen = 'as before';
+    const run = await start(
+      [lane('app', 'a', 'b')],
+      {
+        'do b': (call) => {
+          seen = 'something else';
+          return fails()(call);
+        },
+      },
+      { facets: () => seen },
+    );
+    await holds(run);
+    expect((await run.status()).holds).toMatchObject([
+      { kind: 'not as before', reason: 'everything was undone, and yet it does not look as before: seen' },
+    ]);
+    seen = 'as before';
+    await say(run, 'retry');
+    expect((await run.failure()).type).toBe('rolled back');
+  });
+});
+
+describe('a rolling stage', () => {
+  test('begins no lane that could overdraw the budget together with those under way', async () => {
+    const names = ['a', 'b', 'c', 'd', 'e'];
+    let underWay = 0;
+    let failed = 0;
+    const worst: number[] = [];
+    const act: (name: string) => Act = (name) => async (call) => {
+      underWay += 1;
+      worst.push(underWay + failed);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      underWay -= 1;
+      if (name === 'b') {
+        failed += 1;
+        return fails('CommandFailed', 'b broke')(call);
+      }
+      return {};
+    };
+    const run = await start(
+      [
+        stage(
+          names.map((name) => lane(name === 'b' ? 'db' : 'app', step(name))),
+          { rolling: true, atOnce: 4, errorBudget: 1 },
+        ),
+      ],
+      Object.fromEntries(names.map((name) => [`do ${name}`, act(name)])),
+    );
+    const report = await run.report();
+    // One may fail: two under way while none has failed, one at a time afterwards.
+    expect(Math.max(...worst)).toBe(2);
+    expect(report.notes).toContainEqual('db was left as it was, within the error budget: b broke');
+    expect(work(run).filter((name) => name.startsWith('undo'))).toEqual(['undo b']);
+    expect(report.steps.map(({ state }) => state)).toEqual(['done', 'undone', 'done', 'done', 'done']);
+  });
+});

@@ -1,0 +1,221 @@
+import { allHandlersFinished, condition, proxyActivities, setHandler } from '@temporalio/workflow';
+import { failure, splitRemedy } from '../contracts/errors.js';
+import type { FrameActivities } from '../contracts/frame-activities.js';
+import {
+  decideSignal,
+  decideUpdate,
+  Decision,
+  type DecisionPlace,
+  type Gate,
+  type GateStatus,
+} from '../contracts/gate.js';
+import type { Approver, System } from '../contracts/system.js';
+import { DEFAULT_SITE, taskQueueOfSite } from '../contracts/task-queues.js';
+import { isUnset } from '../contracts/unset.js';
+import { parseInput } from './input.js';
+import type { Progress } from './progress.js';
+import { reasonOf } from './progress.js';
+import { waitForPeople, type Telling } from './waiting-for-people.js';
+
+/** After so many decisions with a wrong signature a gate counts no further ones: somebody is guessing. */
+const MOST_FORGERIES = 20;
+
+/** What a decision is judged by. */
+export interface Judging {
+  gate: GateStatus | undefined;
+  /** Another gate of this run that is open, for the message. */
+  open: string | undefined;
+  approvers: Record<string, Approver>;
+  requester: string;
+  system: string;
+  /** ISO 8601. */
+  now: string;
+  forgeries: number;
+}
+
+/**
+ * Why a decision does not count, as the person reads it; undefined when it does, as far as can be told without verifying its signature.
+ * Pure.
+ */
+export function reasonToRefuse(decision: Decision, judging: Judging): string | undefined {
+  const { gate, approvers, requester, system, now } = judging;
+  const { approver } = decision;
+  if (!gate)
+    return judging.open === undefined
+      ? `no gate of this run is open: there is nothing to decide`
+      : `the gate "${decision.gate}" is not open; open is "${judging.open}"`;
+  if (gate.state !== 'open') return `too late: the gate "${gate.id}" is closed, it was ${gate.state}`;
+  if (decision.planDigest !== gate.planDigest)
+    return `the decision is about another plan (${decision.planDigest.slice(0, 12)}) than this gate (${gate.planDigest.slice(0, 12)}): read the plan of this run, then decide again`;
+  if (decision.expiry !== undefined && decision.expiry < now)
+    return `too late: the decision expired at ${decision.expiry}, it is ${now}`;
+  const known = approvers[approver];
+  if (!known || !gate.approvers.includes(approver))
+    return `${approver} may not decide here; who may: ${gate.approvers.join(', ') || 'nobody, the inventory names no approvers'}`;
+  if (isRequester(approver, known, requester))
+    return `${approver} asked for this run and may not decide about it; others who may: ${gate.approvers.filter((name) => name !== approver).join(', ') || 'nobody'}`;
+  const before = gate.decisions.find((taken) => taken.approver === approver);
+  if (before) return `${approver} has decided already: ${before.decision}, at ${before.at}`;
+  if (decision.decision === 'approve' && gate.typedSystemName && decision.system !== system)
+    return decision.system === undefined
+      ? `the name of the system has to be typed, as "system"`
+      : `the typed name "${decision.system}" is not the system of this run`;
+  if (decision.signature === undefined) {
+    if (gate.signed)
+      return `this gate counts signed decisions only: decide with the command, guardia ${decision.decision}`;
+    if (gate.decisions.some((taken) => !taken.signed))
+      return 'one decision without a signature has been counted, and no second one is: sign it with the command';
+    return undefined;
+  }
+  if (decision.expiry === undefined) return 'a signed decision has an "expiry": it would count for ever';
+  if (isUnset(known.signingKey)) return `the inventory has no signing key of ${approver}`;
+  if (judging.forgeries >= MOST_FORGERIES)
+    return `${MOST_FORGERIES} decisions with a wrong signature were sent to this gate; it counts no further ones. Cancel the run and start it again`;
+  return undefined;
+}
+
+/** The requester is self-declared: the name of an approver, or `user@host` of the command, or an e-mail address. */
+function isRequester(name: string, approver: Approver, requester: string): boolean {
+  const email = isUnset(approver.email) ? undefined : approver.email;
+  return requester === name || requester.split('@')[0] === name || requester === email;
+}
+
+/** The gates of a run. */
+export interface Gates {
+  /**
+   * Opens a gate for this plan and waits until people have decided. Throws `ApprovalRejected`, or `ApprovalTimedOut`, which says in
+   * `onTimeout` what the gate wants then.
+   */
+  ask(gate: Gate, planDigest: string): Promise<void>;
+}
+
+/** Registers the update and the signal `decide`. `system` is known once the run has been prepared. */
+export function createGates(run: {
+  progress: Progress;
+  place: DecisionPlace;
+  requester: string;
+  system: () => System;
+  asking: (gate: GateStatus) => Telling;
+}): Gates {
+  const { progress, place } = run;
+  const { gates } = progress.status;
+  let forgeries = 0;
+
+  const refusalOf = (decision: Decision): string | undefined => {
+    const system = gates.length > 0 ? run.system() : undefined;
+    return reasonToRefuse(decision, {
+      gate: gates.findLast(({ id }) => id === decision.gate),
+      open: gates.find(({ state }) => state === 'open')?.id,
+      approvers: system?.approvers ?? {},
+      requester: run.requester,
+      system: system?.system ?? '',
+      now: new Date(Date.now()).toISOString(),
+      forgeries,
+    });
+  };
+  const refuse = (decision: Decision): void => {
+    const reason = refusalOf(decision);
+    if (reason !== undefined) throw failure('DecisionRefused', reason);
+  };
+
+  const take = async (decision: Decision): Promise<GateStatus> => {
+    if (decision.signature !== undefined) {
+      const { signingKey } = run.system().approvers[decision.approver] as Approver & { signingKey: string };
+      try {
+        await verifier().verifyDecision({ place, decision, signingKey });
+      } catch (error) {
+        forgeries += 1;
+        throw failure('DecisionRefused', reasonOf(error));
+      }
+      // Somebody else may have decided while it was verified.
+      refuse(decision);
+    }
+    const gate = gates.findLast(({ id }) => id === decision.gate) as GateStatus;
+    gate.decisions.push({
+      approver: decision.approver,
+      decision: decision.decision,
+      reason: decision.reason,
+      at: new Date(Date.now()).toISOString(),
+      signed: decision.signature !== undefined,
+    });
+    const agreed = gate.decisions.filter((taken) => taken.decision === 'approve').length;
+    if (decision.decision === 'reject') gate.state = 'rejected';
+    else if (agreed >= gate.approvals) gate.state = 'approved';
+    progress.show();
+    return gate;
+  };
+
+  setHandler(decideUpdate, take, {
+    description: 'Approve or reject what an open gate asks; the exact JSON is in the details of the run',
+    validator: (raw) => refuse(parseInput(Decision, raw, 'decide')),
+  });
+  setHandler(
+    decideSignal,
+    async (raw) => {
+      try {
+        const decision = parseInput(Decision, raw, 'decide');
+        refuse(decision);
+        await take(decision);
+      } catch (error) {
+        progress.note(`A decision was refused: ${splitRemedy(error).message}`);
+      }
+    },
+    { description: 'As the update of this name; whether it counted shows in the details of the run' },
+  );
+
+  return {
+    async ask(wanted, planDigest) {
+      const { approvers } = run.system();
+      const openedAt = Date.now();
+      const gate: GateStatus = {
+        id: wanted.id,
+        title: wanted.title,
+        planDigest,
+        state: 'open',
+        approvals: wanted.approvals,
+        approvers: wanted.approvers ?? Object.keys(approvers),
+        signed: wanted.signed || wanted.approvals > 1,
+        typedSystemName: wanted.typedSystemName,
+        openedAt: new Date(openedAt).toISOString(),
+        closesAt: new Date(openedAt + wanted.timeoutMinutes * 60_000).toISOString(),
+        onTimeout: wanted.onTimeout,
+        decisions: [],
+      };
+      gates.push(gate);
+      forgeries = 0;
+      progress.phase('waiting for approval', `${wanted.title}: ${wanted.approvals} of ${gate.approvers.join(', ')}`);
+      try {
+        await waitForPeople(() => gate.state !== 'open', {
+          summary: `approval: ${wanted.title}`,
+          tiers: run.system().escalation,
+          remindEverySeconds: wanted.remindEveryMinutes * 60,
+          closesAfterSeconds: wanted.timeoutMinutes * 60,
+          telling: run.asking(gate),
+          outcome: () => `it was ${gate.state === 'open' ? 'not decided' : gate.state}`,
+        });
+      } catch (error) {
+        gate.state = 'withdrawn';
+        throw error;
+      }
+      // A decision that is being verified in this moment may still count.
+      if (gate.state === 'open') await condition(allHandlersFinished);
+      if (gate.state === 'open') {
+        gate.state = 'timed out';
+        throw failure('ApprovalTimedOut', `nobody decided about "${gate.title}" until ${gate.closesAt}`, {
+          onTimeout: gate.onTimeout,
+        });
+      }
+      const veto = gate.decisions.find(({ decision }) => decision === 'reject');
+      if (veto) throw failure('ApprovalRejected', `${veto.approver} said no to "${gate.title}": ${veto.reason}`);
+    },
+  };
+}
+
+function verifier() {
+  return proxyActivities<Pick<FrameActivities, 'verifyDecision'>>({
+    taskQueue: taskQueueOfSite(DEFAULT_SITE),
+    startToCloseTimeout: '30 seconds',
+    retry: { initialInterval: '1 second', maximumAttempts: 5 },
+    summary: 'verify the signature of a decision',
+  });
+}

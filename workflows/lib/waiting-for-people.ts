@@ -1,0 +1,65 @@
+import { condition } from '@temporalio/workflow';
+import type { EscalationTier } from '../contracts/system.js';
+
+/** How a waiting run tells people. Never throws, never lasts. */
+export interface Telling {
+  /** Tells every tier up to this one. */
+  tell: (event: 'opened' | 'reminder' | 'escalation', tier: number) => void;
+  /** Tells those who were told that it is over, and how. */
+  over: (outcome: string, tier: number) => void;
+}
+
+/** Whom a waiting run tells, and when. */
+export interface Asking {
+  /** What the Web UI shows for the timer. */
+  summary: string;
+  /** The ladder of the system: a tier is told so many minutes after the first notice. */
+  tiers: readonly EscalationTier[];
+  /** Seconds between reminders to those who were told. */
+  remindEverySeconds: number;
+  /** After so many seconds the question is closed; never without it. */
+  closesAfterSeconds?: number;
+  telling: Telling;
+  /** How it ended, for those who were told. */
+  outcome: () => string;
+}
+
+/**
+ * Waits on durable timers until people have decided, and tells them meanwhile: the first tier at once, the others after their delay,
+ * all that were told again and again. False when the time is over. Throws when the run is cancelled.
+ */
+export async function waitForPeople(decided: () => boolean, asking: Asking): Promise<boolean> {
+  const { tell, over } = asking.telling;
+  const opened = Date.now();
+  const tiers = [...asking.tiers].sort((a, b) => a.afterMinutes - b.afterMinutes);
+  let told = 0;
+  let reminders = 0;
+  try {
+    return await wait();
+  } finally {
+    over(asking.outcome(), told);
+  }
+
+  async function wait(): Promise<boolean> {
+    for (;;) {
+      const seconds = (Date.now() - opened) / 1000;
+      const due = tiers.filter(({ afterMinutes }) => afterMinutes * 60 <= seconds);
+      const highest = Math.max(...due.map(({ tier }) => tier), 1);
+      const reminder = Math.floor(seconds / asking.remindEverySeconds);
+      if (told === 0) tell('opened', highest);
+      else if (highest > told) tell('escalation', highest);
+      else if (reminder > reminders) tell('reminder', highest);
+      told = highest;
+      reminders = reminder;
+
+      if (asking.closesAfterSeconds !== undefined && seconds >= asking.closesAfterSeconds) return decided();
+      const next = Math.min(
+        asking.closesAfterSeconds ?? Infinity,
+        (reminder + 1) * asking.remindEverySeconds,
+        ...tiers.map(({ afterMinutes }) => afterMinutes * 60).filter((at) => at > seconds),
+      );
+      const left = Math.max(Math.ceil(next * 1000 - (Date.now() - opened)), 1);
+      if (await condition(decided, left, { summary: asking.summary })) return true;
+    }
+  }
+}

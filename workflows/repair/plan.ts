@@ -1,0 +1,158 @@
+import type { Observation } from '../contracts/calls.js';
+import { failure } from '../contracts/errors.js';
+import { placeOf, PLAN_FORMAT, stepsOf, type Call, type Lane, type Plan, type Stage } from '../contracts/plan.js';
+import type { Planner } from '../contracts/planning.js';
+import type { RepairInput } from '../contracts/repair.js';
+import type { LeftRecord } from '../contracts/run-record.js';
+import { storeNeeds, storeReference } from '../contracts/store-reference.js';
+import type { System } from '../contracts/system.js';
+
+/** What `observe` asks for, as the planner reads it. */
+interface Observed {
+  [host: `host ${string}`]: { left: (LeftRecord & { steps: string[] })[] };
+}
+
+export const repairPlanner: Planner<RepairInput> = {
+  needs(_, system) {
+    return [...storeNeeds([]), ...Object.keys(system.hosts).map((host) => `hosts.${host}.connection`)];
+  },
+
+  observe(_, system) {
+    const hosts = Object.keys(system.hosts);
+    return hosts.map((host) => ({
+      as: `host ${host}`,
+      title: `what terminated runs have left on ${host}`,
+      on: host,
+      call: call('observeLeftRuns', { store: storeReference(system) }),
+    }));
+  },
+
+  plan(input, system, observation): Plan {
+    const left = leftRuns(observation as Observation & Observed);
+    const chosen = choose(input, system, left);
+    const base = {
+      format: PLAN_FORMAT,
+      runbook: 'repair',
+      system: system.system,
+      downtime: [],
+    } satisfies Partial<Plan>;
+    if (!chosen) return { ...base, stages: [], notes: ['no terminated run has left anything'] };
+    const { record, hosts } = chosen;
+    const undo = input.leave ? [] : undoStages(record.plan, record, hosts);
+    return {
+      ...base,
+      stages: [...undo, forget(record, hosts)],
+      notes: notesOf(input, record, undo),
+    };
+  },
+
+  facets: (observation) => observation,
+};
+
+/** A terminated run, with its record and the steps that have an entry in the journal of a host. */
+interface Left {
+  record: LeftRecord;
+  hosts: Map<string, Set<string>>;
+}
+
+function leftRuns(now: Observation & Observed): Left[] {
+  const found = new Map<string, Left>();
+  for (const [name, seen] of Object.entries(now) as [string, Observed[`host ${string}`]][]) {
+    for (const { steps, ...record } of seen.left) {
+      const one = found.get(record.runId) ?? { record, hosts: new Map<string, Set<string>>() };
+      one.hosts.set(name.slice('host '.length), new Set(steps));
+      found.set(record.runId, one);
+    }
+  }
+  return [...found.values()];
+}
+
+function choose(input: RepairInput, system: System, left: Left[]): Left | undefined {
+  if (input.run === undefined && left.length <= 1) return left[0];
+  const chosen = left.find(({ record }) => record.runId === input.run);
+  if (chosen) return chosen;
+  const known = left.map(({ record }) => `${record.runId} (${record.workflowId})`).join(', ');
+  throw failure(
+    'InvalidInput',
+    input.run === undefined
+      ? `${left.length} terminated runs have left changes on ${system.system}: name one in "run", the newest first: ${known}`
+      : `no terminated run ${input.run} has left anything on ${system.system}${known === '' ? '' : `; there are: ${known}`}`,
+    { remedy: 'Nothing was started' },
+  );
+}
+
+/** The undos of the steps that had begun, newest first, each as a stage of its own: as the run itself would have done. */
+function undoStages(plan: Plan | null, record: LeftRecord, hosts: ReadonlyMap<string, ReadonlySet<string>>): Stage[] {
+  // A step may keep its journal on another host than that of its lane: the balancer's, for one.
+  const begun = new Set([...hosts.values()].flatMap((steps) => [...steps]));
+  if (!plan)
+    throw failure(
+      'InvalidPlan',
+      `the record of ${record.workflowId} (${record.runId}) is not in the bucket: what it planned is not known`,
+      { remedy: 'Look at the hosts by hand, then say so: start repair with "leave": true' },
+    );
+  const all = stepsOf(plan);
+  const behind = record.committed ? all.findIndex(({ step }) => step.id === plan.pointOfNoReturn) : -1;
+  return all
+    .slice(behind + 1)
+    .reverse()
+    .flatMap(({ lane, step }): Stage[] => {
+      const { undo } = step;
+      if (!('activity' in undo) || !begun.has(step.id)) return [];
+      return [
+        stage(`undo: ${step.title}`.slice(0, 120), [
+          {
+            on: placeOf(lane, step),
+            steps: [
+              {
+                id: `undo-${step.id}`.slice(0, 60),
+                title: `undo: ${step.title}`,
+                why: `${record.workflowId} was terminated after this step had begun`,
+                do: undo,
+                undo: { none: 'it is an undo itself' },
+                repairs: { workflowId: record.workflowId, runId: record.runId, step: step.id },
+              },
+            ],
+          },
+        ]),
+      ];
+    });
+}
+
+/** Its marks and journals go last: until then a repair that failed can be started again. */
+function forget(record: LeftRecord, hosts: ReadonlyMap<string, unknown>): Stage {
+  const lanes: Lane[] = [...hosts.keys()].map((on) => ({
+    on,
+    steps: [
+      {
+        id: `forget-${on}`,
+        title: `forget what ${record.runId} has left on ${on}`,
+        why: 'from here on other runs may work there again',
+        do: call('forgetLeftRun', { run: record.runId }),
+        undo: { none: 'the journal of a run that was seen to is of no use' },
+      },
+    ],
+  }));
+  return stage('forget', lanes);
+}
+
+function notesOf(input: RepairInput, record: LeftRecord, undo: Stage[]): string[] {
+  return [
+    `About ${record.workflowId} (${record.runId}).`,
+    ...(input.leave ? ['Nothing is undone: the hosts stay as they are.'] : []),
+    ...(record.committed
+      ? [`It was behind its point of no return: only what came after it is undone (${undo.length} steps).`]
+      : []),
+  ];
+}
+
+const call = (activity: string, argument: Record<string, unknown>): Call => ({
+  activity,
+  with: argument as Call['with'],
+});
+const stage = (title: string, lanes: Lane[]): Stage => ({
+  title,
+  atOnce: Math.max(lanes.length, 1),
+  errorBudget: 0,
+  lanes,
+});
