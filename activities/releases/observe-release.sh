@@ -1,4 +1,5 @@
 # What of a deployment is on this host: link, releases, room, shared data, services. Reads only. Prints lines for release-observation.ts.
+await_boot
 releases=${argument[releases]} directory=${argument[directory]}
 if [[ -L $directory ]]; then echo "link $(readlink "$directory")"
 elif [[ -e $directory ]]; then echo 'link-is-other'; fi

@@ -4,7 +4,7 @@ act=$1
 shift
 services=("$@")
 case $act in
-  states) ;;
+  states) await_boot ;;
   stop) each stop_if_up "$@" ;;
   start) each start_if_down "$@" ;;
   restart)

@@ -168,7 +168,10 @@ export function applicationFacets(now: Seen): Record<string, unknown> {
           linkIsOther: seen.linkIsOther,
           releases: seen.releases,
           missing: seen.missing,
-          services: Object.fromEntries(Object.entries(seen.services).map(([of, { state }]) => [of, state])),
+          // A service that is still on its way up, on a host that has just booted, is started.
+          services: Object.fromEntries(
+            Object.entries(seen.services).map(([of, { state }]) => [of, state === 'starting' ? 'running' : state]),
+          ),
         },
       ]),
     ),
