@@ -470,6 +470,7 @@ describe('ProofPass on the hosts of its layout `scaled`', () => {
         host,
         `apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends ${names} > /dev/null 2>&1`,
       );
+    await expect(lab.openbao('db')).rejects.toThrow(/OpenBao did not start on db[^]*docker.io/);
     await Promise.all([install('app1', 'nodejs git'), install('db', 'docker.io docker-compose-plugin')]);
     await run(
       lab,
