@@ -55,5 +55,13 @@ function stepLines(step: Step, number: number, colors: Colors): string[] {
   const about =
     step.expectedSeconds === undefined ? '' : colors.dim(`  about ${durationText(step.expectedSeconds * 1000)}`);
   const head = `    ${String(number).padStart(2)}. ${step.title}${about} ${colors.dim(`[${step.id}]`)}`;
-  return [head, ...details.map((line) => colors.dim(`        ${line}`))];
+  const diff = step.diff === undefined ? [] : step.diff.split('\n').map((line) => `        ${diffLine(line, colors)}`);
+  return [head, ...details.map((line) => colors.dim(`        ${line}`)), ...diff];
+}
+
+/** A line of a unified diff, in the colours that people know it in. */
+function diffLine(line: string, colors: Colors): string {
+  if (/^(?:---|\+\+\+|@@|#)/.test(line)) return colors.dim(line);
+  if (line.startsWith('+')) return colors.green(line);
+  return line.startsWith('-') ? colors.red(line) : line;
 }

@@ -23,6 +23,15 @@ const RUNS = 'Start and follow runs:';
 const LOOK = 'Look at systems and backups:';
 const SETUP = 'Set up and repair:';
 
+/** What every command that starts a run takes. */
+const STARTING: readonly [flags: string, description: string][] = [
+  ['--reason <text>', 'why; kept in the record of the run'],
+  ['--requester <name>', 'who asks (default: user@host)'],
+  ['--id <suffix>', 'end of the workflow id RUNBOOK/SYSTEM/SUFFIX (default: the time)'],
+  ['--follow', 'follow the run to its end (the default)'],
+  ['--no-follow', 'return as soon as it is started'],
+];
+
 /** Every command, in the order of the help. */
 export const commands: readonly CommandWords[] = [
   {
@@ -40,11 +49,7 @@ With --id, starting twice is starting once: a second start with the same input f
       ['--plan', 'make the plan and show it; start nothing (dry run)'],
       ['--input <file>', 'further fields of the input, JSON or YAML; - for standard input'],
       ['--set <field=value...>', 'one field of the input; wins over --input'],
-      ['--reason <text>', 'why; kept in the record of the run'],
-      ['--requester <name>', 'who asks (default: user@host)'],
-      ['--id <suffix>', 'end of the workflow id RUNBOOK/SYSTEM/SUFFIX (default: the time)'],
-      ['--follow', 'follow the run to its end (the default)'],
-      ['--no-follow', 'return as soon as it is started'],
+      ...STARTING,
     ],
     examples: [
       ['guardia run backup proofpass --plan', 'what a backup would do, step by step'],
@@ -53,6 +58,43 @@ With --id, starting twice is starting once: a second start with the same input f
       ['guardia run backup proofpass --set acceptAnomaly=true', 'with a field of its input'],
     ],
     load: async () => (await import('./commands/run.js')).run,
+  },
+  {
+    name: 'deploy',
+    group: RUNS,
+    summary: 'bring a release to the hosts of a system',
+    about: 'The same as guardia run deploy, with REF where it is typed most easily.',
+    arguments: [
+      ['<system>', 'what to deploy: see guardia systems'],
+      ['[ref]', 'branch, tag or commit, or the SHA-256 of an archive (default: what the inventory says)'],
+    ],
+    options: [
+      ['--plan', 'make the plan and show it; start nothing (dry run)'],
+      ['--force', 'also where this commit is current and healthy'],
+      ['--deployment <name>', 'which of the deployments, where the system has several'],
+      ...STARTING,
+    ],
+    examples: [
+      ['guardia deploy proofpass v2 --plan', 'what it would do, host by host, with downtime and undo'],
+      ['guardia deploy proofpass v2 --reason "ticket 17"', 'do it, and watch'],
+    ],
+    load: async () => (await import('./commands/deploy.js')).deploy,
+  },
+  {
+    name: 'rollback',
+    group: RUNS,
+    summary: 'go back to the release from before the last deploy',
+    about: `From the record of the deploy, hours later as well as at once. Migrations are taken back where that loses nothing; where it would, the
+command is refused and names the rows at stake. Data is never restored by it.`,
+    arguments: [['<system>', 'what to go back on: see guardia systems']],
+    options: [
+      ['--plan', 'make the plan and show it; start nothing (dry run)'],
+      ['--migrations <down|keep>', '`keep` brings the release back and leaves the schema as it is (default: down)'],
+      ['--deployment <name>', 'which of the deployments, where the system has several'],
+      ...STARTING,
+    ],
+    examples: [['guardia rollback proofpass --plan', 'what going back means, step by step']],
+    load: async () => (await import('./commands/deploy.js')).rollback,
   },
   {
     name: 'watch',

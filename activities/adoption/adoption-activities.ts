@@ -7,10 +7,10 @@ import { failure, isFailure } from '../../workflows/contracts/errors.js';
 import { AbsolutePath, AccountName } from '../../workflows/contracts/files.js';
 import { targetOf } from '../activity-context.js';
 import { wantedFile } from '../files/file-activities.js';
-import { lookAtPath, putPath } from '../files/paths.js';
+import { lookAtPath, putPath, type PathState } from '../files/paths.js';
 import type { Hosts } from '../hosts/hosts.js';
 import { recall, remember, thirdState } from '../journal.js';
-import { linesInForce, linesOf, withLines, withoutLines } from './cron-lines.js';
+import { linesInForce, linesOf, linesTakenOver, withLines, withoutLines } from './cron-lines.js';
 
 const script = readFileSync(new URL('./adoption.sh', import.meta.url), 'utf8');
 
@@ -31,7 +31,6 @@ const Relocate = z.strictObject({ from: AbsolutePath, to: AbsolutePath });
 const Cron = z.strictObject({ user: AccountName, commands: Commands });
 
 interface RelocateEntry {
-  inode: string;
   /** Empty directories that stood at the goal, as a tar archive in base64; empty where there were none. */
   made: string;
 }
@@ -70,6 +69,7 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       kind: one('kind')[0] as SeenCheckout['kind'],
       owner,
       group,
+      link: one('link').join(' '),
       commit: one('commit')[0] ?? '',
       sameFileSystem: one('same')[0] === 'yes',
       shared: Object.fromEntries(
@@ -85,6 +85,15 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
     };
   };
 
+  const putCrontab = async (context: CallContext, user: string, now: PathState, text: string): Promise<void> => {
+    const { mode = '0600', owner = user, group = 'crontab' } = now;
+    if (now.type !== 'file' || text === now.content) return;
+    await putPath(hosts, targetOf(context), crontab(user), wantedFile(text, mode, owner, group), now, {
+      fence: context.fence,
+      step: context.step,
+    });
+  };
+
   return {
     /** What was set up by hand on a host: checkouts, lines of crontabs, compose projects. Reads only; no line of a crontab is in the answer. */
     async observeAdoption({ with: raw, context }: CallInput): Promise<SeenAdoption> {
@@ -94,7 +103,10 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       const cron: SeenAdoption['cron'] = {};
       for (const { name, user, commands } of asked.cron) {
         const { content = '' } = await lookAtPath(hosts, targetOf(context), crontab(user));
-        cron[name] = { inForce: linesInForce(content, commands) };
+        cron[name] = {
+          inForce: linesInForce(content, commands),
+          takenOver: linesTakenOver(content, commands).length,
+        };
       }
       const projects = (await run(context, ['projects']))
         .split('\n')
@@ -107,14 +119,14 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
     },
 
     /**
-     * Renames a file or directory to another place of its file system and leaves a link: nothing is copied, so nothing can be lost half
-     * way. Empty directories at the goal give way. Idempotent by (run, step); undo `returnPath`.
+     * Moves a file or directory to another place of its file system by rename and leaves a link: nothing is copied, so nothing can be lost
+     * half way; where the file system cannot rename it, a copy is compared before the original goes. Empty directories at the goal give way. Idempotent by (run, step); undo `returnPath`.
      */
     async relocatePath({ with: raw, context }: CallInput) {
       const { from, to } = Relocate.parse(raw);
       const target = targetOf(context);
-      const { entry } = await remember<RelocateEntry>(hosts, context, async () => {
-        const [state, goal, inode = '-'] = (await run(context, ['where', from, to])).trim().split(' ');
+      await remember<RelocateEntry>(hosts, context, async () => {
+        const [state, goal] = (await run(context, ['where', from, to])).trim().split(' ');
         if (state === 'absent' || state === 'link')
           throw failure(
             'HostUnusable',
@@ -132,9 +144,9 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
                 })
               ).stdout
             : '';
-        return { inode, made };
+        return { made };
       });
-      await run(context, ['relocate', from, to, entry.inode], true);
+      await run(context, ['relocate', from, to], true);
     },
 
     /**
@@ -145,13 +157,48 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       const { from, to } = Relocate.parse(raw);
       const entry = await recall<RelocateEntry>(hosts, context);
       if (!entry) return;
-      await run(context, ['return', from, to, entry.inode], true);
+      await run(context, ['return', from, to], true);
       if (entry.made !== '')
         await hosts.run(
           targetOf(context),
           { argv: ['tar', '-x', '-p', '-P'], stdin: Buffer.from(entry.made, 'base64') },
           { fence: context.fence },
         );
+    },
+
+    /**
+     * The way back as a step of its own: what a link leads to takes the link's place. Idempotent by (run, step); undo `relocateAgain`.
+     */
+    async putBackPath({ with: raw, context }: CallInput) {
+      const { from, to } = Relocate.parse(raw);
+      await remember<RelocateEntry>(hosts, context, async () => ({ made: '' }));
+      await run(context, ['return', from, to], true);
+    },
+
+    /** Undo of `putBackPath`: it is a link again. Idempotent by (run, step). */
+    async relocateAgain({ with: raw, context }: CallInput) {
+      const { from, to } = Relocate.parse(raw);
+      if (await recall<RelocateEntry>(hosts, context)) await run(context, ['relocate', from, to], true);
+    },
+
+    /** Puts lines in force again that guardia has turned into comments. Idempotent by (run, step); undo `disableLinesAgain`. */
+    async enableCronLines({ with: raw, context }: CallInput) {
+      const { user, commands } = Cron.parse(raw);
+      const now = await lookAtPath(hosts, targetOf(context), crontab(user));
+      const text = now.content ?? '';
+      const { entry } = await remember<CronEntry>(hosts, context, async () => ({
+        lines: linesTakenOver(text, commands),
+      }));
+      await putCrontab(context, user, now, withLines(text, entry.lines));
+    },
+
+    /** Undo of `enableCronLines`: its lines are comments again. Idempotent by (run, step). */
+    async disableLinesAgain({ with: raw, context }: CallInput) {
+      const { user } = Cron.parse(raw);
+      const entry = await recall<CronEntry>(hosts, context);
+      if (!entry || entry.lines.length === 0) return;
+      const now = await lookAtPath(hosts, targetOf(context), crontab(user));
+      await putCrontab(context, user, now, withoutLines(now.content ?? '', entry.lines));
     },
 
     /**
@@ -164,13 +211,7 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       const now = await lookAtPath(hosts, target, crontab(user));
       const text = now.content ?? '';
       await remember<CronEntry>(hosts, context, async () => ({ lines: linesOf(text, commands) }));
-      const changed = withoutLines(text, commands);
-      if (now.type !== 'file' || changed === text) return;
-      const { mode = '0600', owner = user, group = 'crontab' } = now;
-      await putPath(hosts, target, crontab(user), wantedFile(changed, mode, owner, group), now, {
-        fence: context.fence,
-        step: context.step,
-      });
+      await putCrontab(context, user, now, withoutLines(text, commands));
     },
 
     /** Undo of `disableCronLines`: its lines are in force again, whatever else was changed meanwhile. Idempotent by (run, step). */
@@ -189,12 +230,7 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
           `the crontab of ${user}, which lacks ${gone.length} line(s),`,
           `Put them back by hand: the journal of this run on the host holds them`,
         );
-      const { mode = '0600', owner = user, group = 'crontab' } = now;
-      if (changed !== text)
-        await putPath(hosts, target, crontab(user), wantedFile(changed, mode, owner, group), now, {
-          fence: context.fence,
-          step: context.step,
-        });
+      await putCrontab(context, user, now, changed);
     },
   };
 }

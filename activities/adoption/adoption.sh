@@ -1,9 +1,9 @@
 # What was set up by hand. Run as `bash -c SCRIPT adoption COMMAND ARGUMENT...`.
 #   checkout PATH RELEASES WRITABLE SHARED TARGET [SHARED TARGET]...    lines KEY VALUE...
 #   projects                            PROJECT DIRECTORY of compose projects
-#   where FROM TO                       FROM-STATE TO-STATE INODE-OF-FROM INODE-OF-TO LINK-OF-FROM
-#   relocate FROM TO INODE              renames FROM to TO and leaves a link; goes on where an earlier attempt stopped
-#   return FROM TO INODE                the way back
+#   where FROM TO                       FROM-STATE TO-STATE
+#   relocate FROM TO                    moves FROM to TO and leaves a link; goes on where an earlier attempt stopped
+#   return FROM TO                      the way back
 # Exit code 3: something else is there.
 set -u
 export LC_ALL=C
@@ -24,10 +24,35 @@ existing() { # PATH: the nearest directory above it that is there
   until [ -d "$at" ]; do at=$(dirname -- "$at"); done
   echo "$at"
 }
-inode() { stat -c %d:%i -- "$1" 2>/dev/null || echo -; }
 third() {
   echo "$1" >&2
   exit 3
+}
+
+
+draft_of() { echo "$(dirname -- "$1")/.$(basename -- "$1").guardia-draft"; }
+# By rename: nothing is copied. A file system that cannot rename a directory (overlayfs, of what a lower layer holds) gets a copy that is
+# compared before the original goes; a mark says that it is complete, so that an interrupted move goes on.
+move() { # FROM TO
+  perl -e 'rename($ARGV[0], $ARGV[1]) or exit 1' "$1" "$2" && return
+  local draft
+  draft=$(draft_of "$2")
+  rm -rf -- "$draft"
+  cp -a -T -- "$1" "$draft" && diff -rq --no-dereference -- "$1" "$draft" >&2 && sync -f "$draft" && : >"$draft.complete" && sync "$(dirname -- "$2")" || {
+    rm -rf -- "$draft"
+    echo "$1 could not be copied" >&2
+    exit 1
+  }
+  moving "$1" "$2"
+}
+moving() { # FROM TO: finishes a move whose copy is complete; fails where there is none
+  local draft
+  draft=$(draft_of "$2")
+  [ -e "$draft.complete" ] || return 1
+  if [ -e "$draft" ] || [ -L "$draft" ]; then
+    perl -e 'rename($ARGV[0], $ARGV[1]) or exit 1' "$draft" "$2" || exit 1
+  fi
+  rm -rf -- "$1" && rm -f -- "$draft.complete" || exit 1
 }
 
 case $command in
@@ -38,12 +63,13 @@ checkout)
   echo "kind $kind"
   echo "releases $(directory "$releases")"
   echo "writable $(directory "$writable")"
-  [ "$kind" = checkout ] || exit 0
-  echo "owner $(stat -c '%U %G' -- "$path")"
+  [ "$kind" = link ] && echo "link $(readlink -- "$path")"
+  [ "$kind" = checkout ] || [ "$kind" = link ] || exit 0
+  echo "owner $(stat -L -c '%U %G' -- "$path")"
   echo "commit $(git -c safe.directory='*' -C "$path" rev-parse --verify -q HEAD 2>/dev/null)"
   same=yes
   for place in "$releases" "$writable"; do
-    [ "$(stat -c %d -- "$path")" = "$(stat -c %d -- "$(existing "$place")")" ] || same=no
+    [ "$(stat -L -c %d -- "$path")" = "$(stat -c %d -- "$(existing "$place")")" ] || same=no
   done
   echo "same $same"
   while [ $# -ge 2 ]; do
@@ -57,38 +83,41 @@ projects)
   command -v docker >/dev/null && docker info >/dev/null 2>&1 || exit 0
   docker ps --all --format '{{.Label "com.docker.compose.project"}} {{.Label "com.docker.compose.project.working_dir"}}' | grep -v '^ ' | sort -u
   ;;
-where) echo "$(state "$1") $(state "$2") $(inode "$1") $(inode "$2") $(readlink -- "$1")" ;;
+where) echo "$(state "$1") $(state "$2")" ;;
 relocate)
-  from=$1 to=$2 inode=$3
+  from=$1 to=$2
   if [ -L "$from" ]; then
-    [ "$(readlink -- "$from")" = "$to" ] && [ "$(inode "$to")" = "$inode" ] || third "$from is a link to $(readlink -- "$from")"
-    exit 0
+    [ "$(readlink -- "$from")" = "$to" ] && [ -e "$to" ] && exit 0
+    third "$from is a link to $(readlink -- "$from")"
   fi
-  if [ -e "$from" ]; then
-    [ "$(inode "$from")" = "$inode" ] || third "$from is not what it was"
-    case $(state "$to") in
-    absent) ;;
-    empty) find "$to" -depth -type d -exec rmdir {} + || exit 1 ;;
-    *) third "$to is taken" ;;
-    esac
-    mv -T -- "$from" "$to" || exit 1
-  fi
-  [ "$(inode "$to")" = "$inode" ] || third "$to is not what was at $from"
+  moving "$from" "$to" || case "$(state "$from") $(state "$to")" in
+  'absent absent') third "$from is not there" ;;
+  absent*) ;;
+  *' absent') move "$from" "$to" ;;
+  *' empty')
+    # What was made ready for it gives way.
+    find "$to" -depth -type d -exec rmdir {} + && move "$from" "$to"
+    ;;
+  *) third "$to is taken" ;;
+  esac || exit
   ln -sT -- "$to" "$from" && chown -h --reference="$to" -- "$from" || exit 1
   sync "$(dirname -- "$from")" "$(dirname -- "$to")"
   ;;
 return)
-  from=$1 to=$2 inode=$3
-  if [ -e "$from" ] && [ ! -L "$from" ]; then
-    [ "$(inode "$from")" = "$inode" ] || third "$from is not what it was"
-    exit 0
-  fi
-  [ "$(inode "$to")" = "$inode" ] || third "$to is not what was at $from"
+  from=$1 to=$2
   if [ -L "$from" ]; then
-    [ "$(readlink -- "$from")" = "$to" ] || third "$from is a link to $(readlink -- "$from")"
+    [ "$(readlink -- "$from")" = "$to" ] && [ -e "$to" ] || third "$from is a link to $(readlink -- "$from")"
     rm -- "$from" || exit 1
   fi
-  mv -T -- "$to" "$from" || exit 1
+  # The way there may have stopped in its middle: then what is at the old place is still whole, or what is at the new one is.
+  moving "$from" "$to" || true
+  moving "$to" "$from" || case "$(state "$from") $(state "$to")" in
+  'absent absent') third "neither $from nor $to is there" ;;
+  *' absent') ;;
+  absent*) move "$to" "$from" ;;
+  *) third "$from and $to are both there" ;;
+  esac || exit
+  rm -rf -- "$(draft_of "$to")"
   sync "$(dirname -- "$from")" "$(dirname -- "$to")"
   ;;
 esac

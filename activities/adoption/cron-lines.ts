@@ -25,3 +25,10 @@ export const withLines = (text: string, lines: readonly string[]): string =>
 /** The lines that `withoutLines` turns into comments. Pure. */
 export const linesOf = (text: string, commands: readonly string[]): string[] =>
   text.split('\n').filter((line) => holds(line, commands));
+
+/** The lines that guardia has turned into comments and that hold one of the commands, as they were. Pure. */
+export const linesTakenOver = (text: string, commands: readonly string[]): string[] =>
+  text.split('\n').flatMap((line) => {
+    const was = line.startsWith(MARK) ? line.slice(MARK.length) : '';
+    return holds(was, commands) ? [was] : [];
+  });

@@ -110,17 +110,12 @@ export function createFirewallActivities({ hosts }: { hosts: Hosts }) {
           undo: restoreScript,
           ...(seconds === undefined ? {} : { seconds }),
         },
-        async () => {
+        async (act) => {
           await put(context, '/etc/ufw/after.rules', publishedPorts?.v4 ?? null);
           await put(context, '/etc/ufw/after6.rules', publishedPorts?.v6 ?? null);
-          await hosts.run(
-            target,
-            {
-              argv: ['/bin/bash', '-c', script, 'firewall', 'set'],
-              stdin: Buffer.from(lines.map((line) => `${line}\n`).join('')),
-              timeoutSeconds: 40,
-            },
-            { fence: context.fence, signal: cancellationSignal() },
+          await act(
+            ['/bin/bash', '-c', script, 'firewall', 'set'],
+            Buffer.from(lines.map((line) => `${line}\n`).join('')),
           );
         },
       );

@@ -183,8 +183,10 @@ export function explain(error: unknown, expected: string, signal: AbortSignal, s
     )
   )
     return unknown(error.message, expected);
-  if (signal.aborted) return failed(`no answer within ${seconds} s`, expected);
+  if (signal.aborted)
+    return { ...failed(`no answer within ${seconds} s`, expected), message: `no answer within ${seconds} s` };
   const { code, message } = error as NodeJS.ErrnoException;
-  if (typeof code !== 'string') return failed(message || String(error), expected);
-  return failed(words[code] ?? message, expected, remedies.find(([codes]) => codes.test(code))?.[1]);
+  const said = (typeof code === 'string' ? words[code] : undefined) ?? (message || String(error));
+  const remedy = typeof code === 'string' ? remedies.find(([codes]) => codes.test(code))?.[1] : undefined;
+  return { ...failed(said, expected, remedy), message: said };
 }

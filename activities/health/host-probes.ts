@@ -300,8 +300,12 @@ export function judgePorts(probe: ProbeOf<'port'>, lines: readonly string[]): Ve
     }),
   );
   const stateOf = (port: number): string => states.get(port)?.state ?? 'not tried';
+  const wordFor = (port: number): string => (stateOf(port) === 'error' ? (states.get(port)?.why ?? '') : stateOf(port));
+  /** "22, 80 open, 9000 refused": those of one state together. */
   const told = (ports: readonly number[]): string =>
-    ports.map((port) => `${port} ${stateOf(port) === 'error' ? states.get(port)?.why : stateOf(port)}`).join(', ');
+    [...new Set(ports.map(wordFor))]
+      .map((word) => `${ports.filter((port) => wordFor(port) === word).join(', ')} ${word}`)
+      .join(', ');
   const broken = probe.ports.filter((port) => ['error', 'not tried'].includes(stateOf(port)));
   const expected = `${probe.expect}: ${probe.ports.join(', ')}`;
   if (broken.length > 0) return unknown(`${probe.address}: ${told(broken)}`, expected);

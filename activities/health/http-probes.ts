@@ -7,9 +7,8 @@ export function judgeAnswer(probe: ProbeOf<'http'>, answer: Answer): Verdict {
   const found: Verdict[] = [];
   const expect = (right: boolean, measured: string, expected: string): void =>
     void found.push(right ? ok(measured, expected) : failed(measured, expected));
-  const status = probe.redirect !== undefined && probe.status === 200 ? undefined : probe.status;
-  if (status !== undefined) expect(answer.status === status, `status ${answer.status}`, `status ${status}`);
   if (probe.redirect !== undefined) found.push(judgeRedirect(probe, answer));
+  else expect(answer.status === probe.status, `status ${answer.status}`, `status ${probe.status}`);
   if (probe.body !== undefined)
     expect(answer.body.includes(probe.body), `the body ${excerpt(answer.body)}`, `a body with ${probe.body}`);
   for (const [path, value] of Object.entries(probe.json ?? {})) {
@@ -36,9 +35,11 @@ export function judgeAnswer(probe: ProbeOf<'http'>, answer: Answer): Verdict {
 function judgeRedirect(probe: ProbeOf<'http'>, answer: Answer): Verdict {
   const { location } = answer.headers;
   const at = `status ${answer.status}${location === undefined ? '' : ` to ${location}`}`;
-  const expected =
-    probe.redirect === 'https' ? 'a redirect to https on the same host' : `a redirect to ${probe.redirect}`;
-  if (![301, 302, 303, 307, 308].includes(answer.status) || location === undefined) return failed(at, expected);
+  // Without a status of its own any redirect will do.
+  const allowed = probe.status === 200 ? [301, 302, 303, 307, 308] : [probe.status];
+  const where = probe.redirect === 'https' ? 'https on the same host' : probe.redirect;
+  const expected = `${probe.status === 200 ? 'a redirect' : `status ${probe.status}`} to ${where}`;
+  if (!allowed.includes(answer.status) || location === undefined) return failed(at, expected);
   const [from, to] = [new URL(probe.url), URL.canParse(location, probe.url) ? new URL(location, probe.url) : undefined];
   const right =
     probe.redirect === 'https'

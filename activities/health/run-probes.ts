@@ -17,8 +17,8 @@ import { resultOf, unknown, type Verdict } from './verdict.js';
 
 /** How many probes of a call run side by side, beside the one script on each host. */
 const AT_ONCE = 8;
-/** Time for the login to a host that probes look from, before their own time begins. Milliseconds. */
-const WAY_MS = 30_000;
+/** Time for the login to a host that probes look from, before their own time begins: a pooled connection that died takes 20 s to be noticed, and another 15 s are tried. Milliseconds. */
+const WAY_MS = 40_000;
 /** Connections of a rate limit probe side by side: from the worker, and from a host, through one SSH connection for eight. */
 const BURST = { worker: 50, host: 8 };
 
@@ -54,12 +54,15 @@ export async function runProbes(
     if (target.connection === 'local') return Promise.resolve(undefined);
     const before = ways.get(target.name);
     if (before) return before;
-    const way = access.hosts
-      .run(target, { argv: ['true'] }, { signal: AbortSignal.any([signal, AbortSignal.timeout(WAY_MS)]) })
-      .then(
-        () => undefined,
-        (error: unknown) => unknown(messageOf(error), `${target.name} can be looked from`),
-      );
+    const late = AbortSignal.timeout(WAY_MS);
+    const way = access.hosts.run(target, { argv: ['true'] }, { signal: AbortSignal.any([signal, late]) }).then(
+      () => undefined,
+      (error: unknown) =>
+        unknown(
+          late.aborted ? `${target.name} did not answer within ${WAY_MS / 1000} s` : messageOf(error),
+          `${target.name} can be reached`,
+        ),
+    );
     ways.set(target.name, way);
     return way;
   };

@@ -1,8 +1,9 @@
 # A change that may cut the way to the host off is made under a dead man's switch: unless it is confirmed in time, over a connection that was
 # opened after it, the host puts the old state back by itself; also after a reboot. Run as `bash -c SCRIPT dead-man COMMAND DIRECTORY ...`.
 #   arm DIRECTORY SECONDS UNDO      what UNDO (a bash script) needs comes as a tar archive by stdin; it runs in the unpacked archive
+#   act DIRECTORY ARGUMENT...       runs the command that may cut the way off; exit code 8: too late, the old state is back already
 #   confirm DIRECTORY               exit code 7: too late, the old state is back
-#   fire DIRECTORY                  puts the old state back now
+#   fire DIRECTORY                  puts the old state back now, also once more
 #   state DIRECTORY                 none, armed or restored
 #   forget DIRECTORY
 set -u
@@ -60,7 +61,19 @@ confirm)
   disarm
   rm -rf "$directory"
   ;;
-fire) [ -d "$directory" ] && /bin/bash "$directory/fire" "$directory" ;;
+act)
+  # Under the lock of the switch: what comes after it has fired would stand for ever.
+  shift 2
+  exec 9>"$directory/lock" || exit 8
+  flock 9
+  [ -e "$directory/restored" ] && exit 8
+  "$@" 9>&-
+  ;;
+fire)
+  [ -d "$directory" ] || exit 0
+  rm -f "$directory/restored"
+  /bin/bash "$directory/fire" "$directory"
+  ;;
 state)
   if [ -e "$directory/restored" ]; then echo restored; elif [ -d "$directory" ]; then echo armed; else echo none; fi
   ;;

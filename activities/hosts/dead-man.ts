@@ -12,6 +12,9 @@ export const DEAD_MAN_SECONDS = 45;
 /** How long the worker waits for the host to be back afterwards. Seconds. */
 const BACK_SECONDS = 120;
 
+/** Runs a command on the host while the old state is not back yet. Throws `AccessLost` when it is. */
+export type Act = (argv: readonly string[], stdin?: Uint8Array) => Promise<void>;
+
 /** What an earlier attempt left armed is put back now: this one begins from the old state. Idempotent. */
 export async function settleDeadMan(hosts: Hosts, context: CallContext): Promise<void> {
   const target = targetOf(context);
@@ -29,6 +32,7 @@ export async function settleDeadMan(hosts: Hosts, context: CallContext): Promise
 /**
  * Makes a change that may cut the worker's own way to the host. Before it, the host is told to put the old state back by itself; after
  * it, the worker confirms over a connection that it opens then. Not confirmed in time, the host is as it was, and this throws `AccessLost`.
+ * What may cut the way off is run by the `act` that `change` is given: it does nothing once the host has put the old state back.
  * A worker that dies in between has the same effect: its retry finds the old state and makes the change again.
  *
  * `saved`: a tar archive with what `undo` needs, a bash script that runs in the unpacked archive.
@@ -37,7 +41,7 @@ export async function underDeadMan(
   hosts: Hosts,
   context: CallContext,
   guard: { what: string; saved: Uint8Array; undo: string; seconds?: number },
-  change: () => Promise<void>,
+  change: (act: Act) => Promise<void>,
 ): Promise<void> {
   const target = targetOf(context);
   const directory = `${target.stateDirectory}/dead-man`;
@@ -47,16 +51,29 @@ export async function underDeadMan(
       target,
       {
         argv: ['/bin/bash', '-c', script, 'dead-man', ...args],
-        okCodes: [0, 7],
-        timeoutSeconds: 30,
+        okCodes: [0, 7, 8],
+        timeoutSeconds: 60,
         ...(options.stdin ? { stdin: options.stdin } : {}),
       },
       { fence: context.fence, newConnection: options.newConnection ?? false },
     );
   await deadMan(['arm', directory, String(seconds), guard.undo], { stdin: guard.saved });
   const armed = Date.now();
+  const act: Act = async (argv, stdin) => {
+    const { exitCode } = await deadMan(['act', directory, ...argv], stdin ? { stdin } : {});
+    if (exitCode === 8)
+      throw failure(
+        'AccessLost',
+        `${guard.what} on ${target.name} was not changed within ${seconds} s; it is as it was`,
+        {
+          host: target.name,
+          step: context.step,
+          remedy: 'The host is slow or hard to reach: look at its load, then start the run again',
+        },
+      );
+  };
   try {
-    await change();
+    await change(act);
   } catch (error) {
     // A change that failed by itself leaves nothing half done; one whose end is unknown is left to the switch.
     if (!isFailure(error, 'HostUnreachable')) {

@@ -5,6 +5,7 @@ import type { CallContext, CallInput } from '../../workflows/contracts/calls.js'
 import { failure, isFailure } from '../../workflows/contracts/errors.js';
 import { PackageName } from '../../workflows/contracts/provision.js';
 import { runStepJob, targetOf } from '../activity-context.js';
+import { lookAtPaths } from '../files/paths.js';
 import type { Hosts } from '../hosts/hosts.js';
 import { recall, remember } from '../journal.js';
 
@@ -19,7 +20,33 @@ const InstallPackages = z.strictObject({
 interface PackageEntry {
   added: string[];
   changed: string[];
+  /** Of LEFTOVERS those that were not there. */
+  absent: string[];
+  /** Of `added` those whose data was there before them: they are removed, not purged, because a purge would take the data. */
+  keepData: string[];
 }
+
+/** Where packages keep data that their purge destroys. */
+const DATA: Readonly<Record<string, string>> = {
+  'docker.io': '/var/lib/docker',
+  'docker-ce': '/var/lib/docker',
+  containerd: '/var/lib/containerd',
+  'redis-server': '/var/lib/redis',
+};
+const dataOf = (name: string): string | undefined =>
+  /^postgresql-\d+$/.test(name) ? `/var/lib/postgresql/${name.slice('postgresql-'.length)}` : DATA[name];
+
+/** What Debian's packages leave behind when they are purged: files of their daemons, then directories, deepest first. */
+const LEFTOVERS = [
+  '/etc/docker/key.json',
+  '/var/www/html/index.nginx-debian.html',
+  '/etc/docker',
+  '/etc/cni/net.d',
+  '/etc/cni',
+  '/etc/postgresql',
+  '/var/www/html',
+  '/var/www',
+];
 
 /** Installed versions of these packages, by name; without those that are not installed. Reads only. */
 export async function observePackages(
@@ -57,7 +84,19 @@ export function createPackageActivities({ hosts }: { hosts: Hosts }) {
         );
         const lines = stdout.split('\n').map((line) => line.split(' '));
         const of = (word: string): string[] => lines.flatMap(([kind, name]) => (kind === word && name ? [name] : []));
-        return { added: of('new'), changed: of('changed') };
+        const states = await lookAtPaths(hosts, target, LEFTOVERS, 0);
+        const added = of('new');
+        const holders = added.flatMap((name) =>
+          dataOf(name) === undefined ? [] : [[name, dataOf(name) ?? ''] as const],
+        );
+        const places = holders.map(([, place]) => place);
+        const data = places.length === 0 ? [] : await lookAtPaths(hosts, target, places, 0);
+        return {
+          added,
+          keepData: holders.flatMap(([name], i) => (data[i]?.type === 'absent' ? [] : [name])),
+          changed: of('changed'),
+          absent: LEFTOVERS.filter((_, i) => states[i]?.type === 'absent'),
+        };
       });
       await runStepJob(hosts, target, context, {
         command: { script, args: ['install', ...packages] },
@@ -86,7 +125,7 @@ export function createPackageActivities({ hosts }: { hosts: Hosts }) {
     },
 
     /**
-     * Undo of `installPackages`: purges what it added, with what came along, where nothing else needs it by now (`ThirdState`). Packages
+     * Undo of `installPackages`: purges what it added, with what came along (removes it where its data was there before), where nothing else needs it by now (`ThirdState`). Packages
      * that were there stay. Idempotent by (run, step).
      */
     async removePackages({ context }: CallInput) {
@@ -96,7 +135,10 @@ export function createPackageActivities({ hosts }: { hosts: Hosts }) {
       try {
         await hosts.run(
           target,
-          { argv: ['/bin/bash', '-c', script, 'packages', 'remove', ...entry.added], timeoutSeconds: 500 },
+          {
+            argv: ['/bin/bash', '-c', script, 'packages', 'remove', entry.keepData.join(' '), ...entry.added],
+            timeoutSeconds: 500,
+          },
           { fence: context.fence, signal: cancellationSignal() },
         );
       } catch (error) {
@@ -111,6 +153,12 @@ export function createPackageActivities({ hosts }: { hosts: Hosts }) {
           },
         );
       }
+      if (entry.absent.length > 0)
+        await hosts.run(
+          target,
+          { argv: ['/bin/bash', '-c', script, 'packages', 'tidy', ...entry.absent] },
+          { fence: context.fence, signal: cancellationSignal() },
+        );
     },
   };
 }

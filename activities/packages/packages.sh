@@ -2,7 +2,8 @@
 #   look NAME...            NAME VERSION of those that are installed
 #   simulate SPEC...        names of all packages that the installation would add: lines `new NAME` and `changed NAME`
 #   install SPEC...         installs; never removes anything
-#   remove NAME...          purges what is installed of these; exit code 3: something else would go, too
+#   tidy PATH...            removes files, and directories that are empty
+#   remove KEEP NAME...     purges what is installed of these, but only removes those that KEEP names; exit code 3: something else would go, too
 set -u
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a UCF_FORCE_CONFFOLD=1
 # Answers to questions of packages: files that are there stay; another apt that is at work is waited for.
@@ -31,7 +32,15 @@ install)
   dpkg --configure -a >&2 || exit 1
   apt-get "${options[@]}" --no-remove install -- "$@" >&2 || exit 1
   ;;
+tidy)
+  for path in "$@"; do
+    if [ -d "$path" ]; then rmdir --ignore-fail-on-non-empty -- "$path"; else rm -f -- "$path"; fi
+  done
+  true
+  ;;
 remove)
+  keep=" $1 "
+  shift
   there=()
   for name in "$@"; do [ -n "$(dpkg-query -W -f '${db:Status-Abbrev}' -- "$name" 2>/dev/null | grep -v '^un')" ] && there+=("$name"); done
   [ "${#there[@]}" = 0 ] && exit 0
@@ -39,6 +48,11 @@ remove)
   plan=$(apt-get "${options[@]}" -s purge -- "${there[@]}") || { printf '%s\n' "$plan" >&2; exit 1; }
   others=$(sed -n 's/^\(Purg\|Remv\) \([^ ]*\).*/\2/p' <<<"$plan" | grep -vxF -f <(printf '%s\n' "${there[@]}" "${there[@]/%/:$(dpkg --print-architecture)}"))
   [ -z "$others" ] || { echo "these packages need them: $others" | tr '\n' ' ' >&2; exit 3; }
-  apt-get "${options[@]}" purge -- "${there[@]}" >&2 || exit 1
+  marked=()
+  for name in "${there[@]}"; do
+    [[ $keep == *" $name "* ]] || marked+=("$name")
+  done
+  apt-get "${options[@]}" remove -- "${there[@]}" >&2 || exit 1
+  [ "${#marked[@]}" = 0 ] || dpkg --purge -- "${marked[@]}" >&2 || exit 1
   ;;
 esac

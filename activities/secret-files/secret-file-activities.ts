@@ -21,6 +21,7 @@ export const SecretFileArgument = z.strictObject({
   owner: AccountName,
   group: AccountName,
   template: z.string().describe('Text with {{secret:NAME}} where a secret goes'),
+  without: z.array(z.string()).describe('Keys that must not be in it'),
   secrets: z.array(SecretSource),
 });
 export type SecretFileArgument = z.infer<typeof SecretFileArgument>;
@@ -48,6 +49,21 @@ export function fillSecrets(template: string, value: (name: string) => string): 
   });
 }
 
+const KEPT = '# Not in the template of guardia; kept as they were.';
+const keyOf = (line: string): string | undefined => /^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=/.exec(line)?.[1];
+
+/**
+ * The filled template, and below it the lines of the old file whose keys it does not have: what somebody added by hand is not lost. Pure.
+ */
+export function withKeptLines(filled: string, before: string, without: readonly string[]): string {
+  const own = new Set(filled.split('\n').map(keyOf));
+  const kept = before.split('\n').filter((line) => {
+    const key = keyOf(line);
+    return key !== undefined && !own.has(key) && !without.includes(key);
+  });
+  return kept.length === 0 ? filled : `${filled.trimEnd()}\n\n${KEPT}\n${kept.join('\n')}\n`;
+}
+
 /** Compares a file with what it should hold, on the worker: values go nowhere. Reads only. */
 export async function observeSecretFile(
   { hosts, secrets, fingerprints }: Dependencies,
@@ -59,9 +75,10 @@ export async function observeSecretFile(
   const now = await lookAtPath(hosts, target, argument.path);
   const made = new Set(missing.map(({ name }) => name));
   const before = Buffer.from(now.content ?? '', 'latin1').toString('utf8');
-  const after = fillSecrets(argument.template, (name) =>
+  const filled = fillSecrets(argument.template, (name) =>
     made.has(name) ? `new ${name}` : (values.get(name)?.reveal() ?? ''),
   );
+  const after = withKeptLines(filled, before, argument.without);
   const owned = now.mode === argument.mode && now.owner === argument.owner && now.group === argument.group;
   if (now.type === 'file' && owned && made.size === 0 && before === after) return { same: true, made: [] };
   const mark = (value: string): string =>
@@ -102,11 +119,16 @@ export function createSecretFileActivities(dependencies: Dependencies) {
         dependencies.secrets.scrubber.remember(secret);
         values.set(source.name, secret);
       }
-      const text = fillSecrets(argument.template, (name) => values.get(name)?.reveal() ?? '');
+      const filled = fillSecrets(argument.template, (name) => values.get(name)?.reveal() ?? '');
       // An attempt that came as far as its journal has its values in there: the journal wins over what was made just now.
-      await changePath(hosts, context, argument.path, () =>
-        wantedFile(Buffer.from(text, 'utf8').toString('latin1'), argument.mode, argument.owner, argument.group),
-      );
+      await changePath(hosts, context, argument.path, (before) => {
+        const text = withKeptLines(
+          filled,
+          Buffer.from(before.content ?? '', 'latin1').toString('utf8'),
+          argument.without,
+        );
+        return wantedFile(Buffer.from(text, 'utf8').toString('latin1'), argument.mode, argument.owner, argument.group);
+      });
       return {
         summary: missing.length > 0 ? `made: ${missing.map(({ name }) => name).join(', ')}` : 'nothing was made',
       };

@@ -23,8 +23,9 @@ const SetSshd = DropIn.extend({
 
 /** sshd of Debian and Ubuntu; its unit is ssh.service. */
 const RELOAD = 'systemctl reload ssh.service 2>/dev/null || systemctl restart ssh.service';
+/** Not waited for: the unit that runs this stands before ssh.service in the order of a boot, and would wait for itself. */
 const UNDO = (path: string): string =>
-  `if [ -e saved-file ]; then cp -p saved-file '${path}'; else rm -f '${path}'; fi; ${RELOAD}`;
+  `if [ -e saved-file ]; then cp -p saved-file '${path}'; else rm -f '${path}'; fi; systemctl --no-block reload-or-restart ssh.service`;
 
 /** The text of the drop-in. Pure, so that the plan shows what is written. */
 export const dropInText = (options: Record<string, string>): string =>
@@ -138,7 +139,7 @@ export function createSshdActivities({ hosts }: { hosts: Hosts }) {
           undo: UNDO(path),
           ...(seconds === undefined ? {} : { seconds }),
         },
-        async () => {
+        async (act) => {
           await changePath(hosts, context, path, () =>
             wantedFile(Buffer.from(text, 'utf8').toString('latin1'), '0644', 'root', 'root'),
           );
@@ -152,7 +153,7 @@ export function createSshdActivities({ hosts }: { hosts: Hosts }) {
               ...about,
               remedy: `Another file sets them first: grep -ri ${without[0]} /etc/ssh/sshd_config /etc/ssh/sshd_config.d`,
             });
-          await hosts.run(target, { argv: ['/bin/sh', '-c', RELOAD] }, { fence: context.fence });
+          await act(['/bin/sh', '-c', RELOAD]);
         },
       );
     },

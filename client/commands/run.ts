@@ -18,7 +18,8 @@ import { runPage, withTemporal, type TemporalAccess } from '../temporal-access.j
 import type { Terminal } from '../terminal.js';
 import { withoutWorker, workersSeen } from '../workers-seen.js';
 
-const options = z.object({
+/** What every start of a run takes. */
+export const runOptions = z.object({
   runbook: z.string().optional(),
   system: z.string().optional(),
   plan: z.boolean().default(false),
@@ -32,7 +33,7 @@ const options = z.object({
 
 /** `guardia run RUNBOOK SYSTEM`. */
 export const run = command({
-  options,
+  options: runOptions,
   async execute(given, terminal) {
     const file = given.input === undefined ? undefined : await readInput(given.input, terminal.streams.stdin);
     const fromFile = file?.values['system'];

@@ -90,6 +90,20 @@ describe('a host that was set up by hand', () => {
     expect(await adopt()).toMatchObject({ end: 'nothing to do' });
   });
 
+  test('and back again: what users uploaded meanwhile is beside the code, everything else as it was', async () => {
+    const done = await adopt({ back: true });
+    expect(`${done.end}: ${done.message}`).toMatch(/^succeeded:/);
+    expect(await health()).toBe('200 200 ');
+    const added = (await here.shell('ls -t /opt/proofpass/platform/storage/uploads | head -1')).trim();
+    const kept = await here.shell(`cat /opt/proofpass/platform/storage/uploads/${added}`);
+    expect(kept).toContain('after the adoption');
+    await here.shell(
+      `rm /opt/proofpass/platform/storage/uploads/${added}; rmdir /opt/proofpass/releases /opt/proofpass/shared`,
+    );
+    expect(await here.shell(OBSERVED)).toBe(before);
+    expect(await adopt({ back: true })).toMatchObject({ end: 'nothing to do' });
+  });
+
   test('is refused where containers would get new, empty volumes', async () => {
     here.changeInventory(
       'project: observability,\n      directory: /opt/proofpass/observability,\n      service: prometheus',

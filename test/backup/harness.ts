@@ -65,15 +65,16 @@ export type BackupLab = Awaited<ReturnType<typeof startBackupLab>>;
 
 /**
  * Starts all of it, in directories and control groups of the lab: what a killed test leaves goes with the lab. `megabytes`: size of ProofPass's own data, which compresses well. `bulkMegabytes`: further data that does
- * not compress, in the table public.bulk, so that a dump has several parts. `hosts`: others than one with ProofPass; `overlay`: text that is added to the
+ * not compress, in the table public.bulk, so that a dump has several parts. `hosts`: others than one with ProofPass; `layout`: of the system; `overlay`: text that is added to the
  * lab's overlay of proofpass.
  */
 export async function startBackupLab(
-  options: { megabytes?: number; bulkMegabytes?: number; hosts?: HostSpec[]; overlay?: string } = {},
+  options: { megabytes?: number; bulkMegabytes?: number; hosts?: HostSpec[]; layout?: string; overlay?: string } = {},
 ) {
   const lab = await startLab({
     hosts: options.hosts ?? [{ name: 'app', fixture: { name: 'proofpass', megabytes: options.megabytes ?? 50 } }],
     systems: ['proofpass'],
+    ...(options.layout === undefined ? {} : { layout: options.layout }),
     owner: true,
   });
   let server: DevServer | undefined;

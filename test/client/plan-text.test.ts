@@ -43,3 +43,11 @@ test('a plan without a point of no return and without downtime says so', () => {
 test('an empty plan has nothing to do', () => {
   expect(planText(toyPlan('proofpass', []), { colors })).toContain('There is nothing to do.');
 });
+
+test('what changes in a file is shown as a diff below its step', () => {
+  const plan = toyPlan('proofpass', [lane('app', step('a'))]);
+  for (const one of plan.stages[0]?.lanes[0]?.steps ?? []) one.diff = '--- /a\n+++ /a\n@@ -1 +1 @@\n-old\n+new';
+  expect(planText(plan, { colors })).toContain(
+    '\n        --- /a\n        +++ /a\n        @@ -1 +1 @@\n        -old\n        +new\n',
+  );
+});

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { stringify } from 'yaml';
@@ -35,9 +35,17 @@ describe('the shipped inventory', () => {
       'hosts.app.connection.address',
       'hosts.app.connection.identity',
       'hosts.app.connection.hostKeys',
+      'deployments.platform.source.url',
+      'deployments.platform.smoke.login.json.email',
+      'deployments.platform.smoke.login.json.password.secret',
       'endpoints.api.url',
       'endpoints.platform.url',
       'flows.postgresql.from',
+      'secrets.stellar-issuer-secret.from',
+      'secrets.stellar-distribution-secret.from',
+      'secrets.smtp-password.from',
+      'provision.values.smtp-host',
+      'provision.values.smtp-user',
       'objectStore.endpoint',
       'objectStore.bucket',
       'objectStore.keys.worker.accessKeyId',
@@ -72,7 +80,7 @@ describe('the shipped inventory', () => {
       expect: { tables: ['public.users'] },
     });
     expect(system.backup.configuration.app?.paths).toEqual([
-      '/opt/proofpass/platform/.env',
+      '/opt/proofpass/*/.env',
       '/etc/nginx/sites-available/proofpass',
       '/etc/systemd/system/proofpass-*.service',
     ]);
@@ -103,11 +111,24 @@ describe('the shipped inventory', () => {
     const approver = { email: 'a@example.org', signingKey: 'ssh-ed25519 AAAA someone' };
     const overlay = {
       hosts: { app: { connection: { address: '10.77.0.2', identity: 'file:ssh/id', hostKeys: ['ssh-ed25519 AAAA'] } } },
+      deployments: {
+        platform: {
+          source: { url: 'https://git.example.org/platform.git' },
+          smoke: { login: { json: { email: 'smoke@example.org', password: { secret: 'file:smoke' } } } },
+        },
+      },
       endpoints: {
         api: { url: 'https://api.example.org/health' },
         platform: { url: 'https://platform.example.org/health' },
       },
       flows: { postgresql: { from: '10.77.0.0/24' } },
+      secrets: Object.fromEntries(
+        ['stellar-issuer-secret', 'stellar-distribution-secret', 'smtp-password'].map((name) => [
+          name,
+          { from: `file:issued/${name}` },
+        ]),
+      ),
+      provision: { values: { 'smtp-host': 'smtp.example.org', 'smtp-user': 'a@example.org' } },
       objectStore: {
         provider: 'versitygw',
         endpoint: 'http://10.77.0.1:7070',
@@ -150,7 +171,7 @@ describe('the shipped inventory', () => {
     expect(text.match(/[0-9a-f]{24,}|[A-Za-z0-9+]{32,}|BEGIN [A-Z ]*PRIVATE KEY/g) ?? []).toEqual([]);
     expect(
       (text.match(/\d+\.\d+\.\d+\.\d+(\/\d+)?/g) ?? []).filter(
-        (address) => !['127.0.0.1', '10.0.0.0/8'].includes(address),
+        (address) => !['127.0.0.1', '10.0.0.0/8', '172.16.0.0/12'].includes(address),
       ),
     ).toEqual([]);
   });
@@ -183,10 +204,19 @@ describe('the shipped inventory', () => {
     expect(bare).toEqual([]);
   });
 
-  test('holds nothing but systems, their schema and the page about them', () => {
-    expect(readdirSync(systemsDirectory).filter((file) => !file.endsWith('.yaml'))).toEqual([
-      'README.md',
-      'system.schema.json',
-    ]);
+  test('holds nothing but systems, their sources, their schema and the page about them', () => {
+    const others = readdirSync(systemsDirectory).filter((file) => !file.endsWith('.yaml') && !names.includes(file));
+    expect(others).toEqual(['README.md', 'system.schema.json']);
+  });
+
+  test('every source of a system is named in it, and the other way round', () => {
+    for (const name of names.filter((one) => existsSync(path.join(systemsDirectory, one)))) {
+      const text = readFileSync(path.join(systemsDirectory, `${name}.yaml`), 'utf8');
+      const there = readdirSync(path.join(systemsDirectory, name), { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile())
+        .map((entry) => path.relative(systemsDirectory, path.join(entry.parentPath, entry.name)));
+      const named = [...text.matchAll(/\b(?:source|until): ([\w-]+\/[\w./-]+)/g)].map(([, source]) => source);
+      expect([...new Set(named)].sort()).toEqual(there.sort());
+    }
   });
 });

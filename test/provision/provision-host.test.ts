@@ -7,11 +7,8 @@ import { startBackupLab, type BackupLab, type Ended } from '../backup/harness.js
 
 jest.setTimeout(900_000);
 
-/** What the inventory leaves open, for a bare host. Monitoring needs images, which a bare host cannot fetch here. */
+/** What the inventory and the lab leave open, for a bare host. */
 const OVERLAY = `
-endpoints:
-  api: { url: 'https://api.proofpass.test/health' }
-  platform: { url: 'https://platform.proofpass.test/health' }
 secrets:
   stellar-issuer-secret: { from: 'file:issued/stellar-issuer' }
   stellar-distribution-secret: { from: 'file:issued/stellar-distribution' }
@@ -25,12 +22,19 @@ const ISSUED = {
   smtp: 'smtp-value-4711',
 };
 
-/** What an observer who is not guardia sees of the host. */
+/**
+ * What an observer who is not guardia sees of the host: files with mode, owner and content, units, rules of the firewall, packages. Not the
+ * accounts that Debian's packages make and never take away, nor what is only a cache, nor what belongs to Docker: its images were there
+ * before it, so that it is removed and not purged.
+ */
 const OBSERVED = `
-  find /etc /opt /home /var/www /var/spool/cron -xdev \\( -path /etc/ufw/before\\* -o -path '/etc/*-' -o -name .pwd.lock -o -path /etc/ld.so.cache -o -path /etc/systemd/system/guardia\\* \\) -prune -o -printf '%p %y %m %u:%g %l\\n' | sort
-  find /etc /opt -xdev -type f ! -path '/etc/*-' ! -path /etc/ld.so.cache -exec sha256sum {} + | sort -k2
-  systemctl list-unit-files --no-legend | awk '{ print $1, $2 }' | sort
-  iptables -S | grep -v -e '-A ufw' -e 'ufw-' | sort`;
+  skip='^/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?( |$)|^/etc/(.pwd.lock|ld.so.cache|mailcap|resolv.conf)|docker|containerd'
+  find /etc /opt /home /var/www /usr/local -xdev -printf '%p %y %m %u:%g %l\\n' | grep -vE "$skip" | sort
+  find /etc /opt /home -xdev -type f | grep -vE "$skip" | sort | xargs -d '\\n' sha256sum
+  systemctl list-unit-files --no-legend | awk '$2 != "transient" { print $1, $2 }' | sort
+  dpkg-query -W -f '\${Package} \${db:Status-Abbrev}\\n' | grep -v ' rc ' | sort
+  getent passwd proofpass; docker volume ls 2>/dev/null
+  sshd -T | sort; iptables -S 2>/dev/null | grep -vE 'ufw-|DOCKER|docker|FORWARD' | sort; true`;
 
 describe('a bare host', () => {
   let here: BackupLab;
@@ -38,11 +42,6 @@ describe('a bare host', () => {
 
   beforeAll(async () => {
     here = await startBackupLab({ hosts: [{ name: 'app', bare: true }], overlay: OVERLAY });
-    // A bare host cannot fetch images here: the project is written and judged, not started.
-    here.changeInventory(
-      '      compose: { project: observability, directory: /opt/proofpass/observability, file: docker-compose.yml } # L836\n',
-      '      check: compose\n',
-    );
     for (const [name, value] of Object.entries(ISSUED)) {
       const file = path.join(here.lab.secretsDirectory, 'issued', name);
       writeSecret(file, value);
@@ -53,15 +52,68 @@ describe('a bare host', () => {
   const run = (input: Record<string, unknown> = {}) => here.run(input, 'provision-host');
   const report = (ended: Ended): RunReport => ended.report as RunReport;
 
+  test('is as it was when the last step is refused, because it would cut SSH', async () => {
+    const before = await here.shell(OBSERVED);
+    here.changeInventory("      PermitRootLogin: 'no'\n", "      PermitRootLogin: 'no'\n      AllowUsers: somebody\n");
+    try {
+      const refused = await run();
+      expect(`${refused.end}: ${refused.message}`).toMatch(
+        /^rolled back: .*AllowUsers somebody, and the worker logs in as guardia/,
+      );
+    } finally {
+      here.restoreInventory();
+    }
+    expect((await here.shell(OBSERVED)).split('\n')).toEqual(before.split('\n'));
+  });
+
   test('gets everything that the manual says', async () => {
     first = await run();
     expect(`${first.end}: ${first.message}`).toMatch(/^succeeded:/);
+    // Seen from outside, not from what the steps said.
+    expect(
+      await here.shell(`
+        ufw status | head -1
+        sshd -T | grep -E '^(permitrootlogin|passwordauthentication) ' | sort
+        systemctl is-active nginx docker fail2ban postgresql@15-main
+        fail2ban-client status | grep -o 'nginx-limit-req, sshd'
+        stat -c '%a %U:%G' /opt/proofpass/shared/.env
+        curl -s -o /dev/null -w '%{http_code}\\n' -H 'Host: api.proofpass.test' http://127.0.0.1/
+        curl -s -o /dev/null -w '%{http_code}\\n' http://127.0.0.1:9091/-/ready
+        cd /; runuser -u postgres -- psql -XAtc 'show max_connections' -c 'show shared_preload_libraries'
+        docker info --format '{{.LiveRestoreEnabled}} {{.LoggingDriver}}'`),
+    ).toBe(
+      [
+        ...[
+          'Status: active',
+          'passwordauthentication no',
+          'permitrootlogin no',
+          'active',
+          'active',
+          'active',
+          'active',
+        ],
+        ...[
+          'nginx-limit-req, sshd',
+          '600 proofpass:proofpass',
+          '503',
+          '200',
+          '200',
+          'pg_stat_statements',
+          'true json-file',
+          '',
+        ],
+      ].join('\n'),
+    );
+    // No secret is in what the run says of itself.
+    const secrets = await here.shell(`sed -n 's/^[A-Z_]*\\(SECRET\\|PASSWORD\\|KEY\\)=//p' /opt/proofpass/shared/.env`);
+    const said = JSON.stringify(first.report);
+    for (const secret of [...secrets.trim().split('\n'), ...Object.values(ISSUED)]) expect(said).not.toContain(secret);
   });
 
   test('needs nothing the second time', async () => {
     const second = await run();
-    expect(second.message).not.toContain('failed');
-    expect(stepsOf(report(second).plan as never).map(({ step }) => step.title)).toEqual([]);
+    const { plan } = report(second);
+    expect(plan && stepsOf(plan).map(({ step }) => step.title)).toEqual([]);
     expect(second.end).toBe('nothing to do');
   });
 });
@@ -70,4 +122,3 @@ function writeSecret(file: string, value: string): void {
   mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
   writeFileSync(file, `${value}\n`, { mode: 0o600 });
 }
-void OBSERVED;

@@ -6,7 +6,7 @@ import { PLAN_FORMAT, type Lane, type Plan, type Stage, type Step } from '../con
 import type { Planner, PlanningMoment } from '../contracts/planning.js';
 import type { System } from '../contracts/system.js';
 import { call, idPart } from '../steps/call.js';
-import { directory, file } from '../steps/file.js';
+import { directory, file, noFile } from '../steps/file.js';
 import { unit } from '../steps/service.js';
 
 type Checkout = Adoption['checkouts'][string];
@@ -54,11 +54,15 @@ export const adoptPlanner: Planner<AdoptInput> = {
       system: system.system,
       stages: [
         ...stage(
-          'from a checkout to a release',
+          input.back ? 'from a release to a checkout' : 'from a checkout to a release',
           lanes((host, seen) =>
             here(system, host, adoption(system).checkouts).flatMap(([name, checkout]) => {
               const now = seen.checkouts[name];
-              const steps = now ? becomeRelease(system, host, checkout, now, moment) : [];
+              const steps = !now
+                ? []
+                : input.back
+                  ? becomeCheckout(system, host, checkout, now)
+                  : becomeRelease(system, host, checkout, now, moment);
               if (steps.length > 0)
                 for (const service of checkout.services) downtime.push({ service, seconds: STANDSTILL_SECONDS });
               return steps;
@@ -69,6 +73,7 @@ export const adoptPlanner: Planner<AdoptInput> = {
           'crontabs',
           lanes((host, seen) =>
             here(system, host, adoption(system).cron).flatMap(([name, lines]) => {
+              if (input.back) return linesBack(host, name, lines, seen.cron[name]?.takenOver ?? 0);
               const inForce = seen.cron[name]?.inForce ?? 0;
               if (inForce === 0) return [];
               notes.push(
@@ -219,6 +224,69 @@ function becomeRelease(
     },
     ...writing,
     ...started,
+  ];
+}
+
+/** The way back: stop, the code takes the place of its link, the data goes back into it, the units as they were, start. */
+function becomeCheckout(system: System, host: string, checkout: Checkout, now: SeenCheckout): Step[] {
+  if (now.kind !== 'link') return [];
+  const { path } = checkout;
+  const id = (text: string): string => idPart(`${host} ${text}`);
+  const services = checkout.services.flatMap((name) => {
+    const service = system.services[name];
+    return service?.kind === 'systemd' ? [service.unit] : [];
+  });
+  const back = (from: string, to: string): Step => ({
+    id: `back-${id(from)}`,
+    title: `put ${to} back to ${from}`,
+    why: 'as it was set up by hand',
+    do: call('putBackPath', { from, to }),
+    undo: call('relocateAgain', { from, to }),
+  });
+  const there = { type: 'file' as const };
+  return [
+    ...services.map((name): Step => ({
+      id: `stop-${id(name)}`,
+      title: `stop ${name}`,
+      why: 'nobody writes while its files are moved',
+      do: call('setUnit', { unit: name, active: false }),
+      undo: call('restoreUnit', { unit: name }),
+    })),
+    back(path, now.link),
+    ...checkout.shared
+      .filter((one) => now.shared[one.path]?.inCheckout === 'link' && now.shared[one.path]?.target !== 'absent')
+      .map((one) => back(`${path}/${one.path}`, one.target)),
+    ...noFile(there, {
+      path: `${path}/.guardia-release.json`,
+      why: 'a checkout has no manifest',
+      id: `manifest-${id('')}`,
+    }),
+    ...services.flatMap((name) => {
+      const place = `/etc/systemd/system/${name}.d`;
+      const why = 'its data is beside the code again';
+      return [
+        ...noFile(there, { path: `${place}/guardia-shared.conf`, why, id: `dropin-${id(name)}` }),
+        ...noFile(there, { path: place, why, id: `dropins-${id(name)}` }),
+      ];
+    }),
+    ...[...services]
+      .reverse()
+      .flatMap((name) =>
+        unit(undefined, { unit: name, active: true, why: 'it works as before', id: `start-${id(name)}` }),
+      ),
+  ];
+}
+
+function linesBack(host: string, name: string, lines: Adoption['cron'][string], takenOver: number): Step[] {
+  if (takenOver === 0) return [];
+  return [
+    {
+      id: `cron-${idPart(`${host} ${name}`)}`,
+      title: `put ${takenOver} line(s) of ${lines.user}'s crontab in force again`,
+      why: 'as they were; every other byte of the crontab stays',
+      do: call('enableCronLines', { user: lines.user, commands: lines.commands }),
+      undo: call('disableLinesAgain', { user: lines.user, commands: lines.commands }),
+    },
   ];
 }
 

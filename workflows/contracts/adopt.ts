@@ -57,14 +57,20 @@ export type Adoption = z.infer<typeof Adoption>;
 export const AdoptInput = z.strictObject({
   ...runInput,
   host: Name.optional().describe('One host, or a group of hosts; by default every host that the inventory adopts'),
+  back: z
+    .boolean()
+    .default(false)
+    .describe(
+      'The way back: the current release becomes a plain checkout again, with its data in it, and the cron lines are in force',
+    ),
 });
 export type AdoptInput = z.infer<typeof AdoptInput>;
 
 /** What `observeAdoption` sees on one host. */
 export interface SeenAdoption {
   checkouts: Record<string, SeenCheckout>;
-  /** By name: how many lines are still in force. */
-  cron: Record<string, { inForce: number }>;
+  /** By name: how many lines are still in force, and how many guardia has turned into comments. */
+  cron: Record<string, { inForce: number; takenOver: number }>;
   /** Compose projects by the directory that they were started in. */
   projects: { project: string; directory: string }[];
 }
@@ -72,6 +78,8 @@ export interface SeenCheckout {
   kind: 'absent' | 'checkout' | 'link' | 'other';
   owner: string;
   group: string;
+  /** Where the link leads; empty where it is none. */
+  link: string;
   /** The commit that is checked out, or empty. */
   commit: string;
   /** Whether a rename can bring it to the releases. */

@@ -32,11 +32,11 @@ export const ProvisionAccount = z.strictObject({
 });
 export type ProvisionAccount = z.infer<typeof ProvisionAccount>;
 
-export const ProvisionDirectory = z.strictObject({ path: AbsolutePath, ...owned });
+export const ProvisionDirectory = z.strictObject({ path: AbsolutePath.describe('The directory'), ...owned });
 export type ProvisionDirectory = z.infer<typeof ProvisionDirectory>;
 
 export const ProvisionFile = z.strictObject({
-  path: AbsolutePath,
+  path: AbsolutePath.describe('The file'),
   ...owned,
   mode: FileMode.default('0644'),
   source: Source.optional(),
@@ -72,16 +72,24 @@ export const Program = z.strictObject({
   directories: z.array(ProvisionDirectory).default([]).describe('Directories, parents first'),
   files: z.array(ProvisionFile).default([]).describe('Configuration files, without secrets'),
   links: z
-    .array(z.strictObject({ path: AbsolutePath, target: z.string().min(1).describe('What it points to') }))
+    .array(
+      z.strictObject({
+        path: AbsolutePath.describe('The link'),
+        target: z.string().min(1).describe('What it points to'),
+      }),
+    )
     .default([])
     .describe('Symbolic links'),
   absent: z.array(AbsolutePath).default([]).describe('Files and links that must not be there'),
   check: ConfigurationCheck.optional().describe('What judges the files before they are put to use'),
   compose: z
     .strictObject({
-      project: z.string().regex(/^[a-z0-9][a-z0-9_-]*$/, 'a compose project name'),
-      directory: AbsolutePath,
-      file: z.string().min(1).default('docker-compose.yml'),
+      project: z
+        .string()
+        .regex(/^[a-z0-9][a-z0-9_-]*$/, 'a compose project name')
+        .describe('Its pinned name'),
+      directory: AbsolutePath.describe('Directory that holds the compose file'),
+      file: z.string().min(1).default('docker-compose.yml').describe('Compose file, relative to the directory'),
     })
     .optional()
     .describe('Compose project that the files belong to; it is started, and again when they change'),
@@ -99,13 +107,17 @@ export type Program = z.infer<typeof Program>;
 
 export const SecretFile = z.strictObject({
   on: On,
-  path: AbsolutePath,
+  path: AbsolutePath.describe('The file'),
   ...owned,
   mode: FileMode.default('0600'),
   elsewhere: z
     .array(AbsolutePath)
     .default([])
     .describe('Environment files of an earlier set-up, whose values count where the file itself has none'),
+  without: z
+    .array(z.string())
+    .default([])
+    .describe('Keys that are taken out; other keys that the template does not have are kept below it'),
   source: Source.describe('Template with {{secret:NAME}} or {{secret:NAME|url}} where a secret of this system goes'),
 });
 export type SecretFile = z.infer<typeof SecretFile>;
@@ -116,7 +128,13 @@ export const Provision = z.strictObject({
     .default({})
     .describe('Texts for {{provision.values.NAME}} in the files: no secrets'),
   packages: z
-    .record(Name, z.strictObject({ on: Places, install: z.array(PackageName).min(1) }))
+    .record(
+      Name,
+      z.strictObject({
+        on: Places,
+        install: z.array(PackageName).min(1).describe('Debian packages'),
+      }),
+    )
     .default({})
     .describe('Packages that belong to no program below'),
   firewall: z

@@ -1,7 +1,7 @@
 import { failure } from './errors.js';
 import { hostOf, hostsOf } from './host-groups.js';
 import { WORKER_HOST } from './names.js';
-import { Probe, type ProbeEntry } from './probe.js';
+import { Probe, type ProbeEntry, type ProbeOf } from './probe.js';
 import { serverReference } from './server-reference.js';
 import type { Endpoint, Flow, Service, System } from './system.js';
 import { given, isUnset } from './unset.js';
@@ -366,9 +366,7 @@ export function titleOf(probe: Probe): string {
     case 'container':
       return `container ${probe.container} ${probe.running ? 'runs' : 'does not run'}`;
     case 'http':
-      return probe.redirect === undefined
-        ? `${probe.method === 'GET' ? '' : `${probe.method} `}${probe.url} answers ${probe.status}`
-        : `${probe.url} redirects to ${probe.redirect}`;
+      return httpTitle(probe);
     case 'rate-limit':
       return `${probe.url} limits the rate`;
     case 'tls':
@@ -406,4 +404,12 @@ export function titleOf(probe: Probe): string {
     case 'port':
       return `${probe.to}: ${probe.expect} from ${probe.on}: ${probe.ports.join(', ')}`;
   }
+}
+
+function httpTitle({ method, url, status, redirect, headers, cookies, sendSecret }: ProbeOf<'http'>): string {
+  const what = `${method === 'GET' ? '' : `${method} `}${url}`;
+  if (redirect !== undefined) return `${what} redirects to ${redirect}`;
+  if (headers !== undefined) return `${what} sends ${Object.keys(headers).join(', ')}`;
+  if (cookies !== undefined) return `${what} sets safe cookies`;
+  return `${what} answers ${status}${sendSecret === undefined ? '' : ` with ${Object.keys(sendSecret).join(', ')}`}`;
 }

@@ -213,6 +213,38 @@ export function systemMistakes(system: unknown): SystemMistake[] {
       });
   }
 
+  const provision = fields(root.provision);
+  const places = (path: (string | number)[], on: unknown): void => {
+    for (const [i, one] of (Array.isArray(on) ? (on as unknown[]) : [on]).entries())
+      if (one !== undefined) place(Array.isArray(on) ? [...path, i] : path, one);
+  };
+  for (const part of ['packages', 'accounts', 'secretFiles', 'programs'])
+    for (const [name, value] of Object.entries(fields(provision[part])))
+      places(['provision', part, name, 'on'], fields(value).on);
+  for (const part of ['firewall', 'sshd']) places(['provision', part, 'on'], fields(provision[part]).on);
+  for (const [i, value] of (Array.isArray(provision.directories) ? provision.directories : []).entries())
+    places(['provision', 'directories', i, 'on'], fields(value).on);
+  const cluster = fields(provision.postgresql);
+  refer(['provision', 'postgresql', 'database'], cluster.database, databases, 'database');
+  refer(['provision', 'postgresql', 'password'], cluster.password, fields(root.secrets), 'secret');
+  const adoption = fields(root.adopt);
+  for (const [name, value] of Object.entries(fields(adoption.checkouts))) {
+    const { on, services: stopped } = fields(value);
+    place(['adopt', 'checkouts', name, 'on'], on);
+    for (const [i, of] of (Array.isArray(stopped) ? stopped : []).entries())
+      if (service(['adopt', 'checkouts', name, 'services', i], of) && fields(services[of as string]).kind !== 'systemd')
+        mistakes.push({
+          path: ['adopt', 'checkouts', name, 'services', i],
+          message: `service "${String(of)}" is no systemd unit`,
+        });
+  }
+  for (const [name, value] of Object.entries(fields(adoption.cron))) {
+    const { on, replacedBy } = fields(value);
+    place(['adopt', 'cron', name, 'on'], on);
+    for (const [i, of] of (Array.isArray(replacedBy) ? replacedBy : []).entries())
+      refer(['adopt', 'cron', name, 'replacedBy', i], of, fields(root.schedules), 'schedule');
+  }
+
   if (Array.isArray(root.escalation)) {
     const tiers = new Set<unknown>();
     for (const [i, value] of root.escalation.entries()) {

@@ -5,7 +5,7 @@ import type { DeployRecord } from '../contracts/deploy.js';
 import type { RowsAtStake } from '../contracts/migration.js';
 import { SYSTEM_LANE } from '../contracts/names.js';
 import type { Plan, Step } from '../contracts/plan.js';
-import type { ProbeResult } from '../contracts/probe.js';
+import type { Probe, ProbeResult } from '../contracts/probe.js';
 import type { ReleaseObservation } from '../contracts/release.js';
 import { storeNeeds, storeReference } from '../contracts/store-reference.js';
 import { probesAbout } from '../contracts/system-probes.js';
@@ -47,10 +47,21 @@ export function applicationNeeds({ hosts, balancer, migrations }: Application): 
   ];
 }
 
+/** What answers for a service while a deploy goes on: not certificates or rate limits, which it does not change, and which looking at costs. */
+const ANSWERING: readonly Probe['kind'][] = ['systemd', 'compose', 'container', 'http'];
+
+/** The probes about the services of an application that look from its hosts themselves. Pure. */
+const probesOnHosts = (system: System, { services, hosts }: Pick<Application, 'services' | 'hosts'>): Probe[] =>
+  probesAbout(system, { services: services.map(({ name }) => name), on: hosts, kinds: ANSWERING });
+
+/** The same, and those that look from outside. Pure. */
+export const probesOfApplication = (system: System, { services }: Pick<Application, 'services'>): Probe[] =>
+  probesAbout(system, { services: services.map(({ name }) => name), kinds: ANSWERING });
+
 /** One look at each host, and one each at database, balancer, records and health. */
 export function lookAtApplication(system: System, application: Application): ObservationCall[] {
   const { deployment, hosts, services, migrations, balancer } = application;
-  const probes = probesAbout(system, { services: services.map(({ name }) => name), on: hosts });
+  const probes = probesOnHosts(system, application);
   return [
     ...hosts.map((host) => ({
       as: `host ${host}`,
@@ -102,7 +113,7 @@ export function lookAtApplication(system: System, application: Application): Obs
 
 /** The wait for the probes of a host that look from the host itself: they need no open port and no traffic. None where there are no such probes. */
 export function healthOf(system: System, { services, deployment }: Application, host: string): Step[] {
-  const probes = probesAbout(system, { services: services.map(({ name }) => name), on: [host] });
+  const probes = probesOnHosts(system, { services, hosts: [host] });
   if (probes.length === 0) return [];
   return [
     health.wait(system, host, probes, {

@@ -6,7 +6,6 @@ import { SYSTEM_LANE } from '../contracts/names.js';
 import type { Stage } from '../contracts/plan.js';
 import type { Planner } from '../contracts/planning.js';
 import { releaseId, type ResolvedRef } from '../contracts/release.js';
-import { probesAbout } from '../contracts/system-probes.js';
 import type { System } from '../contracts/system.js';
 import * as balancer from '../steps/balancer.js';
 import * as health from '../steps/health.js';
@@ -24,6 +23,7 @@ import {
   healthOf,
   lookAtApplication,
   onHost,
+  probesOfApplication,
   type Seen,
 } from './observation.js';
 
@@ -188,9 +188,9 @@ function migrationsOf(application: Application, behind: readonly string[], next:
   };
 }
 
-function bake(system: System, { services, deployment }: Application): Stage[] {
-  const probes = probesAbout(system, { services: services.map(({ name }) => name) });
-  const { minutes, tolerated } = deployment.bake;
+function bake(system: System, application: Application): Stage[] {
+  const probes = probesOfApplication(system, application);
+  const { minutes, tolerated } = application.deployment.bake;
   if (minutes === 0 || probes.length === 0) return [];
   return once('bake', SYSTEM_LANE, [
     health.bake(system, probes, {

@@ -144,7 +144,7 @@ export function clusterArgument(system: System, host: string, postgresql: NonNul
 }
 
 export function secretFileArgument(system: System, host: string, file: SecretFile, sources: Sources) {
-  const { path, mode, owner, group, source } = file;
+  const { path, mode, owner, group, source, without } = file;
   const template = fill(sources[source] ?? '', system, host, source);
   const names = [...new Set([...template.matchAll(SECRET_PLACE)].map(([, name = '']) => name))];
   return {
@@ -153,6 +153,7 @@ export function secretFileArgument(system: System, host: string, file: SecretFil
     owner,
     group,
     template,
+    without,
     secrets: names.map((name) => secretSource(system, host, name, file.elsewhere)),
   };
 }

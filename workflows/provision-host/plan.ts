@@ -309,12 +309,14 @@ function program(work: Work, name: string): Step[] {
   const { part, now, notes, downtime } = work;
   const wanted = part.programs.find(([one]) => one === name)?.[1];
   if (!wanted) return [];
+  const coming = wanted.packages.some((spec) => now.packages[spec.replace(/=.*/, '')] === undefined);
   const files = [
     ...wanted.directories.flatMap((one) => directory(now.files[one.path], { ...one, why: `${wanted.title} needs it` })),
     ...wanted.files.flatMap((one) => programFile(work, wanted, one)),
     ...wanted.links.flatMap((one) => symlink(now.files[one.path], { ...one, why: `${wanted.title} reads it there` })),
+    // What a package brings can only be seen once it is installed.
     ...wanted.absent.flatMap((path) =>
-      noFile(now.files[path], { path, why: `it would stand against ${wanted.title}` }),
+      noFile(coming ? { type: 'file' } : now.files[path], { path, why: `it would stand against ${wanted.title}` }),
     ),
   ];
   const check: Step[] =

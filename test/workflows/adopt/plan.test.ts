@@ -17,6 +17,7 @@ const checkout: SeenCheckout = {
   kind: 'checkout',
   owner: 'proofpass',
   group: 'proofpass',
+  link: '',
   commit: '0f1e2d3c'.repeat(5),
   sameFileSystem: true,
   shared: {
@@ -29,7 +30,7 @@ const checkout: SeenCheckout = {
 };
 const byHand: SeenAdoption = {
   checkouts: { application: checkout },
-  cron: { backups: { inForce: 2 }, rotation: { inForce: 0 } },
+  cron: { backups: { inForce: 2, takenOver: 0 }, rotation: { inForce: 0, takenOver: 0 } },
   projects: [{ project: 'observability', directory: '/opt/proofpass/observability' }],
 };
 const planOf = (seen: SeenAdoption) => checkPlan(adoptPlanner.plan(input, system, { 'host app': seen }, moment));
@@ -64,7 +65,7 @@ describe('the plan to adopt proofpass', () => {
   });
 
   test('is empty where everything is adopted, or nothing is there yet', () => {
-    const done = { ...byHand, cron: { backups: { inForce: 0 }, rotation: { inForce: 0 } } };
+    const done = { ...byHand, cron: { backups: { inForce: 0, takenOver: 2 }, rotation: { inForce: 0, takenOver: 0 } } };
     for (const kind of ['link', 'absent'] as const)
       expect(planOf({ ...done, checkouts: { application: { ...checkout, kind } } }).stages).toEqual([]);
   });

@@ -1,0 +1,71 @@
+import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { fillSecrets, withKeptLines } from '../../../activities/secret-files/secret-file-activities.js';
+import {
+  makeSecretValue,
+  passwordInUrl,
+  valueInEnvironmentFile,
+} from '../../../activities/secret-files/secret-values.js';
+import { scramVerifier } from '../../../activities/postgres/cluster-activities.js';
+
+describe('values that a host holds', () => {
+  test.each([
+    ['A=1\nKEY=value', 'value'],
+    ['KEY=old\nKEY=new', 'new'],
+    ['export KEY="two words"', 'two words'],
+    ["KEY='x'", 'x'],
+    ['      - KEY=in-a-list', 'in-a-list'],
+    ['      KEY: in-a-mapping', 'in-a-mapping'],
+    ['KEY=', undefined],
+    ['KEY=${OTHER}', undefined],
+    ['# KEY=commented', undefined],
+    ['KEYS=other', undefined],
+  ])('%j', (text, value) => {
+    expect(valueInEnvironmentFile(text, 'KEY')).toBe(value);
+  });
+
+  test('a password comes out of a URL as it went in', () => {
+    fc.assert(
+      fc.property(fc.string({ minLength: 1, unit: 'binary-ascii' }), (password) => {
+        expect(passwordInUrl(`postgresql://user:${encodeURIComponent(password)}@host:5432/db`)).toBe(password);
+      }),
+    );
+    expect(passwordInUrl('postgresql://host/db')).toBeUndefined();
+  });
+});
+
+describe('a new value', () => {
+  test.each([
+    ['hex', /^[0-9a-f]{33}$/],
+    ['base64', /^[A-Za-z0-9+/=]{33}$/],
+    ['alphanumeric', /^[A-Za-z0-9]{33}$/],
+  ] as const)('%s has its alphabet and length, and is another each time', (kind, form) => {
+    const values = Array.from({ length: 50 }, () => makeSecretValue({ kind, length: 33 }));
+    for (const value of values) expect(value).toMatch(form);
+    expect(new Set(values).size).toBe(50);
+  });
+});
+
+describe('a file with secrets', () => {
+  test('refuses a value that an environment file would change', () => {
+    for (const value of ['a b ', 'a#b', 'a"b', "a'b", 'a$b', 'a\nb', 'a\\b'])
+      expect(() => fillSecrets('K={{secret:s}}', () => value)).toThrow(/^the value of secret s holds a character/);
+    expect(fillSecrets('K={{secret:s}} U=x:{{secret:s|url}}@', () => 'a/b')).toBe('K=a/b U=x:a%2Fb@');
+  });
+
+  test('keeps what somebody added by hand, once, and takes out what the inventory says', () => {
+    const before = 'A=old\n# theirs\nMINE=1\nGONE=2\n';
+    const once = withKeptLines('A=new\n', before, ['GONE']);
+    expect(once).toBe('A=new\n\n# Not in the template of guardia; kept as they were.\nMINE=1\n');
+    expect(withKeptLines('A=new\n', once, ['GONE'])).toBe(once);
+    expect(withKeptLines('A=new\n', '', [])).toBe('A=new\n');
+  });
+});
+
+test('the SCRAM verifier is the one that PostgreSQL would keep', () => {
+  // RFC 7677, section 3: the example for "pencil".
+  const salt = Buffer.from('W22ZaJ0SNY7soEsUEjb6gQ==', 'base64');
+  expect(scramVerifier('pencil', salt, 4096)).toBe(
+    'SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=',
+  );
+});
