@@ -10,6 +10,11 @@ import { createClusterActivities } from '../../activities/postgres/cluster-activ
 import { createProvisionActivities } from '../../activities/provision/provision-activities.js';
 import { createSecretFileActivities } from '../../activities/secret-files/secret-file-activities.js';
 import { createSshdActivities } from '../../activities/sshd/sshd-activities.js';
+import { inventoryLocations } from '../../activities/inventory/locations.js';
+import { loadSystem } from '../../activities/inventory/load.js';
+import { readSources } from '../../activities/inventory/sources.js';
+import { haproxyConfiguration } from '../../workflows/provision-host/haproxy.js';
+import { fill } from '../../workflows/provision-host/template.js';
 import { publishedPortRules } from '../../workflows/provision-host/firewall.js';
 import type { FirewallRule } from '../../workflows/contracts/provision.js';
 import { startLabActivities, type LabActivities } from '../activities/lab-activities.js';
@@ -363,6 +368,40 @@ EOT`);
     await does('stopMadeCompose', project, at);
     await does('stopMadeCompose', project, at);
     expect(await state()).toBe(before);
+  });
+
+  test('nginx takes the site of the inventory, and HAProxy what is made from its groups, with and without certificates', async () => {
+    const overlay = path.join(here.lab.directory, 'overlay-scaled');
+    mkdirSync(overlay);
+    writeFileSync(
+      path.join(overlay, 'proofpass.yaml'),
+      `layout: scaled
+hosts: { app1: { connection: { address: 10.0.0.2 } }, app2: { connection: { address: 10.0.0.3 } } }
+endpoints: { api: { url: 'https://api.proofpass.test/health' }, platform: { url: 'https://platform.proofpass.test/health' } }
+`,
+    );
+    const locations = { ...inventoryLocations({}), overlayDirectory: overlay };
+    const { system } = loadSystem('proofpass', locations);
+    await does('installPackages', { packages: ['haproxy'], timeoutSeconds: 300 }, step());
+    await here.shell(`
+      mkdir -p /etc/haproxy/certs
+      for name in api platform; do
+        live=/etc/letsencrypt/live/$name.proofpass.test; mkdir -p $live
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 9 -subj /CN=$name -keyout $live/privkey.pem -out $live/fullchain.pem 2>/dev/null
+        cat $live/fullchain.pem $live/privkey.pem >/etc/haproxy/certs/$name.proofpass.test.pem
+      done`);
+    for (const tls of [false, true]) {
+      const content = haproxyConfiguration(system, 'balancers', tls);
+      await does('writeFile', { path: '/etc/haproxy/haproxy.cfg', content }, step());
+      expect(await does('checkConfiguration', { kind: 'haproxy', paths: [] })).toEqual({});
+    }
+    for (const [source = '', text = ''] of Object.entries(
+      readSources(['proofpass/nginx/site-without-tls.conf', 'proofpass/nginx/site.conf'], locations),
+    )) {
+      const content = fill(text, system, 'app1', source);
+      await does('writeFile', { path: '/etc/nginx/sites-enabled/trial', content }, step());
+      expect(await does('checkConfiguration', { kind: 'nginx', paths: [] })).toEqual({});
+    }
   });
 
   test('a configuration that its program refuses is a failure with the words of the program', async () => {

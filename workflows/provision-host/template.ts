@@ -1,10 +1,10 @@
 import { failure } from '../contracts/errors.js';
-import { hostOf } from '../contracts/host-groups.js';
+import { hostOf, hostsOf } from '../contracts/host-groups.js';
 import type { System } from '../contracts/system.js';
 import { isUnset } from '../contracts/unset.js';
 
 /** `{{a.b.c}}` or `{{a.b.c|filter}}`; what is not of this form, such as `{{ $labels.job }}`, is left alone. Secrets are filled on the worker. */
-const PLACE = /\{\{([a-z][A-Za-z0-9_.-]*)(?:\|([a-z]+))?\}\}/g;
+const PLACE = /\{\{([a-z][A-Za-z0-9_.-]*)(?:\|([a-z]+)(?::(\d+))?)?\}\}/g;
 
 /** What a template may take besides the system: known only when a host has been looked at. */
 export interface Moment {
@@ -14,23 +14,25 @@ export interface Moment {
 
 /**
  * Fills a template from the system, for one host. Filters: `hostname` of a URL; `address` of a host or of a group of one, as this host
- * reaches it. Throws `InvalidPlan` that names every place without a value, `UnsetValue` for those that are not filled in yet.
+ * reaches it; `targets:PORT` of a group, as a list for Prometheus in a container of this host. Throws `InvalidPlan` that names every place without a value, `UnsetValue` for those that are not filled in yet.
  */
 export function fill(text: string, system: System, host: string, source: string, moment: Moment = {}): string {
   const unknown: string[] = [];
   const open: string[] = [];
-  const filled = text.replaceAll(PLACE, (whole: string, path: string, filter?: string) => {
+  const addressOf = (to: string, own: string): string => {
+    const connection = system.hosts[to]?.connection;
+    if (to === host || connection === 'local' || connection === undefined) return own;
+    if (!isUnset(connection.address)) return connection.address;
+    open.push(`hosts.${to}.connection.address (${connection.address.unset})`);
+    return '';
+  };
+  const filled = text.replaceAll(PLACE, (whole: string, path: string, filter?: string, port?: string) => {
     if (path === 'login' && filter === undefined) return moment.login ?? '';
-    if (filter === 'address') {
-      const to = hostOf(system, path);
-      const connection = system.hosts[to]?.connection;
-      if (to === host || connection === 'local' || connection === undefined) return '127.0.0.1';
-      if (isUnset(connection.address)) {
-        open.push(`hosts.${to}.connection.address (${connection.address.unset})`);
-        return whole;
-      }
-      return connection.address;
-    }
+    if (filter === 'address') return addressOf(hostOf(system, path), '127.0.0.1');
+    if (filter === 'targets')
+      return hostsOf(system, path)
+        .map((to) => `'${addressOf(to, 'host.docker.internal')}:${port}'`)
+        .join(', ');
     let value: unknown = system;
     for (const part of path.split('.')) value = (value as Record<string, unknown> | undefined)?.[part];
     if (isUnset(value)) {

@@ -1,4 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { parseSshdOptions, whyLoginWouldFail } from '../../../activities/sshd/login-judgement.js';
 import { inventoryLocations } from '../../../activities/inventory/locations.js';
 import { loadSystem } from '../../../activities/inventory/load.js';
@@ -24,11 +27,22 @@ const moment = {
 const input = (more = {}) => ProvisionHostInput.parse({ system: 'proofpass', ...more });
 
 /** The shipped proofpass.yaml with what the manual leaves open. */
-function proofpass(layout?: string): System {
-  const locations = inventoryLocations({});
-  const { system } = structuredClone(loadSystem('proofpass', locations));
-  if (layout === undefined) open(system, { app: '10.0.0.1' });
+function proofpass(): System {
+  const { system } = structuredClone(loadSystem('proofpass', inventoryLocations({})));
+  open(system, { app: '10.0.0.1' });
   return system;
+}
+/** The same spread over four machines. */
+function scaled(): System {
+  const overlayDirectory = mkdtempSync(path.join(tmpdir(), 'guardia-overlay-'));
+  try {
+    writeFileSync(path.join(overlayDirectory, 'proofpass.yaml'), 'layout: scaled\n');
+    const { system } = structuredClone(loadSystem('proofpass', { ...inventoryLocations({}), overlayDirectory }));
+    open(system, { balancer: '10.0.0.1', app1: '10.0.0.2', app2: '10.0.0.3', db: '10.0.0.4' });
+    return system;
+  } finally {
+    rmSync(overlayDirectory, { recursive: true });
+  }
 }
 function open(system: System, addresses: Record<string, string>): void {
   for (const [name, address] of Object.entries(addresses))
@@ -240,6 +254,42 @@ describe('the plan for a bare host of proofpass', () => {
   });
 });
 
+describe('the plan for four bare hosts', () => {
+  const system = scaled();
+  const hosts = ['balancer', 'app1', 'app2', 'db'];
+  const plan = planOf(system, Object.fromEntries(hosts.map((host) => [`host ${host}`, bare])));
+  const contentOf = (id: string): string => String(stepOf(plan, id)?.do.with['content']);
+
+  test('gives each the part that it plays', () => {
+    const on = (title: string) => plan.stages.find((stage) => stage.title === title)?.lanes.map((lane) => lane.on);
+    expect(on('firewall')).toEqual(hosts);
+    expect(on('HAProxy')).toEqual(['balancer']);
+    expect(on('nginx')).toBeUndefined();
+    expect(on('PostgreSQL')).toEqual(['db']);
+    expect(on('monitoring')).toEqual(['db']);
+    expect(on('units of the application')).toEqual(['app1', 'app2']);
+    expect(stepsOf(plan).every(({ lane, step }) => step.id.startsWith(`${lane.on}-`))).toBe(true);
+  });
+
+  test('lets them reach each other by their addresses, and nobody else', () => {
+    const rules = stepOf(plan, 'db-firewall')?.do.with['rules'] as { port: number; from: string }[];
+    expect(rules.filter(({ port }) => port === 5432).map(({ from }) => from)).toEqual([
+      '172.16.0.0/12',
+      '10.0.0.2',
+      '10.0.0.3',
+    ]);
+    expect(contentOf('db-block-etc-postgresql-15-main-pg-hba-conf-clients')).toContain(
+      'host proofpass_prod proofpass_user 10.0.0.3/32 scram-sha-256',
+    );
+    expect(JSON.stringify(plan)).toContain("'10.0.0.2:9090', '10.0.0.3:9090'");
+    expect(JSON.stringify(plan)).toContain('@10.0.0.4:5432/proofpass_prod');
+  });
+
+  test('fits one run', () => {
+    expect(JSON.stringify(plan).length).toBeLessThan(300_000);
+  });
+});
+
 describe('the firewall', () => {
   test('always lets the worker in, whatever the flows say', () => {
     const system = proofpass();
@@ -295,12 +345,12 @@ describe('a template', () => {
   test('is filled from the system, and leaves what is not its own', () => {
     expect(
       fill(
-        '{{endpoints.api.url|hostname}} {{database|address}} {{databases.main.name}} {{ $labels.job }} {{secret:x}}',
+        '{{endpoints.api.url|hostname}} {{database|address}} {{databases.main.name}} {{web|targets:9090}} {{ $labels.job }} {{secret:x}}',
         system,
         'app',
         't',
       ),
-    ).toBe('api.example 127.0.0.1 proofpass_prod {{ $labels.job }} {{secret:x}}');
+    ).toBe("api.example 127.0.0.1 proofpass_prod 'host.docker.internal:9090' {{ $labels.job }} {{secret:x}}");
   });
   test('that asks for what there is not names it', () => {
     expect(() => fill('{{no.such}} {{databases.main}}', system, 'app', 'a.conf')).toThrow(
