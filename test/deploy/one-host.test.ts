@@ -21,7 +21,7 @@ const AS_RELEASES = `set -e
   commit=$(runuser -u proofpass -- git -C platform rev-parse HEAD)
   mv platform releases/20260101T000000Z-adopted; ln -s /opt/proofpass/releases/20260101T000000Z-adopted platform
   ln -s /opt/proofpass/shared/.env platform/.env; ln -s /opt/proofpass/shared/storage platform/storage
-  echo "{\"commit\": \"$commit\"}" >platform/.guardia-release.json
+  printf '{"commit": "%s"}' "$commit" >platform/.guardia-release.json
   for unit in api platform; do
     install -d /etc/systemd/system/proofpass-$unit.service.d
     printf '[Service]\nReadWritePaths=/opt/proofpass/shared\n' >/etc/systemd/system/proofpass-$unit.service.d/data.conf
