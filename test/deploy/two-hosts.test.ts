@@ -8,19 +8,13 @@ import { failed, startTraffic } from './traffic.js';
 
 jest.setTimeout(900_000);
 
-/** What the inventory leaves open, for bare hosts. */
-const OVERLAY = `
-secrets:
-  stellar-issuer-secret: { from: 'file:issued/stellar-issuer' }
-  stellar-distribution-secret: { from: 'file:issued/stellar-distribution' }
-  smtp-password: { from: 'file:issued/smtp' }
-  nextauth-secret: { from: 'file:issued/nextauth' }
-  jwt-secret: { from: 'file:issued/jwt' }
-  encryption-key: { from: 'file:issued/encryption' }
-  database-password: { from: 'file:issued/database' }
-provision:
-  values: { smtp-host: smtp.proofpass.test, smtp-user: noreply@proofpass.test }
-`;
+/** What has to be the same on both servers is given to them; on one server alone guardia would make it. */
+const GIVEN = {
+  'jwt-secret': ['signs the sessions; a new one logs everybody out', 'jwt', 32],
+  'nextauth-secret': ['signs the sessions of the platform', 'nextauth', 32],
+  'encryption-key': ['encrypts data at rest', 'encryption', 16],
+  'database-password': ['password of the role proofpass_user', 'database', 16],
+} as const;
 const PASSWORD = 'smoke-4711-0815';
 
 /** What an observer who is not guardia sees of a server. */
@@ -51,17 +45,19 @@ describe('over two servers behind HAProxy, with requests flowing', () => {
     here = await startBackupLab({
       hosts: ['balancer', 'app1', 'app2', 'db'].map((name) => ({ name, bare: true })),
       layout: 'scaled',
-      overlay: OVERLAY,
     });
     const secret = (name: string, text: string) => {
       const file = path.join(here.lab.secretsDirectory, name);
       mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
       writeFileSync(file, text, { mode: 0o600 });
     };
-    for (const name of ['stellar-issuer', 'stellar-distribution', 'smtp']) secret(`issued/${name}`, `${name}-4711\n`);
-    // The same on both servers, so they are not made on one of them.
-    for (const name of ['nextauth', 'jwt']) secret(`issued/${name}`, `${randomBytes(32).toString('hex')}\n`);
-    for (const name of ['encryption', 'database']) secret(`issued/${name}`, `${randomBytes(16).toString('hex')}\n`);
+    for (const [description, name, bytes] of Object.values(GIVEN)) {
+      secret(`issued/${name}`, `${randomBytes(bytes).toString('hex')}\n`);
+      here.changeInventory(
+        `description: ${description}\n`,
+        `description: ${description}\n    from: file:issued/${name}\n`,
+      );
+    }
     secret('proofpass/admin-password', PASSWORD);
     here.changeInventory('bake: { minutes: 10, tolerated: 2 }', 'bake: { minutes: 0.1, tolerated: 2 }');
     for (const name of ['api.proofpass.test', 'platform.proofpass.test']) {
