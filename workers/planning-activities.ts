@@ -60,7 +60,7 @@ export function createPlanningActivities(
       return { plan, digest: digest(approvedPart(plan)), ...digestsOf(runbook, observation) };
     },
     async facetsOf({ runbook, observation }) {
-      return digestsOf(runbook, observation);
+      return { facets: digestsOf(runbook, observation).facets, elsewhere: [...(planner(runbook).elsewhere ?? [])] };
     },
   };
 }

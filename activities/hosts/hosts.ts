@@ -154,7 +154,8 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
       throw error;
     }
     const said = scrub(stderr.text()).trim();
-    const own = /^guardia: (.*)$/m.exec(said)?.[1];
+    // The shell says what it could not write under the same name; guardia's own word comes last.
+    const own = [...said.matchAll(/^guardia: (.*)$/gm)].at(-1)?.[1];
     if (own !== undefined) {
       if (exit.code === 90)
         throw failure('Fenced', `${target.name}: ${own}`, {

@@ -52,6 +52,15 @@ export interface Ended {
   report: RunReport | RunStatus | undefined;
 }
 
+/** What is different about a worker. */
+export interface WorkerChange {
+  env?: NodeJS.ProcessEnv;
+  /** Shell commands that a private mount namespace gets first. */
+  before?: string;
+  /** Compiled program that serves instead of the worker's own. */
+  program?: string;
+}
+
 /** A worker process. */
 export interface WorkerProcess {
   pid: number;
@@ -142,11 +151,11 @@ async function backupLab(lab: Lab, server: DevServer, state: string, systems: st
     /** The data of the bucket on this machine's disk. */
     bucketDirectory: path.join(lab.directory, 's3/data', lab.s3.bucket),
 
-    /** Starts the worker and returns when it serves. `before`: shell commands that a private mount namespace gets first. */
-    async startWorker(change: { env?: NodeJS.ProcessEnv; before?: string } = {}): Promise<WorkerProcess> {
+    /** Starts the worker and returns when it serves. */
+    async startWorker(change: WorkerChange = {}): Promise<WorkerProcess> {
       const said = existsSync(workerLog) ? readFileSync(workerLog).length : 0;
       const output = openSync(workerLog, 'a', 0o600);
-      const argv = [process.execPath, compiled('workers/main.js')];
+      const argv = [process.execPath, compiled(change.program ?? 'workers/main.js')];
       const [program, ...rest] =
         change.before === undefined
           ? argv
@@ -171,7 +180,7 @@ async function backupLab(lab: Lab, server: DevServer, state: string, systems: st
       if (!worker) throw new Error('no worker was started');
       return worker;
     },
-    async restartWorker(change: { env?: NodeJS.ProcessEnv; before?: string } = {}): Promise<void> {
+    async restartWorker(change: WorkerChange = {}): Promise<void> {
       await worker?.stop();
       await here.startWorker(change);
     },

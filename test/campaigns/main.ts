@@ -4,6 +4,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { say } from '../../infra/packaging/toolbox-cache.js';
 import { ToolboxError } from '../../infra/packaging/toolbox.js';
 import { nodeVersions } from './node-versions.js';
+import { everyStepFails } from './steps.js';
 import { temporalOnPostgresql } from './temporal-on-postgresql.js';
 import { workerKilled } from './worker-killed.js';
 
@@ -24,6 +25,15 @@ program
   .action(async (options: { kills: number; seed?: number }) => {
     const good = await workerKilled({ kills: options.kills, seed: options.seed ?? randomInt(1_000_000), say });
     process.exitCode = good ? 0 : 1;
+  });
+
+program
+  .command('steps')
+  .description('every step of every runbook fails, loses its worker and its host once; writes test/campaigns/steps.md')
+  .option('--only <runbooks>', 'only these, separated by commas', (text) => text.split(','))
+  .option('--sample <number>', 'at most so many cells of each runbook', whole)
+  .action(async (options: { only?: string[]; sample?: number }) => {
+    process.exitCode = (await everyStepFails({ ...options, say })) ? 0 : 1;
   });
 
 program

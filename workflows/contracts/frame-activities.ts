@@ -44,7 +44,7 @@ export interface FrameActivities {
     /** Seconds that steps took in runs before, by step. */
     expected: Record<string, number>;
   }): Promise<PlannedRun>;
-  /** Local. The digests of the facets of an observation, as planRun gives them. */
+  /** Local. The digests of the facets of an observation, as planRun gives them, and those of them that an undo does not answer for. */
   facetsOf(argument: {
     runbook: string;
     observation: Observation;

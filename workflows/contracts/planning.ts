@@ -27,6 +27,8 @@ export interface Planner<I> {
   plan(input: I, system: System, observation: Observation, moment: PlanningMoment, sources?: Sources): Plan;
   /** The part of the observation that the plan rests on: if it has changed once the lock is held, the plan is made anew. */
   facets(observation: Observation): Record<string, unknown>;
+  /** Facets that are not the hosts' and may change by themselves: an undo cannot put them back, and is not judged by them. */
+  elsewhere?: readonly string[];
 }
 
 export interface PreparedRun {

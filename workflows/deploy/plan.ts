@@ -125,6 +125,9 @@ export const deployPlanner: Planner<DeployInput> = {
     );
   },
 
+  // Somebody may push meanwhile.
+  elsewhere: ['source'],
+
   facets(observation) {
     const now = observation as Now;
     return { ...applicationFacets(now), source: { commit: now.source.commit, migrations: now.source.migrations } };

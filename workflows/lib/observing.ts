@@ -99,9 +99,9 @@ export function createObserving(run: {
       return planned;
     },
     async changedSince(planned) {
-      const now = await local.facetsOf({ runbook, observation: await look() });
-      const names = new Set([...Object.keys(planned.facets), ...Object.keys(now.facets)]);
-      return [...names].filter((name) => planned.facets[name] !== now.facets[name]);
+      const { facets, elsewhere } = await local.facetsOf({ runbook, observation: await look() });
+      const names = new Set([...Object.keys(planned.facets), ...Object.keys(facets)]);
+      return [...names].filter((name) => planned.facets[name] !== facets[name] && !elsewhere.includes(name));
     },
   };
 }

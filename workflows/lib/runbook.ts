@@ -6,6 +6,7 @@ import {
   isCancellation,
   log,
   setHandler,
+  sleep,
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
@@ -14,7 +15,7 @@ import { failure, type FailureType } from '../contracts/errors.js';
 import type { GateStatus } from '../contracts/gate.js';
 import { recoverChoices, type Hold } from '../contracts/hold.js';
 import { endNotice, waitNotices, type Notice, type PersonWait } from '../contracts/notice.js';
-import { placeOf, stepsOf, type Plan } from '../contracts/plan.js';
+import { placeOf, stepsOf, type Call, type Plan } from '../contracts/plan.js';
 import type { PlannedRun, PlanningMoment } from '../contracts/planning.js';
 import {
   planQuery,
@@ -29,7 +30,7 @@ import { GuardiaEnd, GuardiaRequester, GuardiaRunbook, GuardiaSystem } from '../
 import { SYSTEM_LANE, WORKER_HOST } from '../contracts/names.js';
 import { apply, type Applying, type FailedStep } from './apply.js';
 import { createGates } from './approval.js';
-import { laneTarget, runCall } from './calls.js';
+import { laneTarget, resolveReferences, runCall } from './calls.js';
 import type { Inheritance } from './child-runbook.js';
 import { createHolds } from './guided-failure.js';
 import { createHostsHeld } from './hosts-held.js';
@@ -44,6 +45,9 @@ import type { Telling } from './waiting-for-people.js';
 
 /** How often a plan is made anew because the hosts changed between its making and the lock. */
 const REPLANS = 3;
+/** How often, and after how many seconds again, a run looks whether all is as before its undo, before it holds for a person. */
+const LOOKS_AFTER_UNDO = 5;
+const LOOK_AGAIN_SECONDS = 6;
 
 /** The movements of a run, for the workflow of a runbook to put in order. */
 export interface Run<I> {
@@ -83,6 +87,7 @@ const refusals = new Set<string>([
   'InvalidPlan',
   'HostLocked',
   'LeftBehind',
+  'DataAtStake',
 ] satisfies FailureType[]);
 
 /**
@@ -205,7 +210,7 @@ export function runbook<I extends RunInput>(
       const target = laneTarget(observing.system(), on);
       try {
         const answer = await runCall(
-          call,
+          { ...call, with: resolveReferences(call.with, results) as Call['with'] },
           {
             ...{ system: input.system, runbook: definition.name, workflowId, runId },
             ...{ step: 'at-stake', generation: 1, runAgainIfLost: false },
@@ -347,9 +352,9 @@ export function runbook<I extends RunInput>(
       }
     };
 
-    /** What was undone has to look as it did before: seen, not believed. */
+    /** What was undone has to look as it did before: seen, not believed. What is coming up again gets a while. */
     const seeThatItIsAsBefore = async (before: PlannedRun): Promise<void> => {
-      for (;;) {
+      for (let looks = 1; ; looks++) {
         let reason: string;
         try {
           const changed = await observing.changedSince(before);
@@ -358,6 +363,10 @@ export function runbook<I extends RunInput>(
         } catch (error) {
           if (!(error instanceof TemporalFailure)) throw error;
           reason = `everything was undone, but it cannot be seen: ${reasonOf(error)}`;
+        }
+        if (looks < LOOKS_AFTER_UNDO) {
+          await sleep(`${LOOK_AGAIN_SECONDS} seconds`, { summary: 'look again whether all is as before' });
+          continue;
         }
         const { decision, by, why } = await holds.ask({
           ...{

@@ -1,0 +1,41 @@
+// A worker as guardia's own, which does one thing wrong: `node .build/test/faults/faulty-worker.js` with the fault in GUARDIA_TEST_FAULT.
+// It marks in the fault's file that it has come so far, so that a fault is planted once.
+import { activityInfo } from '@temporalio/activity';
+import { existsSync, writeFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { runWorker } from '../../workers/run-worker.js';
+import type { CallInput } from '../../workflows/contracts/calls.js';
+import { failure } from '../../workflows/contracts/errors.js';
+import type { PlantedFault } from './planted-fault.js';
+
+const fault = JSON.parse(process.env['GUARDIA_TEST_FAULT'] ?? '{}') as PlantedFault;
+
+type Activity = (input: CallInput) => Promise<unknown>;
+
+/** Does the work of a step, and then what the fault wants. */
+const withFault =
+  (name: string, real: Activity): Activity =>
+  async (input) => {
+    const { context } = input as { context?: CallInput['context'] };
+    const meant = context?.step === fault.step && name === fault.activity && context.runbook === fault.runbook;
+    // A failure stays one however often it is tried; what comes from outside comes once.
+    if (!meant || (fault.kind !== 'fail' && existsSync(fault.reached))) return real(input);
+    if (fault.kind === 'lose') {
+      writeFileSync(fault.reached, activityInfo().activityId);
+      await delay(1000);
+      return real(input);
+    }
+    const result = await real(input);
+    writeFileSync(fault.reached, activityInfo().activityId);
+    // The work is done, and nobody will ever hear of it.
+    if (fault.kind === 'kill') process.kill(process.pid, 'SIGKILL');
+    if (fault.kind === 'fail') throw failure('CommandFailed', 'a planted failure');
+    return result;
+  };
+
+await runWorker(
+  (activities) =>
+    Object.fromEntries(
+      Object.entries(activities).map(([name, real]) => [name, withFault(name, real as Activity)]),
+    ) as unknown as typeof activities,
+);

@@ -1,0 +1,10 @@
+/** One fault, planted into the worker that runs a step. */
+export interface PlantedFault {
+  /** `fail`: the step fails after it has done its work. `kill`: the worker dies then. `lose`: the host goes off the network just before. */
+  kind: 'fail' | 'kill' | 'lose';
+  runbook: string;
+  step: string;
+  activity: string;
+  /** File that is written once the fault is there. */
+  reached: string;
+}
