@@ -48,7 +48,7 @@ export interface FrameActivities {
   facetsOf(argument: {
     runbook: string;
     observation: Observation;
-  }): Promise<Pick<PlannedRun, 'facets' | 'facetsDigest'>>;
+  }): Promise<{ facets: Record<string, string>; elsewhere: string[] }>;
   /** How long the steps of a runbook took in the last runs that succeeded, by step, seconds. Empty where it cannot be known. */
   readExpectedDurations(argument: { system: System; runbook: string }): Promise<Record<string, number>>;
   /** Verifies the signature of a decision against the key of its approver. Throws `DecisionRefused` with the reason. Reads only. */
