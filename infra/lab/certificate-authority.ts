@@ -1,6 +1,6 @@
 // A lab's own certificate authority: what it signs is good for the names of the systems in this lab, and nowhere else.
 import { randomBytes } from 'node:crypto';
-import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { command } from './command.js';
 import { type HostState, type LabState, secretsDirectory } from './lab-state.js';
@@ -40,6 +40,8 @@ export async function makeCertificates(state: LabState): Promise<void> {
     ...authority.flatMap((extension) => ['-addext', extension]),
     ...['-keyout', path.join(at, 'ca.key'), '-out', authorityFile(state)],
   ]);
+  // No secret, but it lies among them, and is referred to as they are.
+  chmodSync(authorityFile(state), 0o600);
   await Promise.all(namesOf(state).map((name) => sign(state, name)));
 }
 

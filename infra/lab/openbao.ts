@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { say } from '../packaging/toolbox-cache.js';
+import { say, ToolboxError } from '../packaging/toolbox-cache.js';
 import { captured, execArguments, split, type Output } from './host-access.js';
 import { hostGroupOf, type HostState, type LabState, secretsDirectory } from './lab-state.js';
 import { leaderOf } from './machine.js';
@@ -87,7 +87,11 @@ export async function startOpenbao(state: LabState, host: HostState, address = '
   const started = await inHost(state, host, [
     ...['bash', '-c', 'docker container inspect openbao > /dev/null 2>&1 || "$@"', 'start', ...container],
   ]);
-  if (started.exitCode !== 0) throw new Error(`OpenBao did not start on ${host.name}: ${started.stderr}`);
+  if (started.exitCode !== 0) {
+    throw new ToolboxError(
+      `OpenBao did not start on ${host.name}: ${started.stderr.trim()}\nIt needs a Docker that runs there, with the lab's images: a bare host has them, once docker.io is installed.`,
+    );
+  }
   await answers(state, host, address);
   if (custodyOf(state, host) === undefined) await initialise(state, host, address);
   await unsealOpenbao(state, host);

@@ -5,6 +5,7 @@ import { ToolboxError } from '../../infra/packaging/toolbox.js';
 import { DevServerError } from '../../infra/temporal/dev-server.js';
 import { NoTemporalServer } from '../../infra/temporal/server-executable.js';
 import { benchmarkBackup, Interrupted } from './backup.js';
+import { benchmarkSteps } from './steps.js';
 
 const whole = (least: number, most: number) => (text: string) => {
   const value = Number(text);
@@ -50,6 +51,15 @@ program
       if (!passed) process.exitCode = 1;
     },
   );
+
+program
+  .command('steps')
+  .description('what a step costs: steps that do nothing through the interpreter of plans, against bare activities')
+  .option('--steps <number>', 'steps of each run, 10 to 1000', whole(10, 1000), 100)
+  .option('--runs <number>', 'rounds: both once in each', whole(1, 50), 9)
+  .action(async ({ steps, runs }: { steps: number; runs: number }) => {
+    if (!(await benchmarkSteps({ steps, rounds: runs }))) process.exitCode = 1;
+  });
 
 try {
   if (process.argv.length <= 2) program.outputHelp();

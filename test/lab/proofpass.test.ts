@@ -223,26 +223,6 @@ describe('ProofPass, set up by hand', () => {
       expect(await sh('grep -rlF -f - /opt/proofpass /etc /root /home || true', `${secret}\n`)).toBe('');
   });
 
-  test('the monitoring stack runs, and Prometheus reaches what it watches', async () => {
-    const containers = 'docker ps --format "{{.Names}} {{.State}}" | sort';
-    expect((await sh(containers)).split('\n')).toEqual(
-      ['alertmanager', 'grafana', 'node_exporter', 'openbao', 'postgres_exporter', 'prometheus'].map(
-        (one) => `${one} running`,
-      ),
-    );
-    const targets =
-      'curl -s http://127.0.0.1:9091/api/v1/targets | jq -r \'.data.activeTargets[] | select(.health == "up") | .labels.job\' | sort | xargs';
-    let up = '';
-    for (let i = 0; i < 60 && up.split(' ').length < 5; i++) {
-      up = await sh(targets);
-      await sleep(500);
-    }
-    expect(up).toBe('api_backend node_exporter platform_frontend postgres prometheus');
-    expect(await sh('curl -s http://127.0.0.1:9187/metrics | grep ^pg_up')).toBe('pg_up 1');
-    expect(await sh('curl -s http://127.0.0.1:9091/api/v1/rules | jq ".data.groups[].rules | length"')).toBe('6');
-    expect(await sh('curl -s http://127.0.0.1:3001/api/health')).toContain('this is not Grafana');
-  });
-
   test("a restart answers requests in flight and takes no new ones, also when it comes through the unit's npm", async () => {
     const token = await logIn();
     const slow = http.request({
@@ -437,6 +417,27 @@ grep -E '^(JWT_SECRET|ENCRYPTION_KEY|VAULT_ADDR|VAULT_TOKEN)=' /opt/proofpass/pl
       expect((await healthOf()).checks['database']).toMatch(/anchored_at/);
     });
   });
+
+  // Last: Prometheus looks every 15 seconds, and has started anew with the restore.
+  test('the monitoring stack runs, and Prometheus reaches what it watches', async () => {
+    const containers = 'docker ps --format "{{.Names}} {{.State}}" | sort';
+    expect((await sh(containers)).split('\n')).toEqual(
+      ['alertmanager', 'grafana', 'node_exporter', 'openbao', 'postgres_exporter', 'prometheus'].map(
+        (one) => `${one} running`,
+      ),
+    );
+    const targets =
+      'curl -s http://127.0.0.1:9091/api/v1/targets | jq -r \'.data.activeTargets[] | select(.health == "up") | .labels.job\' | sort | xargs';
+    let up = '';
+    for (let i = 0; i < 60 && up.split(' ').length < 5; i++) {
+      up = await sh(targets);
+      await sleep(500);
+    }
+    expect(up).toBe('api_backend node_exporter platform_frontend postgres prometheus');
+    expect(await sh('curl -s http://127.0.0.1:9187/metrics | grep ^pg_up')).toBe('pg_up 1');
+    expect(await sh('curl -s http://127.0.0.1:9091/api/v1/rules | jq ".data.groups[].rules | length"')).toBe('6');
+    expect(await sh('curl -s http://127.0.0.1:3001/api/health')).toContain('this is not Grafana');
+  });
 });
 
 describe('ProofPass on the hosts of its layout `scaled`', () => {
@@ -469,6 +470,7 @@ describe('ProofPass on the hosts of its layout `scaled`', () => {
         host,
         `apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends ${names} > /dev/null 2>&1`,
       );
+    await expect(lab.openbao('db')).rejects.toThrow(/OpenBao did not start on db[^]*docker.io/);
     await Promise.all([install('app1', 'nodejs git'), install('db', 'docker.io docker-compose-plugin')]);
     await run(
       lab,
