@@ -54,5 +54,8 @@ remove)
   done
   apt-get "${options[@]}" remove -- "${there[@]}" >&2 || exit 1
   [ "${#marked[@]}" = 0 ] || dpkg --purge -- "${marked[@]}" >&2 || exit 1
+  # What failed and is gone is no failure of the host any more.
+  systemctl list-units --all --plain --no-legend --state=not-found 2>/dev/null | awk '{ print $1 }' | xargs -r systemctl reset-failed -- 2>/dev/null
+  true
   ;;
 esac

@@ -11,6 +11,8 @@ look() {
     load=$(systemctl show -p LoadState --value -- "$unit")
     active=$(systemctl show -p ActiveState --value -- "$unit")
     enabled=$(systemctl is-enabled -- "$unit" 2>/dev/null)
+    # systemd remembers how a unit ended that is gone by now.
+    [ "$load" = not-found ] && enabled='' active=''
     printf '%s %s %s %s\n' "$unit" "${load:-not-found}" "${enabled:--}" "${active:-inactive}"
   done
 }

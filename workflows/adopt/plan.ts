@@ -9,7 +9,16 @@ import { call, idPart } from '../steps/call.js';
 import { directory, file, noFile } from '../steps/file.js';
 import { unit } from '../steps/service.js';
 
-type Checkout = Adoption['checkouts'][string];
+/** A checkout, with what the deployment says about it. */
+interface Checkout {
+  on: string;
+  path: string;
+  releases: string;
+  shared: { path: string; target: string }[];
+  writable: string;
+  /** In the order of their stop. */
+  services: string[];
+}
 
 /** How long the services stand still: renames take no time, stops and starts do. Seconds. */
 const STANDSTILL_SECONDS = 20;
@@ -25,15 +34,13 @@ export const adoptPlanner: Planner<AdoptInput> = {
       title: `look at what was set up by hand on ${host}`,
       on: host,
       call: call('observeAdoption', {
-        checkouts: here(system, host, adoption(system).checkouts).map(
-          ([name, { path, releases, writable, shared }]) => ({
-            name,
-            path,
-            releases,
-            writable,
-            shared,
-          }),
-        ),
+        checkouts: here(system, host, checkoutsOf(system)).map(([name, { path, releases, writable, shared }]) => ({
+          name,
+          path,
+          releases,
+          writable,
+          shared,
+        })),
         cron: here(system, host, adoption(system).cron).map(([name, { user, commands }]) => ({ name, user, commands })),
       }),
     }));
@@ -56,7 +63,7 @@ export const adoptPlanner: Planner<AdoptInput> = {
         ...stage(
           input.back ? 'from a release to a checkout' : 'from a checkout to a release',
           lanes((host, seen) =>
-            here(system, host, adoption(system).checkouts).flatMap(([name, checkout]) => {
+            here(system, host, checkoutsOf(system)).flatMap(([name, checkout]) => {
               const now = seen.checkouts[name];
               const steps = !now
                 ? []
@@ -106,11 +113,25 @@ export const adoptPlanner: Planner<AdoptInput> = {
 
 const adoption = (system: System): Adoption => system.adopt ?? { checkouts: {}, cron: {} };
 
+function checkoutsOf(system: System): Record<string, Checkout> {
+  return Object.fromEntries(
+    Object.entries(adoption(system).checkouts).flatMap(([name, { deployment, also, writable }]) => {
+      const of = system.deployments[deployment];
+      if (!of) return []; // a mistake that the inventory's own rules have named
+      const { on, directory: path, releases, shared, services } = of;
+      return [
+        [name, { on, path, releases, shared: [...shared, ...also], writable, services: [...services].reverse() }],
+      ];
+    }),
+  );
+}
+
 const here = <T extends { on: string }>(system: System, host: string, all: Record<string, T>): [string, T][] =>
   Object.entries(all).filter(([, { on }]) => hostsOf(system, on).includes(host));
 
 function hostsToAdopt(input: AdoptInput, system: System): string[] {
-  const { checkouts, cron } = adoption(system);
+  const checkouts = checkoutsOf(system);
+  const { cron } = adoption(system);
   const asked = input.host === undefined ? Object.keys(system.hosts) : hostsOf(system, input.host);
   const hosts = asked.filter((host) => here(system, host, checkouts).length + here(system, host, cron).length > 0);
   if (hosts.length === 0)

@@ -14,19 +14,19 @@ export const Adoption = z.strictObject({
     .record(
       Name,
       z.strictObject({
-        on: On,
-        path: AbsolutePath.describe('The plain checkout: the path that units name, which becomes a link'),
-        releases: AbsolutePath.describe('Directory of the releases; on the same file system'),
-        shared: z
+        deployment: Name.describe(
+          'Deployment of this system: its directory is the plain checkout, which becomes a link to a release',
+        ),
+        also: z
           .array(
             z.strictObject({
               path: Inside.describe('Data beside the code: a file or directory of the checkout'),
               target: AbsolutePath.describe('Where it goes, outside every release; a link takes its place'),
             }),
           )
-          .describe('What is not there is passed over'),
+          .default([])
+          .describe('What is moved besides the shared paths of the deployment; what is not there is passed over'),
         writable: AbsolutePath.describe('What the units may write from now on; their own list stays'),
-        services: z.array(Name).describe('systemd services that stand still meanwhile, in the order of their stop'),
       }),
     )
     .default({})

@@ -229,14 +229,7 @@ export function systemMistakes(system: unknown): SystemMistake[] {
   refer(['provision', 'postgresql', 'password'], cluster.password, fields(root.secrets), 'secret');
   const adoption = fields(root.adopt);
   for (const [name, value] of Object.entries(fields(adoption.checkouts))) {
-    const { on, services: stopped } = fields(value);
-    place(['adopt', 'checkouts', name, 'on'], on);
-    for (const [i, of] of (Array.isArray(stopped) ? stopped : []).entries())
-      if (service(['adopt', 'checkouts', name, 'services', i], of) && fields(services[of as string]).kind !== 'systemd')
-        mistakes.push({
-          path: ['adopt', 'checkouts', name, 'services', i],
-          message: `service "${String(of)}" is no systemd unit`,
-        });
+    refer(['adopt', 'checkouts', name, 'deployment'], fields(value).deployment, fields(root.deployments), 'deployment');
   }
   for (const [name, value] of Object.entries(fields(adoption.cron))) {
     const { on, replacedBy } = fields(value);

@@ -123,7 +123,7 @@ describe('checkSystems', () => {
       '41 backup.identity.of the worker: there is no field "of the worker" here; a comma within { } begins a new field: put the text before it in quotes | no further field',
       '42 backup.retention.database.remoteDays: is missing | a whole number from 1 to 3660',
       '42 backup.retention.database.localDays: is 0 | a whole number from 1 to 3660',
-      '44 schedules.daily.runbook: "backups" is not one of the choices; did you mean "backup"? | "adopt", "backup", "database-maintenance", "deploy", "diagnose", "disaster-recovery", "health-check", "init-openbao", "patch-host", "provision-host", "renew-certificate", "restart-service", "restore", "rotate-secret", "unseal-openbao" or "verify-backup"',
+      '44 schedules.daily.runbook: "backups" is not one of the choices; did you mean "backup"? | "adopt", "backup", "database-maintenance", "deploy", "diagnose", "disaster-recovery", "health-check", "init-openbao", "patch-host", "provision-host", "renew-certificate", "restart-service", "repair", "restore", "rollback", "rotate-secret", "unseal-openbao" or "verify-backup"',
       '44 schedules.daily.cron: is no cron expression: its hour cannot be "25"; allowed: 0 to 23, *, ranges (1-5), lists (1,3) and steps (*/6) | ',
       '45 schedules.weekly.cron: is no cron expression: it has 4 fields, not five: minute, hour, day of month, month, day of week | ',
       `45 schedules.weekly.input.plann: runbook backup takes no "plann"; did you mean "plan"? | ${backupFields.join(', ')}`,

@@ -258,7 +258,7 @@ describe('the plan for four bare hosts', () => {
   const system = scaled();
   const hosts = ['balancer', 'app1', 'app2', 'db'];
   const plan = planOf(system, Object.fromEntries(hosts.map((host) => [`host ${host}`, bare])));
-  const contentOf = (id: string): string => String(stepOf(plan, id)?.do.with['content']);
+  const contentOf = (id: string): string => stepOf(plan, id)?.do.with['content'] as string;
 
   test('gives each the part that it plays', () => {
     const on = (title: string) => plan.stages.find((stage) => stage.title === title)?.lanes.map((lane) => lane.on);
