@@ -88,7 +88,9 @@ export function checkSystems(options: Partial<InventoryLocations> & { only?: str
   if (options.only !== undefined && !names.includes(options.only)) load(options.only);
   const readings = names.map((name) => readSystem(name, locations));
   const asked = options.only === undefined ? names : [options.only];
-  const problems = readings.filter(({ name }) => asked.includes(name)).flatMap((reading) => reading.problems);
+  const problems = readings
+    .filter(({ name }) => asked.includes(name))
+    .flatMap((reading) => [...reading.problems, ...reading.otherLayouts]);
   problems.push(...sharedMachines(readings, asked));
   if (options.only === undefined) problems.push(...misplacedFiles(names, locations));
   return problems.sort(byPlace);
@@ -104,6 +106,8 @@ interface Reading {
   /** What the files say together, right or wrong. */
   value: unknown;
   problems: Problem[];
+  /** Mistakes in layouts that are not in force: told by a check, and no run is held up for them. */
+  otherLayouts: Problem[];
   place(at: Path): { file: string; line: number; column: number };
 }
 
@@ -125,7 +129,7 @@ function readSystem(name: string, { systemsDirectory, overlayDirectory }: Invent
     })),
   );
   const place = (at: Path) => placeIn(shipped, overlay, at);
-  if (shipped.value === undefined) return { name, value: undefined, problems, place };
+  if (shipped.value === undefined) return { name, value: undefined, problems, otherLayouts: [], place };
 
   const { merged, refused } = overlay?.value
     ? layOver(shipped.value, overlay.value)
@@ -156,8 +160,6 @@ function readSystem(name: string, { systemsDirectory, overlayDirectory }: Invent
       allowed: layouts.join(', ') || 'no layout: leave it out',
       severity: 'error',
     });
-  problems.push(...mistakesOfOtherLayouts(file, layouts, layout));
-
   const parsed = System.safeParse(merged);
   for (const { path: at, ...rest } of parsed.success ? [] : mistakesOf(parsed.error, merged))
     problems.push({ ...place(at), path: at.join('.'), ...rest, severity: 'error' });
@@ -189,7 +191,8 @@ function readSystem(name: string, { systemsDirectory, overlayDirectory }: Invent
       problems.push({ ...place(at), path: unset.path, message: unset.text, severity: 'unset' });
   }
   const valid = parsed.success && problems.every(({ severity }) => severity === 'unset');
-  return { name, value: merged, problems, place, ...(valid ? { system: parsed.data } : {}) };
+  const otherLayouts = mistakesOfOtherLayouts(file, layouts, layout);
+  return { name, value: merged, problems, otherLayouts, place, ...(valid ? { system: parsed.data } : {}) };
 }
 
 /** What is wrong with the layouts that are not in force, each as it would be read without an overlay. */

@@ -84,6 +84,8 @@ restart_service() {
 await_start() { # SECONDS: a unit that is still starting gets this long
   local end=$((SECONDS + $1)) now
   while now=$(state_of) && [[ $now == starting* ]] && ((SECONDS < end)); do sleep 0.2; done
+  # systemd takes a simple unit for started before its program has run: what ends at once is seen a moment later.
+  [[ $now == running* ]] && sleep 0.7 && now=$(state_of)
   [[ $now == running* ]] || fail "${field[1]} is ${now%% *} after its start"
 }
 # On a host that is booting nothing is as it will be.

@@ -128,12 +128,15 @@ describe('a backup of proofpass', () => {
   test('its record is in the bucket, chained', async () => {
     const keys = recordKeys('', 'proofpass', first);
     const plan = await here.object(keys.entry('plan'));
+    const committed = await here.object(keys.entry('committed'));
     const end = RunRecord.parse(JSON.parse((await here.object(keys.entry('end'))).toString()));
+    const digestOf = (entry: Buffer) => createHash('sha256').update(entry).digest('hex');
     expect(RunRecord.parse(JSON.parse(plan.toString()))).toMatchObject({
       previous: null,
       report: { phase: 'applying' },
     });
-    expect(end.previous).toBe(createHash('sha256').update(plan).digest('hex'));
+    expect(RunRecord.parse(JSON.parse(committed.toString())).previous).toBe(digestOf(plan));
+    expect(end.previous).toBe(digestOf(committed));
     expect(end.report).toMatchObject({ end: 'succeeded', planDigest: first.report?.planDigest });
     const report = (await here.object(keys.report)).toString();
     expect(report).toMatch(/^# backup of proofpass: succeeded$/m);

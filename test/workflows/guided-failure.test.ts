@@ -3,6 +3,7 @@ import { WorkflowUpdateFailedError } from '@temporalio/client';
 import { recoverSignal, recoverUpdate, type RecoverChoice } from '../../workflows/contracts/hold.js';
 import type { Lane, Plan, Stage } from '../../workflows/contracts/plan.js';
 import { fails, failsFirst, held, type Act } from './acts.js';
+import { doctoredBundle } from './doctored-bundle.js';
 import { openScriptedRuns, until, type ScriptedRun, type ScriptedRuns } from './scripted-runs.js';
 import { lane, stage, step, toyPlan } from './toy-plan.js';
 
@@ -245,6 +246,8 @@ describe('behind the point of no return', () => {
 describe('after everything was undone', () => {
   test('what does not look as before holds; it is looked at again, and then it is as it was', async () => {
     let seen = 'as before';
+    const quick = doctoredBundle({ 'LOOK_AGAIN_SECONDS = 6': 'LOOK_AGAIN_SECONDS = 0.1' });
+    await runs.worker.start({ bundle: quick });
     const run = await start(
       [lane('app', 'a', 'b')],
       {
@@ -259,10 +262,12 @@ describe('after everything was undone', () => {
     expect((await run.status()).holds).toMatchObject([
       { kind: 'not as before', reason: 'everything was undone, and yet it does not look as before: seen' },
     ]);
+    runs.replaysWith(run, quick);
     seen = 'as before';
     await say(run, 'retry');
     expect((await run.failure()).type).toBe('rolled back');
-  });
+    await runs.worker.start();
+  }, 60_000);
 });
 
 describe('a rolling stage', () => {

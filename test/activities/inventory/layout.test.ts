@@ -81,8 +81,10 @@ describe('layouts', () => {
     expect(Object.keys(system.objectStore.keys.hosts)).toEqual(['app1']);
   });
 
-  test('a mistake in one that is not in force is found where it stands', () => {
-    const [mistake, ...more] = errors(spread.replace('web: [app1, app2]', 'web: [app1, app3]'));
+  test('a mistake in one that is not in force is found where it stands, and holds up no run', () => {
+    const wrong = spread.replace('web: [app1, app2]', 'web: [app1, app3]');
+    expect(loadSystem('shop', inventory(wrong)).system.groups).toMatchObject({ web: ['app'] });
+    const [mistake, ...more] = errors(wrong);
     expect(more).toEqual([]);
     const line = spread.split('\n').findIndex((text) => text.includes('web: [app1')) + 1;
     expect(mistake).toMatch(
