@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto';
 import { Command, InvalidArgumentError } from 'commander';
 import { say } from '../../infra/packaging/toolbox-cache.js';
 import { ToolboxError } from '../../infra/packaging/toolbox.js';
+import { locks } from './locks.js';
 import { nodeVersions } from './node-versions.js';
 import { everyStepFails } from './steps.js';
 import { temporalOnPostgresql } from './temporal-on-postgresql.js';
@@ -25,6 +26,15 @@ program
   .action(async (options: { kills: number; seed?: number }) => {
     const good = await workerKilled({ kills: options.kills, seed: options.seed ?? randomInt(1_000_000), say });
     process.exitCode = good ? 0 : 1;
+  });
+
+program
+  .command('locks')
+  .description('workers and runs killed at random while runs want one lock; writes test/campaigns/locks.md')
+  .option('--kills <number>', 'in all', whole, 1000)
+  .option('--seed <number>', 'the same moments again (default: drawn, and printed)', whole)
+  .action(async (options: { kills: number; seed?: number }) => {
+    process.exitCode = (await locks({ kills: options.kills, seed: options.seed ?? randomInt(1_000_000), say })) ? 0 : 1;
   });
 
 program

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { startBackupLab } from '../backup/harness.js';
+import { randomNumbers } from './random-numbers.js';
 import { backupWithKill, countDumps, type KilledBackup } from '../faults/worker-killed.js';
 
 const RESULT = fileURLToPath(new URL('../../../test/campaigns/worker-killed.md', import.meta.url));
@@ -79,15 +80,4 @@ function report(results: KilledBackup[], about: { seed: number; length: number }
     `Run on ${new Date().toISOString().slice(0, 10)}: \`npm run campaign -- worker-killed --kills ${results.length} --seed ${about.seed}\`.`,
     '',
   ].join('\n');
-}
-
-/** Numbers from 0 to 1, the same for the same seed (mulberry32). */
-function randomNumbers(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

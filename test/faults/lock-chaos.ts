@@ -1,0 +1,160 @@
+import type { WorkflowHandle } from '@temporalio/client';
+import { DefaultLogger, Runtime } from '@temporalio/worker';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { connectClient } from '../../activities/temporal/connection.js';
+import { startDevServer } from '../../infra/temporal/dev-server.js';
+import { compiled } from '../../infra/temporal/server-executable.js';
+import { WORKFLOW_TASK_QUEUE } from '../../workflows/contracts/task-queues.js';
+import { doctoredBundle } from '../workflows/doctored-bundle.js';
+import { smallSystem } from '../workflows/small-system.js';
+
+/** So many runs want the lock at any time. */
+const OPEN_RUNS = 5;
+
+export interface Chaos {
+  kills: { worker: number; terminated: number; cancelled: number };
+  /** Runs by how they ended. */
+  ended: Record<string, number>;
+  /** Runs that worked on the host, in turn. */
+  holders: number;
+  /** Runs that wrote after another one had taken the host over. */
+  twoHolders: string[];
+  /** Locks that were still held when every run had ended. */
+  staleLocks: string[];
+  /** Runs that had not ended two minutes after the last kill. */
+  stuck: string[];
+  seconds: number;
+}
+
+/**
+ * Runs that all want one system, while workers are killed with -9 and runs terminated and cancelled at random, `kills` times in all. The ledger that
+ * their steps write tells whether two ever worked at the same time.
+ */
+export async function lockChaos(options: {
+  kills: number;
+  random: () => number;
+  say: (line: string) => void;
+}): Promise<Chaos> {
+  const { random, say } = options;
+  const directory = mkdtempSync(path.join(tmpdir(), 'guardia-locks-'));
+  const at = (name: string) => path.join(directory, name);
+  for (const name of ['systems', 'state']) mkdirSync(at(name));
+  writeFileSync(at('systems/shop.yaml'), smallSystem('shop'));
+  Runtime.install({
+    logger: new DefaultLogger('ERROR'),
+    telemetryOptions: { logging: { filter: { core: 'ERROR', other: 'ERROR' }, forward: {} } },
+  });
+  // The real limit is too long for so many: the same code, with fewer seconds.
+  const bundle = doctoredBundle({ "HEARTBEAT_TIMEOUT = '15 seconds'": "HEARTBEAT_TIMEOUT = '3 seconds'" });
+  const server = await startDevServer({ directory: at('server'), port: 0, uiPort: 0 });
+  const { client, connection } = await connectClient({
+    target: { ...server, source: 'test', connection: { address: server.address } },
+  });
+  let worker: ChildProcess | undefined;
+  const startWorker = async (): Promise<void> => {
+    const { address, namespace } = server;
+    const argument = {
+      address,
+      namespace,
+      bundle,
+      systemsDirectory: at('systems'),
+      state: at('state'),
+      ledger: at('ledger'),
+    };
+    const child = spawn(process.execPath, [compiled('test/faults/lock-worker.js'), JSON.stringify(argument)], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    worker = child;
+    await new Promise<void>((resolve, reject) => {
+      child.stdout.setEncoding('utf8').on('data', (text: string) => text.includes('serving') && resolve());
+      child.once('exit', () => reject(new Error('the worker ended')));
+    });
+  };
+  const killWorker = async (): Promise<void> => {
+    const victim = worker;
+    worker = undefined;
+    if (!victim || victim.exitCode !== null) return;
+    const gone = once(victim, 'exit');
+    victim.kill('SIGKILL');
+    await gone;
+  };
+
+  const began = Date.now();
+  const kills = { worker: 0, terminated: 0, cancelled: 0 };
+  const ended: Record<string, number> = {};
+  const open = new Map<string, WorkflowHandle>();
+  let number = 0;
+  const fill = async (): Promise<void> => {
+    while (open.size < OPEN_RUNS) {
+      const workflowId = `run-${number++}`;
+      const handle = await client.workflow.start('backup', {
+        ...{ taskQueue: WORKFLOW_TASK_QUEUE, workflowId, args: [{ system: 'shop', requester: 'chaos' }] },
+      });
+      open.set(workflowId, handle);
+      void handle
+        .result()
+        .then(
+          () => 'succeeded',
+          () => handle.describe().then(({ status }) => status.name.toLowerCase()),
+        )
+        .then((end) => {
+          ended[end] = (ended[end] ?? 0) + 1;
+          open.delete(workflowId);
+        })
+        .catch(() => undefined);
+    }
+  };
+  try {
+    await startWorker();
+    for (let killed = 0; killed < options.kills; killed++) {
+      await fill();
+      await delay(random() * 1200);
+      const what = random();
+      const victim = [...open.values()][Math.floor(random() * open.size)];
+      if (what < 0.2) {
+        await killWorker();
+        await startWorker();
+        kills.worker += 1;
+      } else if (what < 0.8) {
+        await victim?.terminate('chaos').catch(() => undefined);
+        kills.terminated += 1;
+      } else {
+        await victim?.cancel().catch(() => undefined);
+        kills.cancelled += 1;
+      }
+      if ((killed + 1) % 50 === 0) say(`${killed + 1} of ${options.kills}: ${JSON.stringify({ ...kills, ended })}`);
+    }
+    for (const deadline = Date.now() + 120_000; open.size > 0 && Date.now() < deadline;) await delay(200);
+    const staleLocks: string[] = [];
+    for await (const { workflowId } of client.workflow.list({
+      query: "WorkflowType = 'lock' AND ExecutionStatus = 'Running'",
+    }))
+      if (open.size === 0) staleLocks.push(workflowId);
+    const { holders, twoHolders } = judgeLedger(existsSync(at('ledger')) ? readFileSync(at('ledger'), 'utf8') : '');
+    const stuck = [...open.keys()];
+    return { kills, ended, holders, twoHolders, staleLocks, stuck, seconds: (Date.now() - began) / 1000 };
+  } finally {
+    await killWorker();
+    await connection.close();
+    await server.stop({ force: true });
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/** Every run's lines stand together: a line of a run behind one of a later run is a second holder. Pure. */
+export function judgeLedger(text: string): { holders: number; twoHolders: string[] } {
+  const order: string[] = [];
+  const twoHolders: string[] = [];
+  for (const line of text.split('\n').filter((each) => each !== '')) {
+    const [run = ''] = line.split(' ');
+    if (order.at(-1) === run) continue;
+    if (order.includes(run)) twoHolders.push(`${line}, after ${order.at(-1)} had begun`);
+    else order.push(run);
+  }
+  return { holders: order.length, twoHolders };
+}
