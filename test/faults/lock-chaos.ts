@@ -88,6 +88,7 @@ export async function lockChaos(options: {
   const kills = { worker: 0, terminated: 0, cancelled: 0 };
   const ended: Record<string, number> = {};
   const open = new Map<string, WorkflowHandle>();
+  const watching: Promise<void>[] = [];
   let number = 0;
   const fill = async (): Promise<void> => {
     while (open.size < OPEN_RUNS) {
@@ -96,7 +97,7 @@ export async function lockChaos(options: {
         ...{ taskQueue: WORKFLOW_TASK_QUEUE, workflowId, args: [{ system: 'shop', requester: 'chaos' }] },
       });
       open.set(workflowId, handle);
-      void handle
+      const watched = handle
         .result()
         .then(
           () => 'succeeded',
@@ -107,6 +108,7 @@ export async function lockChaos(options: {
           open.delete(workflowId);
         })
         .catch(() => undefined);
+      watching.push(watched);
     }
   };
   try {
@@ -140,6 +142,7 @@ export async function lockChaos(options: {
     return { kills, ended, holders, twoHolders, staleLocks, stuck, seconds: (Date.now() - began) / 1000 };
   } finally {
     await killWorker();
+    await Promise.race([Promise.all(watching), delay(5000)]);
     await connection.close();
     await server.stop({ force: true });
     rmSync(directory, { recursive: true, force: true });
