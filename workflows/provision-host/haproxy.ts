@@ -90,7 +90,7 @@ function backEnds(system: System, on: string | readonly string[]): BackEnd[] {
     const url = given(endpoint.url, `endpoints.${name}.url`);
     return [
       {
-        name,
+        name: `${name}_backend`,
         hostname: /^https?:\/\/([^/:]+)/.exec(url)?.[1] ?? url,
         port: way.port,
         servers: hostsOf(system, way.to).map((host) => {
