@@ -61,7 +61,7 @@ export const probesOfApplication = (system: System, { services }: Pick<Applicati
 /** One look at each host, and one each at database, balancer, records and health. */
 export function lookAtApplication(system: System, application: Application): ObservationCall[] {
   const { deployment, hosts, services, migrations, balancer } = application;
-  const probes = probesOnHosts(system, application);
+  const probes = probesOfApplication(system, application);
   return [
     ...hosts.map((host) => ({
       as: `host ${host}`,

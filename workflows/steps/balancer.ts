@@ -1,10 +1,22 @@
 import type { ApplicationBalancer } from '../contracts/application.js';
+import { isDown, type ServerStates } from '../contracts/balancer.js';
 import type { Step } from '../contracts/plan.js';
 import { call } from './call.js';
 
-/* Steps that take a host out of the balancer and back in. None where the layout has no balancer. */
+/*
+ * Steps that take a host out of the balancer and back in. None where the layout has no balancer, and none for a host that somebody has taken
+ * out: it stays out.
+ */
 
-/** No new requests for the host, and none in flight any more. Refused where nobody else would be left. */
+/** Whether somebody has taken a server of the host out of the balancer. Pure. */
+export const isOut = (balancer: ApplicationBalancer | undefined, host: string, servers: ServerStates = {}): boolean =>
+  balancer?.serversOf(host).some((name) => (servers[name]?.admin ?? 'ready') !== 'ready') ?? false;
+
+/** Whether the host answers for the balancer. Pure. */
+export const answers = (balancer: ApplicationBalancer | undefined, host: string, servers: ServerStates = {}): boolean =>
+  !isOut(balancer, host, servers) && (balancer?.serversOf(host).every((name) => !isDown(servers[name])) ?? true);
+
+/** No new requests for the host, and none in flight any more. Refused where it is the last one that answers. */
 export function drain(balancer: ApplicationBalancer | undefined, host: string): Step[] {
   if (!balancer) return [];
   return [
