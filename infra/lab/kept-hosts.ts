@@ -50,7 +50,9 @@ export async function keptHosts(options: {
   const { name, madeOf, start, setUp } = options;
   const [base, application] = [await ensureBaseTree(), await ensureApplication()];
   const images = await ensureImages(base, start);
-  const hash = createHash('sha256').update([base.bare, images.directory, application.repositories, ...madeOf].join('\n'));
+  const hash = createHash('sha256').update(
+    [base.bare, images.directory, application.repositories, ...madeOf].join('\n'),
+  );
   return await builtOnce(
     path.join(cacheDirectory(), 'lab', `kept-${name}-${hash.digest('hex').slice(0, 12)}`),
     `setting the hosts ${name} up (a few minutes the first time)`,

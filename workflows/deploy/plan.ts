@@ -49,9 +49,9 @@ export const deployPlanner: Planner<DeployInput> = {
 
     const { commit, subject } = now.source;
     const next = { id: releaseId(moment, commit), commit };
-    const behind = inOrder(application, now).filter(
-      (host) => input.force || !isCurrent(application, host, commit, now),
-    );
+    const behind = balancer
+      .idleFirst(application.balancer, application.hosts, now.balancer?.servers)
+      .filter((host) => input.force || !isCurrent(application, host, commit, now));
     const migrations = migrationsOf(application, behind, next.id, now);
     if (behind.length === 0 && migrations === undefined)
       return nothingToDo(
@@ -63,7 +63,7 @@ export const deployPlanner: Planner<DeployInput> = {
     const source = release.sourceOf(system, application, commit);
     const first = application.hosts.every((host) => onHost(now, host).current === null);
     const before = (host: string) => onHost(now, host).current;
-    const balanced = (host: string) => balancerBefore(application, host, now);
+    const servers = now.balancer?.servers;
     const baking = bake(system, application);
 
     return plan(
@@ -95,13 +95,13 @@ export const deployPlanner: Planner<DeployInput> = {
         ]),
         migrations ? once('migrate', migrations.on, [migrations.step]) : [],
         rolling('release', behind, deployment.rolling, (host) => [
-          ...balancer.drain(balanced(host), host),
+          ...balancer.drain(application.balancer, host, servers),
           service.stop(host, application.services, 'two releases at once would write into the same data'),
           release.switchTo(host, application, before(host), next.id),
           service.start(host, application.services, 'they run what the link points to'),
           ...healthOf(system, application, host),
           ...smoke(host, application),
-          ...balancer.ready(balanced(host), host),
+          ...balancer.ready(application.balancer, host, servers),
         ]),
         baking.watch,
         afterwards('recovery point of the configuration', [SYSTEM_LANE], () => [
@@ -229,7 +229,6 @@ function notesOf(
   now: Now,
 ): string[] {
   const irreversible = migrations?.pending?.filter((one) => !one.reversible).map(({ name }) => name);
-  const out = behind.filter((host) => balancer.isOut(balanced, host, now.balancer?.servers));
   const failing = (now.health?.results ?? []).filter(isFailing).map(({ title, on }) => `${title} (${on})`);
   const { atOnce, errorBudget } = deployment.rolling;
   return [
@@ -248,9 +247,7 @@ function notesOf(
           ]
         : []
       : [`There is no balancer: while a host is switched, nobody answers there.`]),
-    ...out.map(
-      (host) => `Somebody has taken ${host} out of the balancer: it gets the release, and stays out. Give it requests by hand.`,
-    ),
+    ...balancer.outNotes(balanced, behind, now.balancer?.servers),
     ...(failing.length > 0
       ? [
           `Failing before the deploy: ${failing.slice(0, 5).join('; ')}${failing.length > 5 ? ` and ${failing.length - 5} more` : ''}. What fails already when it begins does not undo it; what fails because of it does.`,
@@ -258,16 +255,6 @@ function notesOf(
       : []),
   ];
 }
-
-/** What a host is taken out of and brought back into: nothing where somebody has taken it out already. */
-const balancerBefore = ({ balancer: balanced }: Application, host: string, now: Now) =>
-  balancer.isOut(balanced, host, now.balancer?.servers) ? undefined : balanced;
-
-/** A host that answers nobody goes first: it is no loss, and afterwards it takes over from the others. */
-const inOrder = ({ hosts, balancer: balanced }: Application, now: Now): string[] => {
-  const answers = (host: string) => balancer.answers(balanced, host, now.balancer?.servers);
-  return [...hosts.filter((host) => !answers(host)), ...hosts.filter(answers)];
-};
 
 /** `X on app1 and app2, nothing on app3`. */
 function replaced(hosts: readonly string[], before: (host: string) => string | null): string {

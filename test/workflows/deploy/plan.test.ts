@@ -114,7 +114,7 @@ describe('a deploy on one host', () => {
     ]);
     expect(plan.pointOfNoReturn).toBeUndefined();
     expect(stepsOf(plan).map(({ step }) => step.title)).toEqual([
-      'note which of 12 probes fail already',
+      expect.stringMatching(/^note which of \d+ probes fail already$/),
       'back up the databases and the configuration, and read the backup back',
       'fetch 22222222 into /opt/proofpass/releases',
       `build ${next}: npm ci, npm run build:packages, npm run build, npm prune --omit=dev`,
@@ -125,7 +125,7 @@ describe('a deploy on one host', () => {
       'start api and platform',
       'wait until api and platform are healthy on app',
       'try it: a user logs in, the attestations of that user can be read',
-      'watch 12 probes for 10 minutes',
+      expect.stringMatching(/^watch \d+ probes for 10 minutes$/),
       'back up the configuration as it is now',
       'remove all but the newest 5 releases and those that a rollback needs',
     ]);
@@ -259,7 +259,7 @@ describe('a deploy over two hosts behind a balancer', () => {
       'release | app2 | stop-app2, switch-app2, start-app2, wait-app2, smoke-app2',
       'release | app1 | drain-app1, stop-app1, switch-app1, start-app1, wait-app1, smoke-app1, ready-app1',
     ]);
-    expect(plan.notes.join(' ')).toContain('Somebody has taken app2 out of the balancer: it gets the release, and stays out');
+    expect(plan.notes.join(' ')).toContain('Somebody has taken app2 out of the balancer: it stays out');
   });
 
   test('both servers need what they sign and read with from one source', () => {
@@ -580,7 +580,7 @@ describe('restart-service', () => {
     expect(outline(one)).toEqual(['restart | app | restart-app, wait-app']);
     expect(one).toMatchObject({
       downtime: [{ service: 'api', seconds: 30 }],
-      notes: ['platform start after api and may be away with it.'],
+      notes: ['platform starts after api and may be away with it.'],
     });
     const two = plan(proofpass('scaled'), 'api');
     expect(outline(two)).toEqual([

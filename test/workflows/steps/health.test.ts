@@ -95,6 +95,8 @@ describe('a watch that knows what failed before', () => {
     await expect(watched('active', 'active', 'active', 'failed')).rejects.toMatchObject({ type: 'VerificationFailed' });
   });
   test('fails for what was mended and breaks again', async () => {
-    await expect(watched('failed', 'failed', 'active', 'active', 'failed')).rejects.toMatchObject({ type: 'VerificationFailed' });
+    await expect(watched('failed', 'failed', 'active', 'active', 'failed')).rejects.toMatchObject({
+      type: 'VerificationFailed',
+    });
   });
 });
