@@ -66,3 +66,8 @@ function recipe(): string[] {
     return [readFileSync(at, 'utf8')];
   });
 }
+
+/** What an observer who is not guardia sees of a server: releases, link, units, what answers, shared data. */
+export const OBSERVED = `
+  cd /opt/proofpass; readlink platform; ls -A releases | grep -v '^.mirror'; systemctl is-active proofpass-api proofpass-platform
+  curl -s http://127.0.0.1:4000/version; echo; find shared -printf '%p %y %m %u:%g\\n' | sort`;

@@ -240,7 +240,7 @@ function notesOf(
     ...(balanced
       ? behind.length > 0
         ? [
-            `${listed(behind)} ${atOnce === 1 ? 'one after the other' : `${atOnce} at a time`}: each leaves the balancer on ${balanced.on}, lets its requests end, and comes back once it is healthy. Meanwhile both releases answer, on the new schema.`,
+            `${listed(behind)} ${atOnce === 1 ? 'one after the other' : `${atOnce} at a time`}: each leaves the balancer on ${balanced.on}, lets its requests end, and comes back once it is healthy. Meanwhile both releases answer${migrations ? ', on the new schema' : ''}.`,
             errorBudget === 0
               ? `A host that fails, or that is lost, ends the deploy: ${hosts.length === 1 ? 'it goes' : 'all hosts go'} back.`
               : `Up to ${errorBudget} host(s) may fail: each is put back and left as it was; with one more all go back.`,
