@@ -99,6 +99,7 @@ export const deployPlanner: Planner<DeployInput> = {
           service.stop(host, application.services, 'two releases at once would write into the same data'),
           release.switchTo(host, application, before(host), next.id),
           service.start(host, application.services, 'they run what the link points to'),
+          ...service.enable(host, application.services, onHost(now, host).services),
           ...healthOf(system, application, host),
           ...smoke(host, application),
           ...balancer.ready(application.balancer, host, servers),

@@ -42,3 +42,24 @@ export function restart(host: string, services: readonly ServiceReference[], why
     undo: call('restoreServices', { services }),
   };
 }
+
+/** Units that do not start with their host do from now on. None where they do. */
+export function enable(
+  host: string,
+  services: readonly ServiceReference[],
+  now: Readonly<Record<string, { disabled?: boolean | undefined }>>,
+): Step[] {
+  return services.flatMap((service) =>
+    service.kind === 'systemd' && now[service.name]?.disabled
+      ? [
+          {
+            id: `enable-${service.name}-${host}`,
+            title: `enable ${service.unit}`,
+            why: 'it runs again by itself after a reboot',
+            do: call('setUnit', { unit: service.unit, enabled: true }),
+            undo: call('restoreUnit', { unit: service.unit }),
+          },
+        ]
+      : [],
+  );
+}

@@ -389,6 +389,18 @@ describe('before anything is done', () => {
     });
   });
 
+  test('units that would not start with their host are enabled, once they run', () => {
+    const services = { api: { ...running, disabled: true }, platform: running };
+    const plan = planOf(proofpass(), calm({ 'host app': host({ services }) }));
+    expect(outline(plan)).toContain(
+      'release | app | stop-app, switch-app, start-app, enable-api-app, wait-app, smoke-app',
+    );
+    expect(stepOf(plan, 'enable-api-app')).toMatchObject({
+      do: { activity: 'setUnit', with: { unit: 'proofpass-api.service', enabled: true } },
+      undo: { activity: 'restoreUnit' },
+    });
+  });
+
   test.each<[string, Partial<ReleaseObservation>, string]>([
     [
       'a plain checkout',
