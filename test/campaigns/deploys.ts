@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -7,6 +7,7 @@ import type { HostSpec } from '../../infra/lab/lab.js';
 import { recoverUpdate } from '../../workflows/contracts/hold.js';
 import { RunReport } from '../../workflows/contracts/run.js';
 import { startBackupLab, until, type BackupLab, type Ended } from '../backup/harness.js';
+import { readLines } from '../faults/step-cells.js';
 import { onFullDisk } from '../deploy/full-disk.js';
 import { OBSERVED, SCALED_HOSTS, shorten } from '../deploy/scaled-lab.js';
 import {
@@ -73,6 +74,7 @@ interface Row {
   kept?: string;
   /** Why the outcome is not allowed; empty where it is. */
   wrong: string;
+  commit?: string;
 }
 
 /** What has to come of a run. */
@@ -85,19 +87,28 @@ interface Expected {
   version?: string;
 }
 
-/** Bare hosts to v1, to v2, to v3 that is broken in five ways, and back; with requests flowing. Writes the table. Returns whether all is as it should be. */
+/**
+ * Bare hosts to v1, to v2, to v3 that is broken in five ways, and back; with requests flowing. What is done is kept below `.build/campaigns`, so that the hosts may be
+ * gone through one at a time. Writes the table. Returns whether all is as it should be.
+ */
 export async function deploys(options: { only?: string | undefined; say: (line: string) => void }): Promise<boolean> {
-  const { say } = options;
-  const rows: Row[] = [];
-  for (const ground of grounds.filter(({ name }) => options.only === undefined || name.includes(options.only)))
+  const { say, only } = options;
+  const { stdout: commit } = await execa('git', ['rev-parse', '--short=12', 'HEAD']);
+  const file = path.resolve('.build/campaigns/deploys.jsonl');
+  mkdirSync(path.dirname(file), { recursive: true });
+  const chosen = grounds.filter(({ name }) => only === undefined || name.includes(only)).map(({ name }) => name);
+  const kept = readLines<Row>(file).filter(({ ground }) => !chosen.includes(ground));
+  writeFileSync(file, kept.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  for (const ground of grounds.filter(({ name }) => chosen.includes(name)))
     await onGround(ground, (row) => {
-      rows.push(row);
+      appendFileSync(file, `${JSON.stringify({ ...row, commit })}\n`);
       say(line(row));
     });
-  const { stdout: commit } = await execa('git', ['rev-parse', '--short=12', 'HEAD']);
-  const text = report(rows, commit);
-  if (options.only === undefined) writeFileSync(RESULT, text);
-  say(`\n${text}${options.only === undefined ? `\nwritten to ${path.relative(process.cwd(), RESULT)}` : ''}`);
+  const order = grounds.map(({ name }) => name);
+  const rows = readLines<Row>(file).sort((one, other) => order.indexOf(one.ground) - order.indexOf(other.ground));
+  const text = report(rows);
+  writeFileSync(RESULT, text);
+  say(`\n${text}\nwritten to ${path.relative(process.cwd(), RESULT)}`);
   return rows.every(({ wrong }) => wrong === '');
 }
 
@@ -277,12 +288,12 @@ const shown = (value: number | undefined, digits = 0): string => (value === unde
 const line = (row: Row): string =>
   `| ${[row.what, row.end, `${row.seconds.toFixed(0)} s`, shown(row.sent), shown(row.failed), shown(row.lost), shown(row.gap, 1), shown(row.stated), row.kept ?? '', row.wrong === '' ? 'as it should be' : `**${row.wrong.replaceAll('|', '\\|').replaceAll('\n', ' ')}**`].join(' | ')} |`;
 
-function report(rows: readonly Row[], commit: string): string {
+function report(rows: readonly Row[]): string {
   const good = rows.filter(({ wrong }) => wrong === '').length;
   return [
     '# From bare hosts to v2, through five broken releases, and back',
     '',
-    `${good} of ${rows.length} are as they should be (commit ${commit}, ${new Date().toISOString().slice(0, 10)}): \`npm run campaign -- deploys\`.`,
+    `${good} of ${rows.length} are as they should be (${new Date().toISOString().slice(0, 10)}): \`npm run campaign -- deploys\`.`,
     '',
     'Three clients ask for `/health` through nginx or HAProxy all the time, over a new connection each time, 50 ms after the last answer. _Gap_: the longest time',
     'without a good answer, in seconds; _stated_: the downtime in the plan, where the run came as far as the switch. _Lost_: of the failed requests those under',
@@ -292,6 +303,8 @@ function report(rows: readonly Row[], commit: string): string {
     ...[...new Set(rows.map(({ ground }) => ground))].flatMap((ground) => [
       '',
       `## ${ground[0]?.toUpperCase()}${ground.slice(1)}`,
+      '',
+      `Commit ${rows.find((row) => row.ground === ground)?.commit ?? ''}.`,
       '',
       '| | ended | took | sent | failed | lost | gap | stated | kept | |',
       '|---|---|---|---|---|---|---|---|---|---|',

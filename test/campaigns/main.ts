@@ -50,7 +50,7 @@ program
 program
   .command('deploys')
   .description('bare hosts to v1, v2 and through five broken releases, with requests; writes test/campaigns/deploys.md')
-  .option('--only <text>', 'only hosts whose description holds this; writes nothing')
+  .option('--only <text>', 'only hosts whose description holds this, such as bare; the rows of others stay')
   .action(async (options: { only?: string }) => {
     process.exitCode = (await deploys({ ...options, say })) ? 0 : 1;
   });
