@@ -77,4 +77,21 @@ describe('over two servers behind HAProxy, with requests flowing', () => {
     expect(`${ended.end}: ${ended.message}`).toMatch(/^succeeded:/);
     expect(failed(await flowing.stop())).toEqual([]);
   });
+
+  test('a server that signs with another secret than the other one is named, and not overwritten', async () => {
+    const file = '/opt/proofpass/shared/.env';
+    await here.shell(
+      `cp -p ${file} /root/env; sed -i 's/^JWT_SECRET=.*/JWT_SECRET=${'0'.repeat(64)}/' ${file}`,
+      'app2',
+    );
+    try {
+      const refused = await here.run({ host: 'app2', plan: true }, 'provision-host');
+      expect(refused.message).toMatch(
+        /app2 holds another value of jwt-secret than the one that the inventory names for all its hosts/,
+      );
+    } finally {
+      await here.shell(`mv /root/env ${file}`, 'app2');
+    }
+    expect(await here.run({ host: 'app2', plan: true }, 'provision-host')).toMatchObject({ end: 'nothing to do' });
+  });
 });
