@@ -137,7 +137,7 @@ async function onGround(ground: Ground, add: (row: Row) => void): Promise<void> 
       await plain('provision-host again', 'provision-host', 'nothing to do');
     }
 
-    let visitor: Visitor | undefined;
+    const arrived: { visitor?: Visitor } = {};
     /** Runs with requests flowing, and judges what came of it. `disturb`: what happens meanwhile; returns when a host was lost. */
     const flowing = async (
       what: string,
@@ -145,6 +145,7 @@ async function onGround(ground: Ground, add: (row: Row) => void): Promise<void> 
       expected: Expected,
       disturb?: (handle: Handle) => Promise<number>,
     ): Promise<void> => {
+      const { visitor } = arrived;
       const before = expected.same ? await observed(here, web) : '';
       const traffic = visitor && startTraffic({ ...site, path: '/health', everyMs: 50, clients: 3 });
       const began = Date.now();
@@ -172,7 +173,7 @@ async function onGround(ground: Ground, add: (row: Row) => void): Promise<void> 
 
     if (!ground.byHand)
       await flowing('deploy v1, the first release', deploy('v1'), { end: 'succeeded', version: '1.0.0' });
-    visitor = await arrive(here, site, web);
+    arrived.visitor = await arrive(here, site, web);
     await flowing('deploy v2', deploy('v2'), { end: 'succeeded', version: '2.0.0' });
     await flowing('v3: the build fails', deploy('v3-broken-build'), back);
     await flowing('v3: its migration fails', deploy('v3-bad-migration'), back);
