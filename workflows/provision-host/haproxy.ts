@@ -74,7 +74,7 @@ function backEnd({ name, hostname, servers, port }: BackEnd): string {
     option httpchk
     http-check send meth GET uri /health ver HTTP/1.1 hdr Host ${hostname}
     http-check expect status 200
-    default-server inter 2s fall 3 rise 2 on-marked-down shutdown-sessions
+    default-server inter 2s fall 3 rise 2
 ${servers.map((server) => `    server ${server.name} ${server.address}:${port} check\n`).join('')}`;
 }
 
