@@ -265,6 +265,7 @@ async function judge(
 function figures(answers: readonly Answer[], lostAt: number | undefined, single: boolean, ended: Ended): Partial<Row> {
   const bad = failed(answers);
   const downtime = RunReport.safeParse(ended.report).data?.plan?.downtime ?? [];
+  const undone = ended.end !== 'succeeded';
   const switched = RunReport.safeParse(ended.report).data?.steps.some(
     ({ id, startedAt }) => id.startsWith('stop-') && startedAt,
   );
@@ -279,7 +280,9 @@ function figures(answers: readonly Answer[], lostAt: number | undefined, single:
     failed: bad.length,
     gap: longestGapSeconds(answers),
     // What fails before the switch has no downtime at all.
-    stated: switched ? Math.max(0, ...downtime.map(({ seconds }) => seconds)) : 0,
+    stated: switched
+      ? Math.max(0, ...downtime.map(({ seconds, ifUndone }) => (undone ? (ifUndone ?? 0) : seconds)))
+      : 0,
     ...(lost === undefined ? {} : { lost }),
   };
 }

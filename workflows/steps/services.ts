@@ -17,7 +17,7 @@ export function stop(host: string, services: readonly ServiceReference[], why: s
     title: `stop ${namesOf([...services].reverse())}`,
     why,
     do: call('stopServices', { services }),
-    undo: call('restoreServices', { services }),
+    undo: call('restoreServices', { services, step: 'stop' }),
   };
 }
 
@@ -28,7 +28,7 @@ export function start(host: string, services: readonly ServiceReference[], why: 
     title: `start ${namesOf(services)}`,
     why,
     do: call('startServices', { services }),
-    undo: call('restoreServices', { services }),
+    undo: call('restoreServices', { services, step: 'start' }),
   };
 }
 

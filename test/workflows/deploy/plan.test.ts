@@ -133,8 +133,8 @@ describe('a deploy on one host', () => {
 
   test('states its downtime: what the inventory says, then what was measured', () => {
     expect(planOf(proofpass()).downtime).toEqual([
-      { service: 'api', seconds: 30 },
-      { service: 'platform', seconds: 30 },
+      { service: 'api', seconds: 30, ifUndone: 120 },
+      { service: 'platform', seconds: 30, ifUndone: 120 },
     ]);
     const deploys = { deploys: [record({ app: { from: before, downtimeSeconds: 8.2 } })] };
     expect(planOf(proofpass(), calm({ deploys })).downtime[0]?.seconds).toBe(18);
@@ -496,7 +496,7 @@ describe('a rollback', () => {
       do: { activity: 'takeBackMigrations', with: { id: next, migrations: ['002_verification_code'] } },
       undo: { activity: 'reapplyMigrations' },
     });
-    expect(plan.downtime[0]).toEqual({ service: 'api', seconds: 14 });
+    expect(plan.downtime[0]).toEqual({ service: 'api', seconds: 14, ifUndone: 88 });
   });
 
   test('with "migrations": "keep" leaves the schema and says so', () => {
