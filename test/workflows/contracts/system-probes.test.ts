@@ -286,7 +286,7 @@ describe('the shipped systems', () => {
     expect(probes['cpu-app']).toMatchObject({ warning: 80 });
     expect(probes['database-main']).toMatchObject({ connections: { warning: 150 }, role: 'proofpass_user' });
     expect(probes['closed-app-from-worker']).toMatchObject({
-      ports: [3000, 3001, 4000, 5432, 8200, 9090, 9091, 9100, 9187],
+      ports: [3000, 3001, 4000, 5432, 8200, 9090, 9091, 9093, 9100, 9187],
       openToNetworks: [5432, 9090, 3000].map((port) => ({ port, network: '172.16.0.0/12' })),
       reachable: [22, 80, 443],
     });
@@ -310,7 +310,7 @@ describe('the shipped systems', () => {
     expect(probes['service-api-app1']).toMatchObject({ on: 'app1' });
     expect(probes['firewall-balancer']).toMatchObject({ on: 'balancer' });
     expect(probes['open-db-from-app1']).toMatchObject({ ports: [5432, 8200] });
-    expect(probes['closed-db-from-balancer']).toMatchObject({ ports: [3001, 5432, 8200, 9091, 9100, 9187] });
+    expect(probes['closed-db-from-balancer']).toMatchObject({ ports: [3001, 5432, 8200, 9091, 9093, 9100, 9187] });
     expect(probes['closed-app1-from-app2']).toMatchObject({ ports: [3000, 4000, 9090] });
     expect(probesAbout(system, { services: ['api'], on: ['app2'] }).map(({ id }) => id)).toEqual([
       'service-api-app2',
