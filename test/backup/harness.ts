@@ -230,12 +230,16 @@ async function backupLab(lab: Lab, server: DevServer, state: string, systems: st
     },
     status: (handle: WorkflowHandle): Promise<RunStatus> => handle.query(statusQuery),
     async untilStep(handle: WorkflowHandle, step: string, ...states: StepState[]): Promise<void> {
-      await until(`step ${step} is ${states.join(' or ')}`, async () => {
-        const { steps, end, message } = await here.status(handle);
-        if (end) throw new Error(`the run has ended (${end}): ${message}`);
-        const found = steps.find(({ id }) => id === step);
-        return found !== undefined && states.includes(found.state);
-      });
+      await until(
+        `step ${step} is ${states.join(' or ')}`,
+        async () => {
+          const { steps, end, message } = await here.status(handle);
+          if (end) throw new Error(`the run has ended (${end}): ${message}`);
+          const found = steps.find(({ id }) => id === step);
+          return found !== undefined && states.includes(found.state);
+        },
+        { seconds: 300 },
+      );
     },
     /** Returns when the dump of a run has stored at least one part. */
     async untilPartStored(): Promise<void> {

@@ -105,11 +105,15 @@ export async function deploys(options: { only?: string | undefined; say: (line: 
   const chosen = grounds.filter(({ name }) => only === undefined || name.includes(only)).map(({ name }) => name);
   const kept = readLines<Row>(file).filter(({ ground }) => !chosen.includes(ground));
   writeFileSync(file, kept.map((row) => `${JSON.stringify(row)}\n`).join(''));
-  for (const ground of grounds.filter(({ name }) => chosen.includes(name)))
-    await onGround(ground, (row) => {
+  for (const ground of grounds.filter(({ name }) => chosen.includes(name))) {
+    const add = (row: Row): void => {
       appendFileSync(file, `${JSON.stringify({ ...row, commit })}\n`);
       say(line(row));
-    });
+    };
+    await onGround(ground, add).catch((error: unknown) =>
+      add({ ground: ground.name, what: 'the campaign stopped here', end: '', seconds: 0, wrong: String(error) }),
+    );
+  }
   const order = grounds.map(({ name }) => name);
   const rows = readLines<Row>(file).sort((one, other) => order.indexOf(one.ground) - order.indexOf(other.ground));
   const text = report(rows);
