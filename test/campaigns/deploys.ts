@@ -160,11 +160,18 @@ async function onGround(ground: Ground, add: (row: Row) => void): Promise<void> 
       const traffic = visitor && startTraffic({ ...site, path: '/health', ...ground.traffic });
       const began = Date.now();
       const handle = await here.start(input, runbook);
-      const lostAt = await disturb?.(handle);
-      const ended = await endedOrHeld(here, handle);
-      const seconds = (Date.now() - began) / 1000;
-      await delay(1000);
-      const answers = (await traffic?.stop()) ?? [];
+      let answers: Answer[] = [];
+      let lostAt: number | undefined;
+      let ended: Ended;
+      let seconds: number;
+      try {
+        lostAt = await disturb?.(handle);
+        ended = await endedOrHeld(here, handle);
+        seconds = (Date.now() - began) / 1000;
+        await delay(1000);
+      } finally {
+        answers = (await traffic?.stop()) ?? [];
+      }
       const row: Row = { ground: ground.name, what, end: ended.end, seconds, wrong: '' };
       const wrong = await judge(here, web, ended, expected, before);
       if (visitor) {
