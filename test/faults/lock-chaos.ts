@@ -1,5 +1,4 @@
 import type { WorkflowHandle } from '@temporalio/client';
-import { DefaultLogger, Runtime } from '@temporalio/worker';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -45,10 +44,6 @@ export async function lockChaos(options: {
   const at = (name: string) => path.join(directory, name);
   for (const name of ['systems', 'state']) mkdirSync(at(name));
   writeFileSync(at('systems/shop.yaml'), smallSystem('shop'));
-  Runtime.install({
-    logger: new DefaultLogger('ERROR'),
-    telemetryOptions: { logging: { filter: { core: 'ERROR', other: 'ERROR' }, forward: {} } },
-  });
   // The real limit is too long for so many: the same code, with fewer seconds.
   const bundle = doctoredBundle({ "HEARTBEAT_TIMEOUT = '15 seconds'": "HEARTBEAT_TIMEOUT = '3 seconds'" });
   const server = await startDevServer({ directory: at('server'), port: 0, uiPort: 0 });
@@ -142,7 +137,8 @@ export async function lockChaos(options: {
     return { kills, ended, holders, twoHolders, staleLocks, stuck, seconds: (Date.now() - began) / 1000 };
   } finally {
     await killWorker();
-    await Promise.race([Promise.all(watching), delay(5000)]);
+    await Promise.all([...open.values()].map((run) => run.terminate('the chaos is over').catch(() => undefined)));
+    await Promise.all(watching);
     await connection.close();
     await server.stop({ force: true });
     rmSync(directory, { recursive: true, force: true });
