@@ -100,7 +100,7 @@ test('with {"sistem":"x"}: it fails at once, and says what is wrong and what is 
   await startByForm('with-a-mistake', '{"sistem":"x"}');
   await page.getByText('Failed', { exact: true }).first().waitFor();
   const sentence =
-    'the input of backup is wrong: "system" is missing (string); unknown field "sistem". Allowed fields: system, plan, requester, reason, onFailure, waitForLockMinutes, acceptAnomaly, only. Nothing was started';
+    'the input of backup is wrong: "system" is missing (string); unknown field "sistem". Allowed fields: system, plan, requester, reason, onFailure, waitForLockMinutes, requesterProof, acceptAnomaly, only. Nothing was started';
   await page.getByText(sentence).first().waitFor();
   await picture('mistake-history');
   const { startTime, closeTime } = await here.client.workflow.getHandle('with-a-mistake').describe();

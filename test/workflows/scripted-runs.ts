@@ -173,7 +173,7 @@ export async function openScriptedRuns(
     closeFence: (input) => perform(`leave ${input.target.name}`, input, undefined),
     recordLog: (input) => perform(`log ${input.step}`, input, undefined),
     recordRun: (input) => perform(`record ${input.entry}`, input, { location: 'somewhere' }),
-    verifyDecision: createDecisionActivities().verifyDecision,
+    ...createDecisionActivities(),
     readExpectedDurations: () => Promise.resolve({}),
     sendNotice: (input) => perform(`tell ${input.notice.event}`, input, { deliveries: [], notes: [] }),
   };
