@@ -191,6 +191,12 @@ describe('a gate before the first step', () => {
     expect((await run.report()).end).toBe('succeeded');
   });
 
+  test('a policy of `none` asks nobody', async () => {
+    const system = runs.system(askingSystem('none'));
+    const report = await (await runs.start({}, { system, input: { system, requester: 'kim' } })).report();
+    expect(report).toMatchObject({ end: 'succeeded', gates: [] });
+  });
+
   test('nobody asks the requester', async () => {
     const run = await start('approvals: 1', {}, { requester: 'ana@laptop' });
     expect(await refusal(run, await decisionOn(run))).toContain('ana asked for this run');
