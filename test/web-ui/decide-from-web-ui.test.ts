@@ -13,7 +13,7 @@ import { smallSystem } from '../workflows/small-system.js';
 import { lane, toyPlan } from '../workflows/toy-plan.js';
 import { currentDetails, openPage, picture, startBrowser } from './browser.js';
 
-jest.setTimeout(120_000);
+jest.setTimeout(180_000);
 
 const directory = mkdtempSync(path.join(tmpdir(), 'guardia-web-ui-'));
 const key = path.join(directory, 'ana-key');
