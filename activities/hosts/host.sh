@@ -90,11 +90,15 @@ processes_of() { # ID
     }'
 }
 
-# Short commands under a lower fence number that are still under way; their shells hold a lock for as long as they run.
+# Short commands under a lower number of this fence that are still under way; their shells hold a lock for as long as they run. A machine
+# that runs containers sees their processes too: those are under the fence of a host of its own.
 commands_below() { # NUMBER
-  for environ in $(grep -slzE '^GUARDIA_FENCE=[0-9]+$' /proc/[0-9]*/environ); do
-    lower=$(tr '\0' '\n' <"$environ" 2>/dev/null | sed -n 's/^GUARDIA_FENCE=//p' | head -n 1)
-    if [ -n "$lower" ] && [ "$lower" -lt "$1" ]; then echo "$environ" | cut -d/ -f3; fi
+  own=$(readlink /proc/self/ns/pid)
+  for environ in $(grep -slzE '^GUARDIA_FENCE=[0-9]+ ' /proc/[0-9]*/environ); do
+    mark=$(tr '\0' '\n' <"$environ" 2>/dev/null | sed -n 's/^GUARDIA_FENCE=//p' | head -n 1)
+    if [ "${mark#* }" = "$state" ] && [ "${mark%% *}" -lt "$1" ] && [ "$(readlink "${environ%/environ}/ns/pid")" = "$own" ]; then
+      echo "$environ" | cut -d/ -f3
+    fi
   done
 }
 
@@ -338,7 +342,7 @@ run) # FENCE SECONDS ARGUMENT...: a short command
   exec 7>>"$state/acting" || cannot_write
   flock -s 7
   check_fence "$fence"
-  GUARDIA_FENCE=$fence timeout -k 5 "$seconds" "$@" 7>&-
+  GUARDIA_FENCE="$fence $state" timeout -k 5 "$seconds" "$@" 7>&-
   ;;
 *) refuse 92 "unknown command $command" ;;
 esac
