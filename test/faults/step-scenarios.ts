@@ -1,0 +1,61 @@
+// Where the runbooks start from when every step of them fails once. A new runbook joins by being listed here.
+import type { startBackupLab, BackupLab } from '../backup/harness.js';
+import type { RunbookName } from '../../workflows/contracts/runbooks.js';
+import type { Scenario } from './step-cells.js';
+
+/** A lab, the states it is brought into one after the other, each kept as a snapshot, and the runbooks that start from them. */
+export interface Ground {
+  lab: NonNullable<Parameters<typeof startBackupLab>[0]>;
+  /** Texts of the inventory that are replaced, so that nothing takes long for the sake of it. */
+  inventory: [from: string, to: string][];
+  states: { name: string; reach: (here: BackupLab) => Promise<void> }[];
+  scenarios: Scenario[];
+}
+
+const nothing = (): Promise<void> => Promise.resolve();
+const after =
+  (runbook: RunbookName, input: Record<string, unknown> = {}) =>
+  async (here: BackupLab): Promise<void> => {
+    const { end, message } = await here.run(input, runbook);
+    if (end !== 'succeeded') throw new Error(`${runbook}: ${end}: ${message}`);
+  };
+const on = (
+  from: string,
+  runbook: RunbookName,
+  input: Record<string, unknown> = {},
+  name: string = runbook,
+): Scenario => ({
+  ...{ name, from, runbook, input, hosts: ['app'] },
+});
+
+const QUICK: Ground['inventory'] = [
+  ['bake: { minutes: 10, tolerated: 2 }', 'bake: { minutes: 0.1, tolerated: 2 }'],
+  ['patienceSeconds: 60', 'patienceSeconds: 30'],
+];
+
+export const grounds: Ground[] = [
+  {
+    lab: { hosts: [{ name: 'app', fixture: { name: 'proofpass', megabytes: 10, running: true } }] },
+    inventory: QUICK,
+    states: [
+      { name: 'by-hand', reach: nothing },
+      { name: 'adopted', reach: after('adopt') },
+      { name: 'deployed', reach: after('deploy', { ref: 'v2' }) },
+    ],
+    scenarios: [
+      on('by-hand', 'backup'),
+      on('by-hand', 'health-check'),
+      on('by-hand', 'adopt'),
+      on('adopted', 'adopt', { back: true }, 'adopt back'),
+      on('adopted', 'deploy', { ref: 'v2' }),
+      on('deployed', 'rollback'),
+      on('deployed', 'restart-service', { service: 'platform' }),
+    ],
+  },
+  {
+    lab: { hosts: [{ name: 'app', bare: true }] },
+    inventory: QUICK,
+    states: [{ name: 'bare', reach: nothing }],
+    scenarios: [on('bare', 'provision-host')],
+  },
+];
