@@ -22,15 +22,13 @@ interface PackageEntry {
   changed: string[];
   /** Of LEFTOVERS those that were not there. */
   absent: string[];
-  /** Of `added` those whose data was there before them: they are removed, not purged, because a purge would take the data. */
+  /** Of `added` those whose data was there before them: a purge must not take it. */
   keepData: string[];
 }
 
 /** Where packages keep data that their purge destroys. */
 const DATA: Readonly<Record<string, string>> = {
   'docker.io': '/var/lib/docker',
-  'docker-ce': '/var/lib/docker',
-  containerd: '/var/lib/containerd',
   'redis-server': '/var/lib/redis',
 };
 const dataOf = (name: string): string | undefined =>
@@ -125,7 +123,7 @@ export function createPackageActivities({ hosts }: { hosts: Hosts }) {
     },
 
     /**
-     * Undo of `installPackages`: purges what it added, with what came along (removes it where its data was there before), where nothing else needs it by now (`ThirdState`). Packages
+     * Undo of `installPackages`: purges what it added, with what came along, but no data that was there before, where nothing else needs it by now (`ThirdState`). Packages
      * that were there stay. Idempotent by (run, step).
      */
     async removePackages({ context }: CallInput) {

@@ -3,7 +3,7 @@
 #   simulate SPEC...        names of all packages that the installation would add: lines `new NAME` and `changed NAME`
 #   install SPEC...         installs; never removes anything
 #   tidy PATH...            removes files, and directories that are empty
-#   remove KEEP NAME...     purges what is installed of these, but only removes those that KEEP names; exit code 3: something else would go, too
+#   remove KEEP NAME...     purges what is installed of these, but not the data of those that KEEP names; exit code 3: something else would go, too
 set -u
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a UCF_FORCE_CONFFOLD=1
 # Answers to questions of packages: files that are there stay; another apt that is at work is waited for.
@@ -48,11 +48,13 @@ remove)
   plan=$(apt-get "${options[@]}" -s purge -- "${there[@]}") || { printf '%s\n' "$plan" >&2; exit 1; }
   others=$(sed -n 's/^\(Purg\|Remv\) \([^ ]*\).*/\2/p' <<<"$plan" | grep -vxF -f <(printf '%s\n' "${there[@]}" "${there[@]/%/:$(dpkg --print-architecture)}"))
   [ -z "$others" ] || { echo "these packages need them: $others" | tr '\n' ' ' >&2; exit 3; }
+  apt-get "${options[@]}" remove -- "${there[@]}" >&2 || exit 1
+  # Docker's purge takes the data by a script that its removal has just put there; others take it themselves, and stay unpurged.
+  [[ $keep == *" docker.io "* ]] && rm -f /var/lib/docker/nuke-graph-directory.sh
   marked=()
   for name in "${there[@]}"; do
-    [[ $keep == *" $name "* ]] || marked+=("$name")
+    [[ $name != docker.io && $keep == *" $name "* ]] || marked+=("$name")
   done
-  apt-get "${options[@]}" remove -- "${there[@]}" >&2 || exit 1
   [ "${#marked[@]}" = 0 ] || dpkg --purge -- "${marked[@]}" >&2 || exit 1
   # What failed and is gone is no failure of the host any more.
   systemctl list-units --all --plain --no-legend --state=not-found 2>/dev/null | awk '{ print $1 }' | xargs -r systemctl reset-failed -- 2>/dev/null

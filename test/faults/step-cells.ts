@@ -20,6 +20,8 @@ export interface Scenario {
   /** Snapshot of the lab that every cell starts from. */
   from: string;
   hosts: string[];
+  /** How it ends with nothing planted, where that is not a success. */
+  ends?: 'failed';
   /** What it does is to undo: a run that failed is started again, and that one has to succeed. */
   again?: true;
 }
@@ -65,7 +67,8 @@ export async function runUndisturbed(
   const before = await observeHosts(here.lab, scenario.hosts);
   const { end, message, report } = await here.run(scenario.input, scenario.runbook);
   const plan = RunReport.safeParse(report).data?.plan;
-  if (end !== 'succeeded' || !plan) throw new Error(`${scenario.name}, with nothing planted: ${end}: ${message}`);
+  if (end !== (scenario.ends ?? 'succeeded') || !plan)
+    throw new Error(`${scenario.name}, with nothing planted: ${end}: ${message}`);
   // What has been started meanwhile comes to rest.
   await delay(3000);
   return { plan, undisturbed: { before, after: await observeHosts(here.lab, scenario.hosts) } };
