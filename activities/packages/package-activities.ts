@@ -24,7 +24,12 @@ interface PackageEntry {
   absent: string[];
   /** Of `added` those whose data was there before them: a purge must not take it. */
   keepData: string[];
+  /** What of the network Docker changes by itself, as it was; missing where nothing of FILTERING is added. */
+  network?: string;
 }
+
+/** Packages that put rules into the kernel, which stay there when they are purged. */
+const FILTERING = ['docker.io', 'docker-ce', 'ufw'];
 
 /** Where packages keep data that their purge destroys. */
 const DATA: Readonly<Record<string, string>> = {
@@ -89,7 +94,11 @@ export function createPackageActivities({ hosts }: { hosts: Hosts }) {
         );
         const places = holders.map(([, place]) => place);
         const data = places.length === 0 ? [] : await lookAtPaths(hosts, target, places, 0);
+        const network = added.some((name) => FILTERING.includes(name))
+          ? await hosts.run(target, { argv: ['/bin/bash', '-c', script, 'packages', 'network'] })
+          : undefined;
         return {
+          ...(network ? { network: network.stdout.trim() } : {}),
           added,
           keepData: holders.flatMap(([name], i) => (data[i]?.type === 'absent' ? [] : [name])),
           changed: of('changed'),
@@ -134,7 +143,16 @@ export function createPackageActivities({ hosts }: { hosts: Hosts }) {
         await hosts.run(
           target,
           {
-            argv: ['/bin/bash', '-c', script, 'packages', 'remove', entry.keepData.join(' '), ...entry.added],
+            argv: [
+              '/bin/bash',
+              '-c',
+              script,
+              'packages',
+              'remove',
+              entry.keepData.join(' '),
+              entry.network ?? '',
+              ...entry.added,
+            ],
             timeoutSeconds: 500,
           },
           { fence: context.fence, signal: cancellationSignal() },

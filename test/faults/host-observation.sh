@@ -6,10 +6,10 @@ cd /
 
 # Everything that somebody could have put there, with mode, owner and content or target.
 places='etc opt usr/local var/spool var/www srv root home'
-# .mirror.git is a cache of the repository; node_modules is what a build made of a lock file that is compared; fail2ban, mandb and the linker keep
-# caches; passwd and its kin are compared as accounts; resolv.conf belongs to the lab.
+# .mirror.git is a cache of the repository; node_modules is what a build made of a lock file that is compared; OpenBao writes into its data whenever it
+# starts; the linker keeps a cache; passwd and its kin are compared as accounts; resolv.conf belongs to the lab.
 prune=(-path opt/proofpass/releases/.mirror.git -o -name node_modules -o -path etc/ld.so.cache -o -path etc/resolv.conf -o -path 'etc/*-'
-  -o -path etc/passwd -o -path etc/group -o -path etc/shadow -o -path etc/gshadow -o -path etc/subuid -o -path etc/subgid -o -path etc/.pwd.lock)
+  -o -path opt/proofpass/openbao/data -o -path etc/passwd -o -path etc/group -o -path etc/shadow -o -path etc/gshadow -o -path etc/subuid -o -path etc/subgid -o -path etc/.pwd.lock)
 there=()
 for place in $places; do [ -e "$place" ] && there+=("$place"); done
 echo '=== files'
@@ -18,13 +18,16 @@ echo '=== content'
 find "${there[@]}" -xdev \( "${prune[@]}" \) -prune -o -type f -print0 | sort -z | xargs -0 -r sha256sum | sed -E 's/^([0-9a-f]{16})[0-9a-f]* +/\1 /'
 
 echo '=== accounts'
-getent passwd | sort
-getent group | sort
+# Without those that Debian's packages make: they stay when these are purged.
+packaged='^(postgres|redis|ssl-cert|docker|haproxy|prometheus|_chrony)[: ]'
+getent passwd | grep -vE "$packaged" | sort
+getent group | grep -vE "$packaged" | sort
 # Whether and how somebody may log in, not with which password.
-awk -F: '{ print $1, ($2 ~ /^\$/ ? "password" : $2) }' /etc/shadow | sort
+awk -F: '{ print $1, ($2 ~ /^\$/ ? "password" : $2) }' /etc/shadow | grep -vE "$packaged" | sort
 
 echo '=== packages'
-dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version}\n' | sort
+# Without versions: an installation may bring newer ones of what was there, which stay, and its step says so.
+dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | sort
 apt-mark showhold | sed 's/^/held /'
 
 echo '=== units'
@@ -47,11 +50,15 @@ if command -v docker >/dev/null && docker info >/dev/null 2>&1; then
   docker images --format '{{.Repository}}:{{.Tag}}' | sort
 fi
 
+echo '=== network'
+ip -o link | sed -E 's,^[0-9]+: ([^:@]*).*,\1,' | grep -vE '^(veth|br-[0-9a-f]{12}$)' | sort
+echo "forwards $(cat /proc/sys/net/ipv4/ip_forward)"
+
 echo '=== rules'
-# In their order, except for Docker's own: addresses and bridges of containers are given anew each time, and their rules come as they start.
+# In their order, without chains that are there by themselves and accept. Docker's own are sorted: addresses and bridges of containers are given anew each time, and their rules come as they start.
 for family in iptables ip6tables; do
   command -v "$family-save" >/dev/null || continue
-  rules=$("$family-save" | grep -E '^(\*|:|-A)' | sed -E 's/ ?\[[0-9:]*\]//; s/br-[0-9a-f]{12}/br/g; s/172\.(1[7-9]|2[0-9])\.[0-9]+\.[0-9]+/container/g' |
+  rules=$("$family-save" | grep -E '^(\*|:|-A)' | grep -vE '^:[A-Z]+ ACCEPT' | sed -E 's/ ?\[[0-9:]*\]//; s/br-[0-9a-f]{12}/br/g; s/172\.(1[7-9]|2[0-9])\.[0-9]+\.[0-9]+/container/g' |
     awk -v family="$family" '/^\*/ { table = $0; next } { print family, table, $0 }')
   grep -vE 'container| br | docker0 ' <<<"$rules"
   grep -E 'container| br | docker0 ' <<<"$rules" | sort

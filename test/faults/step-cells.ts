@@ -22,7 +22,7 @@ export interface Scenario {
   hosts: string[];
   /** How it ends with nothing planted, where that is not a success. */
   ends?: 'failed';
-  /** What it does is to undo: a run that failed is started again, and that one has to succeed. */
+  /** What it does is undoing, which has no undo: a run that failed is started again, and has to succeed then. */
   again?: true;
 }
 
@@ -126,17 +126,19 @@ export async function runCell(here: BackupLab, cell: Cell, undisturbed: Undistur
     await disturbing;
   }
   const planted = existsSync(reached);
-  if (scenario.again && ended.end === 'failed') {
+  let end: string = ended.end;
+  let { message } = ended;
+  if (scenario.again && end === 'failed') {
     await here.restartWorker();
     const second = await here.run(scenario.input, scenario.runbook);
-    ended = { ...second, message: `${ended.message}; again: ${second.message}` };
+    end = `failed, then ${second.end}`;
+    message += `; then: ${second.message}`;
   }
   const seconds = (Date.now() - began) / 1000;
-  const succeeded = ended.end === 'succeeded';
+  const succeeded = end === 'succeeded' || scenario.again === true;
   const differences = await differencesSoon(here.lab, scenario.hosts, undisturbed[succeeded ? 'after' : 'before'], {
     same: succeeded ? withoutRunNames : (seen) => seen,
   });
-  const { end, message } = ended;
   return { end, message, seconds, differences, wrong: whatIsWrong(cell, { end, planted, differences }) };
 }
 
@@ -178,16 +180,22 @@ async function answerHolds(here: BackupLab, handle: WorkflowHandle, over: AbortS
 
 /**
  * Why an outcome is not allowed; empty where it is. Allowed are `succeeded`, looking as it does without the fault; `rolled back`, or `failed` where
- * nothing was to be undone, with every facet as before; at or behind the point of no return what the plan says. Pure.
+ * nothing was to be undone, with every facet as before; at or behind the point of no return what the plan says; of what undoes for another run a failure
+ * that a second run makes good. Pure.
  */
 export function whatIsWrong(
-  { kind, stands }: Pick<Cell, 'kind' | 'stands'>,
+  { kind, stands, scenario: { again } }: Cell,
   { end, planted, differences }: { end: string; planted: boolean; differences: readonly string[] },
 ): string {
   if (!planted) return `the step was never reached, and it ended as ${end}`;
   if (end === 'succeeded') {
     if (kind === 'fail') return 'a step failed, and yet it succeeded';
     return differences.length > 0 ? 'it succeeded, and does not look as it does without the fault' : '';
+  }
+  if (again) {
+    // What had been done already when it failed is not there to be done again.
+    if (!['failed, then succeeded', 'failed, then nothing to do'].includes(end)) return `it ended as ${end}`;
+    return differences.length > 0 ? 'it does not look as it does without the fault' : '';
   }
   if (stands) return end === 'failed' ? '' : `behind the point of no return it ended as ${end}`;
   if (end !== 'rolled back' && end !== 'failed') return `it ended as ${end}`;

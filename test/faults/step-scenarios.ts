@@ -28,6 +28,15 @@ const on = (
   ...{ name, from, runbook, input, hosts: ['app'] },
 });
 
+/** A deploy that was terminated between its switch and its start: nothing of it was undone. */
+async function terminatedDeploy(here: BackupLab): Promise<void> {
+  const handle = await here.start({ ref: 'v2' }, 'deploy');
+  await here.untilStep(handle, 'switch-app', 'done');
+  await handle.terminate('nobody undoes anything');
+  await here.worker().stop();
+  await here.startWorker();
+}
+
 const QUICK: Ground['inventory'] = [
   ['bake: { minutes: 10, tolerated: 2 }', 'bake: { minutes: 0.1, tolerated: 2 }'],
   ['patienceSeconds: 60', 'patienceSeconds: 30'],
@@ -40,7 +49,15 @@ export const grounds: Ground[] = [
     states: [
       { name: 'by-hand', reach: nothing },
       { name: 'adopted', reach: after('adopt') },
-      { name: 'deployed', reach: after('deploy', { ref: 'v2' }) },
+      { name: 'terminated', reach: terminatedDeploy },
+      {
+        name: 'deployed',
+        reach: async (here) => {
+          await here.worker().kill();
+          await Promise.all([here.lab.restore('adopted'), here.startWorker()]);
+          await after('deploy', { ref: 'v2' })(here);
+        },
+      },
     ],
     scenarios: [
       on('by-hand', 'backup'),
@@ -49,6 +66,7 @@ export const grounds: Ground[] = [
       on('by-hand', 'adopt'),
       on('adopted', 'adopt', { back: true }, 'adopt back'),
       on('adopted', 'deploy', { ref: 'v2' }),
+      { ...on('terminated', 'repair'), again: true },
       on('deployed', 'rollback'),
       on('deployed', 'restart-service', { service: 'platform' }),
     ],
