@@ -2,7 +2,7 @@ import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } fr
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
-import { runbooks, type RunbookName } from '../../workflows/contracts/runbooks.js';
+import type { RunbookName } from '../../workflows/contracts/runbooks.js';
 import { startBackupLab } from '../backup/harness.js';
 import { grounds, type Ground } from '../faults/step-scenarios.js';
 import { cellsOf, nameOf, runCell, runUndisturbed, type Cell, type Outcome } from '../faults/step-cells.js';
@@ -189,9 +189,3 @@ function report(lines: readonly Line[]): string {
     '',
   ].join('\n');
 }
-
-/** Every runbook that can be started is listed, or is excused with a reason. */
-export const notListed = (): RunbookName[] =>
-  (Object.keys(runbooks) as RunbookName[]).filter(
-    (name) => !grounds.some(({ scenarios }) => scenarios.some(({ runbook }) => runbook === name)),
-  );

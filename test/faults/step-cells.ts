@@ -20,6 +20,8 @@ export interface Scenario {
   /** Snapshot of the lab that every cell starts from. */
   from: string;
   hosts: string[];
+  /** Only these steps fail: the others do so in another scenario. */
+  steps?: string[];
   /** How it ends with nothing planted, where that is not a success. */
   ends?: 'failed';
   /** What it does is undoing, which has no undo: a run that failed is started again, and has to succeed then. */
@@ -56,9 +58,6 @@ export interface Outcome {
   wrong: string;
 }
 
-/** How long a lost host stays away. Seconds. */
-const AWAY_SECONDS = 60;
-
 /** Runs a scenario once from its snapshot with nothing planted: its plan, and what the hosts look like before and after. */
 export async function runUndisturbed(
   here: BackupLab,
@@ -82,6 +81,7 @@ export function cellsOf(scenario: Scenario, plan: Plan, options: { all?: boolean
   const commit = steps.findIndex(({ step }) => step.id === plan.pointOfNoReturn);
   const kinds = new Set<string>();
   return steps.flatMap(({ lane, step }, index): Cell[] => {
+    if (scenario.steps?.includes(step.id) === false) return [];
     const on = placeOf(lane, step);
     const { activity } = step.do;
     const calledAs = step.repairs?.step ?? step.id;
@@ -100,15 +100,24 @@ export function cellsOf(scenario: Scenario, plan: Plan, options: { all?: boolean
 
 export const nameOf = ({ scenario, step, kind }: Cell): string => `${scenario.name}: ${step}: ${kind}`;
 
-/** Puts the lab back, plants the fault, runs the runbook, and judges what came of it. */
-export async function runCell(here: BackupLab, cell: Cell, undisturbed: Undisturbed): Promise<Outcome> {
+/**
+ * Puts the lab back, unless it is to start from what is there, plants the fault, runs the runbook, and judges what came of it. A lost host
+ * stays away for so many seconds.
+ */
+export async function runCell(
+  here: BackupLab,
+  cell: Cell,
+  undisturbed: Undisturbed,
+  options: { restore?: boolean; awaySeconds?: number } = {},
+): Promise<Outcome> {
+  const { restore = true, awaySeconds = 60 } = options;
   const { scenario, kind, activity } = cell;
   const reached = path.join(here.state, 'fault-reached');
   rmSync(reached, { force: true });
   const fault: PlantedFault = { kind, runbook: scenario.runbook, step: cell.calledAs, activity, reached };
   await here.worker().kill();
   await Promise.all([
-    here.lab.restore(scenario.from),
+    restore ? here.lab.restore(scenario.from) : undefined,
     here.startWorker({
       program: 'test/faults/faulty-worker.js',
       env: { GUARDIA_TEST_FAULT: JSON.stringify(fault) },
@@ -117,7 +126,7 @@ export async function runCell(here: BackupLab, cell: Cell, undisturbed: Undistur
   const began = Date.now();
   const handle = await here.start(scenario.input, scenario.runbook);
   const over = new AbortController();
-  const disturbing = disturb(here, cell, reached, handle, over.signal);
+  const disturbing = disturb(here, { ...cell, reached, awaySeconds }, handle, over.signal);
   let ended: Ended;
   try {
     ended = await here.ended(handle);
@@ -145,8 +154,7 @@ export async function runCell(here: BackupLab, cell: Cell, undisturbed: Undistur
 /** What happens from outside once the fault is reached: a new worker for a dead one, a cut that heals, a person who answers a hold. */
 async function disturb(
   here: BackupLab,
-  { kind, on }: Cell,
-  reached: string,
+  { kind, on, reached, awaySeconds }: Cell & { reached: string; awaySeconds: number },
   handle: WorkflowHandle,
   over: AbortSignal,
 ): Promise<void> {
@@ -158,7 +166,7 @@ async function disturb(
   }
   if (kind === 'lose' && existsSync(reached)) {
     await here.lab.cut(on);
-    await delay(AWAY_SECONDS * 1000, undefined, { signal: over }).catch(() => undefined);
+    await delay(awaySeconds * 1000, undefined, { signal: over }).catch(() => undefined);
     await here.lab.heal(on);
   }
   await answering;

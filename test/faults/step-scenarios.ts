@@ -1,6 +1,8 @@
 // Where the runbooks start from when every step of them fails once. A new runbook joins by being listed here.
 import type { startBackupLab, BackupLab } from '../backup/harness.js';
 import type { RunbookName } from '../../workflows/contracts/runbooks.js';
+import { stepsOf, type Plan } from '../../workflows/contracts/plan.js';
+import { RunReport } from '../../workflows/contracts/run.js';
 import type { Scenario } from './step-cells.js';
 
 /** A lab, the states it is brought into one after the other, each kept as a snapshot, and the runbooks that start from them. */
@@ -29,12 +31,22 @@ const on = (
 });
 
 /** A deploy that was terminated between its switch and its start: nothing of it was undone. */
-async function terminatedDeploy(here: BackupLab): Promise<void> {
+export async function terminatedDeploy(here: BackupLab): Promise<void> {
   const handle = await here.start({ ref: 'v2' }, 'deploy');
   await here.untilStep(handle, 'switch-app', 'done');
   await handle.terminate('nobody undoes anything');
   await here.worker().stop();
   await here.startWorker();
+}
+
+/** Somebody has installed by hand what provision-host would install. */
+async function installPackages(here: BackupLab): Promise<void> {
+  const { report } = await here.run({ plan: true }, 'provision-host');
+  const packages = stepsOf(RunReport.parse(report).plan as Plan).find(({ step }) => step.id === 'packages')?.step.do;
+  const names = packages?.with['packages'] as string[];
+  await here.shell(
+    `export DEBIAN_FRONTEND=noninteractive; apt-get -q update >&2 && apt-get -q -y --no-install-recommends install ${names.join(' ')} >&2`,
+  );
 }
 
 const QUICK: Ground['inventory'] = [
@@ -66,6 +78,7 @@ export const grounds: Ground[] = [
       on('by-hand', 'adopt'),
       on('adopted', 'adopt', { back: true }, 'adopt back'),
       on('adopted', 'deploy', { ref: 'v2' }),
+      on('adopted', 'provision-host', {}, 'provision-host after adopt'),
       { ...on('terminated', 'repair'), again: true },
       on('deployed', 'rollback'),
       on('deployed', 'restart-service', { service: 'platform' }),
@@ -74,7 +87,14 @@ export const grounds: Ground[] = [
   {
     lab: { hosts: [{ name: 'app', bare: true }] },
     inventory: QUICK,
-    states: [{ name: 'bare', reach: nothing }],
-    scenarios: [on('bare', 'provision-host')],
+    states: [
+      { name: 'bare', reach: nothing },
+      { name: 'with-packages', reach: installPackages },
+    ],
+    scenarios: [
+      { ...on('bare', 'provision-host', {}, 'provision-host of a bare host'), steps: ['packages'] },
+      // Everything behind the packages, without waiting for them each time.
+      on('with-packages', 'provision-host'),
+    ],
   },
 ];
