@@ -37,7 +37,7 @@ export interface Cell {
   activity: string;
   on: string;
   kind: PlantedFault['kind'];
-  /** At or behind the point of no return: a failure there leaves what was done, and says so. */
+  /** Behind the point of no return: a failure there leaves what was done, and says so. */
   stands: boolean;
 }
 
@@ -85,7 +85,7 @@ export function cellsOf(scenario: Scenario, plan: Plan, options: { all?: boolean
     const on = placeOf(lane, step);
     const { activity } = step.do;
     const calledAs = step.repairs?.step ?? step.id;
-    const stands = commit >= 0 && index >= commit;
+    const stands = commit >= 0 && index > commit;
     const cell = { scenario, step: step.id, calledAs, title: step.title, activity, on, stands };
     const isNew = options.all === true || !kinds.has(activity);
     kinds.add(activity);
@@ -188,7 +188,7 @@ async function answerHolds(here: BackupLab, handle: WorkflowHandle, over: AbortS
 
 /**
  * Why an outcome is not allowed; empty where it is. Allowed are `succeeded`, looking as it does without the fault; `rolled back`, or `failed` where
- * nothing was to be undone, with every facet as before; at or behind the point of no return what the plan says; of what undoes for another run a failure
+ * nothing was to be undone, with every facet as before; behind the point of no return what the plan says; of what undoes for another run a failure
  * that a second run makes good. Pure.
  */
 export function whatIsWrong(
