@@ -36,6 +36,13 @@ knock() { # ADDRESS PORT SECONDS
   esac
 }
 
+# The address that this machine has on its way to another one; nothing where that cannot be told.
+own_address() { # ADDRESS
+  local said
+  said=$(getent ahostsv4 "$1" | awk 'NR == 1 { print $1 }')
+  said=$(ip -4 -o route get "${said:-$1}" 2>/dev/null) && sed -n 's/.* src \([0-9.]*\).*/from=\1/p' <<<"$said"
+}
+
 processor_time() { # idle and total jiffies since boot
   local user nice system idle iowait irq softirq steal
   read -r _ user nice system idle iowait irq softirq steal _ </proc/stat
@@ -108,6 +115,7 @@ ask() { # KIND ARGUMENT ...
     port) # ADDRESS SECONDS PORT ...
       local address=$2 seconds=$3 port
       shift 3
+      own_address "$address"
       for port in "$@"; do knock "$address" "$port" "$seconds" & done
       wait
       ;;

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { HostTarget } from '../../workflows/contracts/host-target.js';
 import type { Probe, ProbeKind, ProbeOf } from '../../workflows/contracts/probe.js';
+import { within } from '../../workflows/contracts/network.js';
 import type { Hosts } from '../hosts/hosts.js';
 import { failed, judgeLevels, ok, unknown, worst, type Verdict } from './verdict.js';
 
@@ -169,7 +170,7 @@ export function judge(probe: HostProbe, facts: Facts, asked: { before: number; a
     case 'firewall':
       return error === undefined ? judgeFirewall(probe, one) : unknown(error, 'ufw tells');
     case 'port':
-      return judgePorts(probe, facts.get('port') ?? []);
+      return judgePorts(probe, facts.get('port') ?? [], one('from'));
   }
 }
 
@@ -290,9 +291,16 @@ function judgeFirewall(probe: ProbeOf<'firewall'>, one: One): Verdict {
 
 /**
  * Ports seen from another machine, "PORT STATE [WHY]". A port that answers is open. One that is silent counts as closed only where another
- * port of that host answers: else the way there may be dead, and nothing is known. Pure.
+ * port of that host answers: else the way there may be dead, and nothing is known. `from` is the address that was looked from: what is open
+ * to a network that it lies in is not judged. Pure.
  */
-export function judgePorts(probe: ProbeOf<'port'>, lines: readonly string[]): Verdict {
+export function judgePorts(all: ProbeOf<'port'>, lines: readonly string[], from?: string): Verdict {
+  const inside = all.openToNetworks.filter(({ network }) => from === undefined || within(from, network) !== 'no');
+  const probe = { ...all, ports: all.ports.filter((port) => !inside.some((open) => open.port === port)) };
+  const aside =
+    inside.length === 0
+      ? ''
+      : `not judged: ${inside.map(({ port, network }) => `${port} (${from ?? probe.on} may be in ${network})`).join(', ')}`;
   const states = new Map(
     lines.map((line) => {
       const [port = '', state = '', ...why] = line.split(' ');
@@ -306,6 +314,7 @@ export function judgePorts(probe: ProbeOf<'port'>, lines: readonly string[]): Ve
     [...new Set(ports.map(wordFor))]
       .map((word) => `${ports.filter((port) => wordFor(port) === word).join(', ')} ${word}`)
       .join(', ');
+  if (probe.ports.length === 0) return ok(aside, 'nothing, from there');
   const broken = probe.ports.filter((port) => ['error', 'not tried'].includes(stateOf(port)));
   const expected = `${probe.expect}: ${probe.ports.join(', ')}`;
   if (broken.length > 0) return unknown(`${probe.address}: ${told(broken)}`, expected);
@@ -327,5 +336,5 @@ export function judgePorts(probe: ProbeOf<'port'>, lines: readonly string[]): Ve
         : `${probe.to} cannot be reached from ${probe.on}: ${told(probe.reachable)}`,
       expected,
     );
-  return ok(`closed: ${told(shut)}; ${proof} answers`, expected);
+  return ok(`closed: ${told(shut)}; ${proof} answers${aside === '' ? '' : `; ${aside}`}`, expected);
 }

@@ -25,6 +25,12 @@ export function proofpassOverlay(state: LabState): object {
       ]),
     ),
     ...(state.layout === undefined ? { flows: { postgresql: { from: '10.77.0.0/16' } } } : {}),
-    provision: { values: { 'smtp-host': 'smtp.proofpass.test', 'smtp-user': 'noreply@proofpass.test' } },
+    provision: {
+      values: {
+        'smtp-host': 'smtp.proofpass.test',
+        'smtp-user': 'noreply@proofpass.test',
+        'alerts-to': 'support@proofpass.test',
+      },
+    },
   };
 }

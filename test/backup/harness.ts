@@ -213,9 +213,20 @@ async function backupLab(lab: Lab, server: DevServer, state: string, systems: st
         };
       }
     },
-    /** Runs one backup, or another runbook, to its end. */
+    /** Runs one backup, or another runbook, to its end. Throws when it waits for a person, who would never come. */
     async run(input: Record<string, unknown> = {}, runbook = 'backup'): Promise<Ended> {
-      return here.ended(await here.start(input, runbook));
+      const handle = await here.start(input, runbook);
+      const over = here.ended(handle);
+      for (;;) {
+        const ended = await Promise.race([over, new Promise<void>((resolve) => setTimeout(resolve, 2000))]);
+        if (ended !== undefined) return ended;
+        // No answer while the worker is away.
+        const { holds = [] } = (await here.status(handle).catch(() => undefined)) ?? {};
+        if (holds.length > 0) {
+          over.catch(() => undefined);
+          throw new Error(`the run waits for a person: ${JSON.stringify(holds)}`);
+        }
+      }
     },
     status: (handle: WorkflowHandle): Promise<RunStatus> => handle.query(statusQuery),
     async untilStep(handle: WorkflowHandle, step: string, ...states: StepState[]): Promise<void> {

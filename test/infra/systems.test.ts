@@ -46,6 +46,7 @@ describe('the shipped inventory', () => {
       'secrets.smtp-password.from',
       'provision.values.smtp-host',
       'provision.values.smtp-user',
+      'provision.values.alerts-to', // nobody in the manual gets them
       'objectStore.endpoint',
       'objectStore.bucket',
       'objectStore.keys.worker.accessKeyId',
@@ -128,7 +129,9 @@ describe('the shipped inventory', () => {
           { from: `file:issued/${name}` },
         ]),
       ),
-      provision: { values: { 'smtp-host': 'smtp.example.org', 'smtp-user': 'a@example.org' } },
+      provision: {
+        values: { 'smtp-host': 'smtp.example.org', 'smtp-user': 'a@example.org', 'alerts-to': 'b@example.org' },
+      },
       objectStore: {
         provider: 'versitygw',
         endpoint: 'http://10.77.0.1:7070',

@@ -37,7 +37,8 @@ describe('a bare host', () => {
     expect(await differencesSoon(here.lab, ['app'], before)).toEqual([]);
   });
 
-  test('gets everything that the manual says', async () => {
+  test('gets everything that the manual says, ModSecurity as well where the inventory wants it', async () => {
+    here.changeInventory('  waf: []', '  waf: [app]');
     first = await run();
     expect(`${first.end}: ${first.message}`).toMatch(/^succeeded:/);
     // Seen from outside, not from what the steps said.
@@ -50,6 +51,10 @@ describe('a bare host', () => {
         stat -c '%a %U:%G' /opt/proofpass/shared/.env
         curl -s -o /dev/null -w '%{http_code}\\n' -H 'Host: api.proofpass.test' http://127.0.0.1/
         curl -s -o /dev/null -w '%{http_code}\\n' http://127.0.0.1:9091/-/ready
+        curl -s http://127.0.0.1:9093/api/v2/status | jq -r .config.original | grep -E ' to: | smtp_auth_password' | tr -s ' '
+        stat -c '%a %U' /opt/proofpass/observability/alertmanager/alertmanager.yml
+        curl -s -o /dev/null -w '%{http_code}\\n' -H 'Host: api.proofpass.test' 'http://127.0.0.1/?q=<script>alert(1)</script>'
+        grep -c 'ModSecurity: Warning.*XSS' /var/log/nginx/error.log
         cd /; runuser -u postgres -- psql -XAtc 'show max_connections' -c 'show shared_preload_libraries'
         docker info --format '{{.LiveRestoreEnabled}} {{.LoggingDriver}}'`),
     ).toBe(
@@ -68,6 +73,11 @@ describe('a bare host', () => {
           '600 proofpass:proofpass',
           '503',
           '200',
+          ' smtp_auth_password: <secret>',
+          ' - to: support@proofpass.test',
+          '400 nobody',
+          '503',
+          '2',
           '200',
           'pg_stat_statements',
           'true json-file',

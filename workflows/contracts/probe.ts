@@ -370,6 +370,10 @@ export const Probe = z.discriminatedUnion('kind', [
     to: Name.describe('Host that is looked at'),
     address: Address.describe('Its address, as seen from `on`'),
     reachable: z.array(Port).describe('Ports of it that are open to `on`: one must answer before silence means closed'),
+    openToNetworks: z
+      .array(z.strictObject({ port: Port, network: z.string() }))
+      .default([])
+      .describe('Ports among these that a network may reach: not judged where `on` turns out to be in it'),
     ...fields.port,
   }),
 ]);

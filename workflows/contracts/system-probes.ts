@@ -1,6 +1,7 @@
 import { failure } from './errors.js';
 import { hostOf, hostsOf } from './host-groups.js';
 import { WORKER_HOST } from './names.js';
+import { within } from './network.js';
 import { Probe, type ProbeEntry, type ProbeOf } from './probe.js';
 import { serverReference } from './server-reference.js';
 import type { Endpoint, Flow, Service, System } from './system.js';
@@ -157,11 +158,16 @@ function flowProbes(system: System): Some[] {
         (flow) => flow.protocol === 'tcp' && hostsOf(system, flow.to).includes(to),
       );
       const open = unique(flows.filter((flow) => opens(system, flow, from) === 'yes').map(({ port }) => port));
-      const maybe = flows.filter((flow) => opens(system, flow, from) === 'maybe').map(({ port }) => port);
       // What is open to everybody is looked at once, from the worker.
       const asked =
         from === WORKER_HOST ? open : unique(flows.filter((flow) => names(system, flow, from)).map(({ port }) => port));
-      const closed = listening.filter((port) => !open.includes(port) && !maybe.includes(port));
+      const closed = listening.filter((port) => !open.includes(port));
+      // Whether the worker is in a network is seen when it looks: by its own address on the way there.
+      const openToNetworks = flows.flatMap((flow) =>
+        typeof flow.from === 'string' && opens(system, flow, from) === 'maybe' && closed.includes(flow.port)
+          ? [{ port: flow.port, network: flow.from }]
+          : [],
+      );
       const reachable = unique([...(from === WORKER_HOST ? [connection.port] : []), ...open]);
       const base = { kind: 'port' as const, on: from, to, address: addressOf(system, to), reachable };
       return [
@@ -169,7 +175,7 @@ function flowProbes(system: System): Some[] {
           ? [{ ...base, id: `open-${to}-from-${from}`, source: 'flows', expect: 'open', ports: asked }]
           : []),
         ...(closed.length > 0
-          ? [{ ...base, id: `closed-${to}-from-${from}`, source: 'flows', expect: 'closed', ports: closed }]
+          ? [{ ...base, id: `closed-${to}-from-${from}`, source: 'flows', expect: 'closed', ports: closed, openToNetworks }]
           : []),
       ];
     });
@@ -187,7 +193,7 @@ function portsOn(system: System, host: string): number[] {
   ]);
 }
 
-/** Whether a flow lets a host or the worker in. Of a network nobody knows whether the worker is in it; one that is not filled in opens nothing. */
+/** Whether a flow lets a host or the worker in. Of a network nobody knows here whether the worker is in it; one that is not filled in opens nothing. */
 function opens(system: System, flow: Flow, from: string): 'yes' | 'no' | 'maybe' {
   if (isUnset(flow.from)) return 'no';
   if (flow.from === 'internet' || names(system, flow, from)) return 'yes';
@@ -209,20 +215,6 @@ function names(system: System, flow: Flow, from: string): boolean {
 
 const isPlace = (system: System, name: string): boolean =>
   Object.hasOwn(system.hosts, name) || Object.hasOwn(system.groups, name);
-
-/** Whether an IPv4 address lies in a network; names and IPv6 cannot be told here. */
-function within(address: string, network: string): 'yes' | 'no' | 'maybe' {
-  const [base = '', length = '32'] = network.split('/');
-  const [of, at] = [numberOf(base), numberOf(address)];
-  if (of === undefined || at === undefined) return address === network ? 'yes' : 'maybe';
-  const size = 2 ** (32 - Number(length));
-  return Math.floor(of / size) === Math.floor(at / size) ? 'yes' : 'no';
-}
-
-function numberOf(address: string): number | undefined {
-  if (!/^\d{1,3}(\.\d{1,3}){3}$/.test(address)) return undefined;
-  return address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
-}
 
 /** The address that a host is looked at by. */
 function addressOf(system: System, host: string): string {

@@ -246,6 +246,19 @@ describe('ports from a third host', () => {
     });
   });
 
+  test('what is open to a network is not judged from an address in it, and is from any other', async () => {
+    // 22 is open to the third host: as if only a network were to reach it.
+    const from = (network: string) =>
+      see(ports({ expect: 'closed', ports: [22, 5432], openToNetworks: [{ port: 22, network }] }));
+    const third = address('third');
+    expect(await from(`${third}/24`)).toMatchObject({
+      state: 'ok',
+      expected: 'closed: 5432',
+      measured: expect.stringContaining(`not judged: 22 (${third} may be in ${third}/24)`) as unknown,
+    });
+    expect(await from('192.0.2.0/24')).toMatchObject(bad('^open: 22$'));
+  });
+
   test('silence means closed only where another port of the host answers', async () => {
     const closed = ports({ expect: 'closed', ports: [5432] });
     expect(await see({ ...closed, reachable: [9001] })).toMatchObject({

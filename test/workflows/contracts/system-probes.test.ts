@@ -167,15 +167,20 @@ describe('what the flows say, seen from outside', () => {
 
   test('open is what a flow names, from where it names it; closed is every other port that something listens on', () => {
     const told = Object.values(ports).map((probe) =>
-      probe.kind === 'port' ? `${probe.id}: ${probe.ports.join(',')} (${probe.reachable.join(',')})` : '',
+      probe.kind === 'port'
+        ? [
+            `${probe.id}: ${probe.ports.join(',')} (${probe.reachable.join(',')})`,
+            ...probe.openToNetworks.map(({ port, network }) => `but ${port} from ${network}`),
+          ].join(' ')
+        : '',
     );
     expect(told).toEqual([
       'open-app-from-worker: 22,443 (22,443)',
       // 9090 is open to somebody who is not named yet: to nobody.
       'closed-app-from-worker: 4000,9090 (22,443)',
       'closed-app-from-db: 4000,9090 (22,443)',
-      // Whether the worker is in 10.0.0.0/24, nobody knows: 9100 is not looked at from there.
-      'closed-db-from-worker: 8200 (22)',
+      // Whether the worker is in 10.0.0.0/24 is seen when it looks.
+      'closed-db-from-worker: 8200,9100 (22) but 9100 from 10.0.0.0/24',
       'open-db-from-app: 8200 (8200,9100)',
     ]);
   });
@@ -281,8 +286,8 @@ describe('the shipped systems', () => {
     expect(probes['cpu-app']).toMatchObject({ warning: 80 });
     expect(probes['database-main']).toMatchObject({ connections: { warning: 150 }, role: 'proofpass_user' });
     expect(probes['closed-app-from-worker']).toMatchObject({
-      // 3000, 5432 and 9090 are open to the containers' network, and nobody knows here whether the worker is in it.
-      ports: [3001, 4000, 8200, 9091, 9100, 9187],
+      ports: [3000, 3001, 4000, 5432, 8200, 9090, 9091, 9093, 9100, 9187],
+      openToNetworks: [5432, 9090, 3000].map((port) => ({ port, network: '172.16.0.0/12' })),
       reachable: [22, 80, 443],
     });
     expect(probes['open-app-from-worker']).toMatchObject({ ports: [22, 80, 443] });
@@ -305,12 +310,11 @@ describe('the shipped systems', () => {
     expect(probes['service-api-app1']).toMatchObject({ on: 'app1' });
     expect(probes['firewall-balancer']).toMatchObject({ on: 'balancer' });
     expect(probes['open-db-from-app1']).toMatchObject({ ports: [5432, 8200] });
-    expect(probes['closed-db-from-balancer']).toMatchObject({ ports: [3001, 8200, 9091, 9100, 9187] });
+    expect(probes['closed-db-from-balancer']).toMatchObject({ ports: [3001, 5432, 8200, 9091, 9093, 9100, 9187] });
     expect(probes['closed-app1-from-app2']).toMatchObject({ ports: [3000, 4000, 9090] });
     expect(probesAbout(system, { services: ['api'], on: ['app2'] }).map(({ id }) => id)).toEqual([
       'service-api-app2',
       'ready-api-app2',
-      'api-on-host-app2',
     ]);
   });
 });

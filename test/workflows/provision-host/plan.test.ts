@@ -53,7 +53,11 @@ function open(system: System, addresses: Record<string, string>): void {
     });
   Object.assign(system.endpoints['api'] as object, { url: 'https://api.example/health' });
   Object.assign(system.endpoints['platform'] as object, { url: 'https://platform.example/health' });
-  Object.assign(system.provision?.values ?? {}, { 'smtp-host': 'smtp.example', 'smtp-user': 'a@b.example' });
+  Object.assign(system.provision?.values ?? {}, {
+    'smtp-host': 'smtp.example',
+    'smtp-user': 'a@b.example',
+    'alerts-to': 'c@b.example',
+  });
 }
 
 const bare: SeenHost = {
