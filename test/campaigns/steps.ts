@@ -3,7 +3,6 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import type { RunbookName } from '../../workflows/contracts/runbooks.js';
-import { startBackupLab } from '../backup/harness.js';
 import { grounds, type Ground } from '../faults/step-scenarios.js';
 import { cellsOf, nameOf, runCell, runUndisturbed, type Cell, type Outcome } from '../faults/step-cells.js';
 
@@ -77,7 +76,7 @@ interface OnGround {
 /** Walks through the states of a ground, and takes cells that no other lab has taken. */
 async function inLab({ ground, file, commit, claimed, options }: OnGround): Promise<void> {
   const last = ground.states.findLastIndex(({ name }) => ground.scenarios.some(({ from }) => from === name));
-  const here = await startBackupLab(ground.lab);
+  const here = await ground.start();
   const backTo = async (state: string): Promise<void> => {
     await here.worker().kill();
     await Promise.all([here.lab.restore(state), here.startWorker()]);

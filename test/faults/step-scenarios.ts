@@ -1,5 +1,5 @@
 // Where the runbooks start from when every step of them fails once. A new runbook joins by being listed here.
-import type { startBackupLab, BackupLab } from '../backup/harness.js';
+import { startBackupLab, type BackupLab } from '../backup/harness.js';
 import type { RunbookName } from '../../workflows/contracts/runbooks.js';
 import { stepsOf, type Plan } from '../../workflows/contracts/plan.js';
 import { RunReport } from '../../workflows/contracts/run.js';
@@ -7,7 +7,7 @@ import type { Scenario } from './step-cells.js';
 
 /** A lab, the states it is brought into one after the other, each kept as a snapshot, and the runbooks that start from them. */
 export interface Ground {
-  lab: NonNullable<Parameters<typeof startBackupLab>[0]>;
+  start: () => Promise<BackupLab>;
   /** Texts of the inventory that are replaced, so that nothing takes long for the sake of it. */
   inventory: [from: string, to: string][];
   states: { name: string; reach: (here: BackupLab) => Promise<void> }[];
@@ -56,7 +56,8 @@ const QUICK: Ground['inventory'] = [
 
 export const grounds: Ground[] = [
   {
-    lab: { hosts: [{ name: 'app', fixture: { name: 'proofpass', megabytes: 10, running: true } }] },
+    start: () =>
+      startBackupLab({ hosts: [{ name: 'app', fixture: { name: 'proofpass', megabytes: 10, running: true } }] }),
     inventory: QUICK,
     states: [
       { name: 'by-hand', reach: nothing },
@@ -85,7 +86,7 @@ export const grounds: Ground[] = [
     ],
   },
   {
-    lab: { hosts: [{ name: 'app', bare: true }] },
+    start: () => startBackupLab({ hosts: [{ name: 'app', bare: true }] }),
     inventory: QUICK,
     states: [
       { name: 'bare', reach: nothing },

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { RunReport } from '../../workflows/contracts/run.js';
 import { runbooks } from '../../workflows/contracts/runbooks.js';
-import { startBackupLab, type BackupLab } from '../backup/harness.js';
+import type { BackupLab } from '../backup/harness.js';
 import { observeHosts } from './host-observation.js';
 import type { PlantedFault } from './planted-fault.js';
 import { cellsOf, runCell, whatIsWrong, type Cell, type Scenario } from './step-cells.js';
@@ -27,7 +27,7 @@ describe('a step fails once', () => {
 
   beforeAll(async () => {
     if (!ground) throw new Error('there is no ground');
-    here = await startBackupLab(ground.lab);
+    here = await ground.start();
     for (const [from, to] of ground.inventory) here.changeInventory(from, to);
   }, 300_000);
   afterAll(() => here?.down());
