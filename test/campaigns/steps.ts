@@ -28,6 +28,8 @@ interface Line {
   on: string;
   title: string;
   commit: string;
+  /** How many cells the scenario has. */
+  of: number;
   outcome: Outcome;
 }
 
@@ -90,7 +92,8 @@ async function inLab({ ground, file, commit, claimed, options }: OnGround): Prom
       await here.startWorker();
       for (const scenario of ground.scenarios.filter(({ from }) => from === state.name)) {
         const { plan, undisturbed } = await runUndisturbed(here, scenario);
-        const cells = sampled(cellsOf(scenario, plan), options.sample);
+        const all = cellsOf(scenario, plan);
+        const cells = sampled(all, options.sample);
         const done = (): Line[] => readLines(file).filter((line) => line.scenario === scenario.name);
         const known = new Set(done().map(keyOf));
         for (const cell of cells) {
@@ -99,8 +102,9 @@ async function inLab({ ground, file, commit, claimed, options }: OnGround): Prom
           claimed.add(name);
           const { step, kind, on, title } = cell;
           const outcome = await runCell(here, cell, undisturbed);
-          const line: Line = { scenario: scenario.name, step, kind, on, title, commit, outcome };
+          const line: Line = { scenario: scenario.name, step, kind, on, title, commit, of: all.length, outcome };
           appendFileSync(file, `${JSON.stringify(line)}\n`);
+          writeFileSync(RESULT, report(readLines(file)));
           options.say(`${progress(scenario.name, cells.length, done(), options.labs)} ${row(line)}`);
         }
         await backTo(state.name);
@@ -158,12 +162,18 @@ function report(lines: readonly Line[]): string {
   );
   const listed = new Set(lines.map(({ scenario }) => scenario));
   const missing = inOrder.filter((name) => !listed.has(name));
+  const unfinished = inOrder.flatMap((name) => {
+    const of = lines.filter(({ scenario }) => scenario === name);
+    const whole = of.at(-1)?.of ?? 0;
+    return of.length < whole ? [`${name} (${of.length} of ${whole} cells)`] : [];
+  });
   const commits = [...new Set(lines.map(({ commit }) => commit))];
   return [
     '# Every step fails once',
     '',
     `${good} of ${lines.length} cells ended in a state that is allowed: \`npm run campaign -- steps\`, ${new Date().toISOString().slice(0, 10)}, commit ${commits.join(', ')}.`,
     ...(missing.length > 0 ? ['', `Not run yet: ${missing.join(', ')}.`] : []),
+    ...(unfinished.length > 0 ? ['', `Not run to the end: ${unfinished.join(', ')}.`] : []),
     '',
     '`fail`: the step does its work and then fails. `kill`: the worker does the work and dies before anybody hears of it. `lose`: the host goes off the network',
     'just before, for 60 s. Every step fails once; the worker is killed and the host lost once for each kind of step. Each cell starts from a snapshot of the lab.',
