@@ -35,6 +35,8 @@ const FILTERING = ['docker.io', 'docker-ce', 'ufw'];
 const DATA: Readonly<Record<string, string>> = {
   'docker.io': '/var/lib/docker',
   'redis-server': '/var/lib/redis',
+  'nginx-common': '/etc/nginx',
+  certbot: '/etc/letsencrypt',
 };
 const dataOf = (name: string): string | undefined =>
   /^postgresql-\d+$/.test(name) ? `/var/lib/postgresql/${name.slice('postgresql-'.length)}` : DATA[name];
@@ -42,6 +44,7 @@ const dataOf = (name: string): string | undefined =>
 /** What Debian's packages leave behind when they are purged: files of their daemons, then directories, deepest first. */
 const LEFTOVERS = [
   '/etc/docker/key.json',
+  '/etc/letsencrypt/cli.ini',
   '/var/www/html/index.nginx-debian.html',
   '/etc/docker',
   '/etc/cni/net.d',

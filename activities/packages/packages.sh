@@ -72,6 +72,12 @@ tidy)
 remove)
   keep=" $1 " network=$2
   shift 2
+  letters=/etc/letsencrypt
+  # An undo before this one came no further.
+  if [ -e "$letters.guardia-kept" ]; then
+    [ ! -d "$letters" ] || rmdir --ignore-fail-on-non-empty -- "$letters"
+    mv -T "$letters.guardia-kept" "$letters" || exit 1
+  fi
   there=()
   for name in "$@"; do [ -n "$(dpkg-query -W -f '${db:Status-Abbrev}' -- "$name" 2>/dev/null | grep -v '^un')" ] && there+=("$name"); done
   [ "${#there[@]}" = 0 ] && exit 0
@@ -82,13 +88,19 @@ remove)
   # shellcheck disable=SC2086 # three words
   [ -z "$network" ] || leave_network $network "${there[@]}" >&2 || exit 1
   apt-get "${options[@]}" remove -- "${there[@]}" >&2 || exit 1
-  # Docker's purge takes the data by a script that its removal has just put there; others take it themselves, and stay unpurged.
+  # Docker's purge takes the data by a script that its removal has just put there; certbot's takes every certificate, also those from elsewhere; others
+  # that take data stay unpurged.
   [[ $keep == *" docker.io "* ]] && rm -f /var/lib/docker/nuke-graph-directory.sh
+  if [[ $keep == *" certbot "* && -d $letters ]]; then mv -T "$letters" "$letters.guardia-kept" || exit 1; fi
   marked=()
   for name in "${there[@]}"; do
-    [[ $name != docker.io && $keep == *" $name "* ]] || marked+=("$name")
+    case $name in docker.io | certbot) ;; *) [[ $keep == *" $name "* ]] && continue ;; esac
+    marked+=("$name")
   done
-  [ "${#marked[@]}" = 0 ] || dpkg --purge -- "${marked[@]}" >&2 || exit 1
+  [ "${#marked[@]}" = 0 ] || dpkg --purge -- "${marked[@]}" >&2
+  purged=$?
+  if [ -e "$letters.guardia-kept" ]; then mv -T "$letters.guardia-kept" "$letters" || exit 1; fi
+  [ "$purged" = 0 ] || exit 1
   # What failed and is gone is no failure of the host any more.
   systemctl list-units --all --plain --no-legend --state=not-found 2>/dev/null | awk '{ print $1 }' | xargs -r systemctl reset-failed -- 2>/dev/null
   true

@@ -35,8 +35,11 @@ export async function terminatedDeploy(here: BackupLab): Promise<void> {
   const handle = await here.start({ ref: 'v2' }, 'deploy');
   await here.untilStep(handle, 'switch-app', 'done');
   await handle.terminate('nobody undoes anything');
-  await here.worker().stop();
+  await here.worker().kill();
   await here.startWorker();
+  // The next run finds what was left, and is refused.
+  const { end, message } = await here.run({ service: 'platform' }, 'restart-service');
+  if (end !== 'refused') throw new Error(`restart-service after a deploy that was terminated: ${end}: ${message}`);
 }
 
 /** Somebody has installed by hand what provision-host would install. */
