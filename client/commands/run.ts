@@ -10,7 +10,7 @@ import { commandLine } from '../../activities/hosts/shell-quoting.js';
 import { command } from '../command.js';
 import { planText } from '../plan-text.js';
 import { followRun, whereToLook } from '../run-following.js';
-import { requesterHere } from '../requester.js';
+import { requesterHere, signRequest } from '../requester.js';
 import { composeInput, parseSettings, readInput, type InputPart } from '../run-input.js';
 import { watchRun } from '../run-observer.js';
 import { changeTeller } from '../run-text.js';
@@ -43,7 +43,7 @@ export const run = command({
     const said: InputPart = {
       values: {
         system,
-        requester: given.requester ?? requesterHere(),
+        requester: given.requester ?? requesterHere(terminal.env),
         reason: given.reason,
         ...(given.plan ? { plan: true } : {}),
       },
@@ -55,7 +55,7 @@ export const run = command({
         message: `${file?.place('system')}: the input names system ${JSON.stringify(fromFile)}, the command line ${given.system}; nothing was started`,
       });
     const suffix = given.id ?? newRunSuffix();
-    checkId(runbook, input.system, suffix);
+    const workflowId = checkedId(runbook, input.system, suffix);
     const sites = sitesOf(input.system, terminal);
 
     return withTemporal(terminal.env, async (access) => {
@@ -66,7 +66,12 @@ export const run = command({
           message: nobody.split(': ')[0] ?? nobody,
           remedy: nobody.split(': ')[1],
         });
-      const started = await startRun(access, { runbook, input, suffix });
+      const place = { namespace: access.target.namespace, workflowId, runbook: runbook.name };
+      const { proof, unproved } = planning ? {} : await signRequest(place, input, terminal.env);
+      if (unproved !== undefined)
+        terminal.warn(`the start is not signed (${unproved}): one more person than usual has to agree.`);
+      const signed = proof === undefined ? input : { ...input, requesterProof: proof };
+      const started = await startRun(access, { runbook, input: signed, suffix });
       if (!started.started)
         terminal.say(`${started.workflowId} was started before with this input; nothing new was started.`);
       if (nobody !== undefined) terminal.warn(`${nobody}. The run is safe in Temporal and begins when one is there.`);
@@ -126,9 +131,9 @@ async function ask(
   return select({ message, choices });
 }
 
-function checkId(runbook: Runbook, system: string, suffix: string): void {
+function checkedId(runbook: Runbook, system: string, suffix: string): string {
   try {
-    runWorkflowId(runbook.name, system, suffix);
+    return runWorkflowId(runbook.name, system, suffix);
   } catch (error) {
     throw new CommandFailure(
       'usage',

@@ -3,7 +3,10 @@ import { proofpassUrlOf } from './git-server.js';
 import type { LabState } from './lab-state.js';
 import { ADMINISTRATOR, secretsToFind } from './proofpass-secrets.js';
 
-/** What the shipped file of ProofPass leaves unset and a lab knows: where it answers, its repository, the account of the smoke tests, and secrets that somebody else issues or that several hosts share. */
+/**
+ * What the shipped file of ProofPass leaves unset and a lab knows: where it answers, its repository, the account of the smoke tests, and secrets
+ * that somebody else issues or that several hosts share. A lab has nobody who could agree.
+ */
 export function proofpassOverlay(state: LabState): object {
   const address = entranceOf(state)?.address;
   const answers = (url: string) => ({ url, ...(address === undefined ? {} : { address }), ca: 'file:tls/ca.crt' });
@@ -12,6 +15,7 @@ export function proofpassOverlay(state: LabState): object {
       api: answers('https://api.proofpass.test/health'),
       platform: answers('https://platform.proofpass.test/health'),
     },
+    approvals: { adopt: 'none', deploy: 'none', 'provision-host': 'none' },
     deployments: {
       platform: {
         source: { url: proofpassUrlOf(state) },

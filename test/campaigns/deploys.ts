@@ -7,7 +7,6 @@ import type { HostSpec } from '../../infra/lab/lab.js';
 import { recoverUpdate } from '../../workflows/contracts/hold.js';
 import { RunReport } from '../../workflows/contracts/run.js';
 import { startBackupLab, until, type BackupLab, type Ended } from '../backup/harness.js';
-import { readLines } from '../faults/step-cells.js';
 import { onFullDisk } from '../deploy/full-disk.js';
 import { OBSERVED, SCALED_HOSTS, shorten } from '../deploy/scaled-lab.js';
 import {
@@ -21,6 +20,7 @@ import {
   type Site,
   type Visitor,
 } from '../deploy/traffic.js';
+import { readLines } from './json-lines.js';
 
 const RESULT = fileURLToPath(new URL('../../../test/campaigns/deploys.md', import.meta.url));
 /** How long a lost host stays away. Seconds. */

@@ -15,6 +15,8 @@ function whole(text: string): number {
   return Number(text);
 }
 
+const names = (text: string): string[] => text.split(',');
+
 const program = new Command('campaign')
   .description('Faults in larger numbers than a test run has time for, each with a table of what came of it.')
   .showHelpAfterError();
@@ -41,9 +43,11 @@ program
 program
   .command('steps')
   .description('every step of every runbook fails, loses its worker and its host once; writes test/campaigns/steps.md')
-  .option('--only <runbooks>', 'only these, separated by commas', (text) => text.split(','))
-  .option('--sample <number>', 'at most so many cells of each runbook', whole)
-  .action(async (options: { only?: string[]; sample?: number }) => {
+  .option('--only <scenarios>', 'only these, by name or by runbook, separated by commas', names)
+  .option('--sample <number>', 'at most so many cells of each scenario', whole)
+  .option('--labs <number>', 'labs that share the cells', whole, 2)
+  .option('--keep-from <commits>', 'good cells of these commits count, too; separated by commas', names)
+  .action(async (options: { only?: string[]; sample?: number; labs: number; keepFrom?: string[] }) => {
     process.exitCode = (await everyStepFails({ ...options, say })) ? 0 : 1;
   });
 

@@ -243,11 +243,13 @@ describe('the link', () => {
     await release('switchRelease', to('r1', null), first);
     await release('switchRelease', to('r1', null), first);
     expect(await look()).toMatchObject({ link: '/srv/shop/releases/r1', current: 'r1' });
+    await here.shell('chown -h games:games /srv/shop/current');
     const second = step();
     await release('switchRelease', to('r2', 'r1'), second);
     expect((await look()).current).toBe('r2');
     for (const _ of [1, 2]) await release('switchBack', to('r2', 'r1'), second);
     expect((await look()).current).toBe('r1');
+    expect(await here.shell('stat -c %U:%G /srv/shop/current')).toBe('games:games\n');
     await release('switchBack', to('r2', 'r1'), step()); // a step that never began
     expect((await look()).current).toBe('r1');
     for (const _ of [1, 2]) await release('switchBack', to('r1', null), first);
