@@ -160,7 +160,7 @@ async function onGround(ground: Ground, add: (row: Row) => void): Promise<void> 
       const traffic = visitor && startTraffic({ ...site, path: '/health', ...ground.traffic });
       const began = Date.now();
       const handle = await here.start(input, runbook);
-      let answers: Answer[] = [];
+      let answers: Answer[];
       let lostAt: number | undefined;
       let ended: Ended;
       let seconds: number;
