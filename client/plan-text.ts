@@ -33,9 +33,7 @@ export function planText(plan: Plan, options: { digest?: string | undefined; col
   lines.push('');
   if (plan.stages.length > 0 && plan.pointOfNoReturn === undefined)
     lines.push('point of no return: none, every step can be undone to the end');
-  lines.push(
-    `downtime: ${plan.downtime.length === 0 ? 'none' : plan.downtime.map(({ service, seconds }) => `${service} ${durationText(seconds * 1000)}`).join(', ')}`,
-  );
+  lines.push(`downtime: ${plan.downtime.length === 0 ? 'none' : plan.downtime.map(downtimeText).join(', ')}`);
   for (const note of plan.notes) lines.push(`note: ${note}`);
   if (options.digest !== undefined) lines.push(`digest: ${options.digest}`);
   return lines.join('\n');
@@ -53,6 +51,9 @@ function gateLine(gate: Gate, colors: Colors): string {
   ];
   return `${colors.yellow(`gate "${gate.title}"`)}: ${terms.join('; ')}`;
 }
+
+const downtimeText = ({ service, seconds, ifUndone }: Plan['downtime'][number]): string =>
+  `${service} ${durationText(seconds * 1000)}${ifUndone === undefined ? '' : ` (${durationText(ifUndone * 1000)} if it fails and is undone)`}`;
 
 function laneName(on: string): string {
   if (on === 'system') return 'no host';

@@ -22,16 +22,21 @@ interface PackageEntry {
   changed: string[];
   /** Of LEFTOVERS those that were not there. */
   absent: string[];
-  /** Of `added` those whose data was there before them: they are removed, not purged, because a purge would take the data. */
+  /** Of `added` those whose data was there before them: a purge must not take it. */
   keepData: string[];
+  /** What of the network Docker changes by itself, as it was; missing where nothing of FILTERING is added. */
+  network?: string;
 }
+
+/** Packages that put rules into the kernel, which stay there when they are purged. */
+const FILTERING = ['docker.io', 'docker-ce', 'ufw'];
 
 /** Where packages keep data that their purge destroys. */
 const DATA: Readonly<Record<string, string>> = {
   'docker.io': '/var/lib/docker',
-  'docker-ce': '/var/lib/docker',
-  containerd: '/var/lib/containerd',
   'redis-server': '/var/lib/redis',
+  'nginx-common': '/etc/nginx',
+  certbot: '/etc/letsencrypt',
 };
 const dataOf = (name: string): string | undefined =>
   /^postgresql-\d+$/.test(name) ? `/var/lib/postgresql/${name.slice('postgresql-'.length)}` : DATA[name];
@@ -39,6 +44,7 @@ const dataOf = (name: string): string | undefined =>
 /** What Debian's packages leave behind when they are purged: files of their daemons, then directories, deepest first. */
 const LEFTOVERS = [
   '/etc/docker/key.json',
+  '/etc/letsencrypt/cli.ini',
   '/var/www/html/index.nginx-debian.html',
   '/etc/docker',
   '/etc/cni/net.d',
@@ -91,7 +97,11 @@ export function createPackageActivities({ hosts }: { hosts: Hosts }) {
         );
         const places = holders.map(([, place]) => place);
         const data = places.length === 0 ? [] : await lookAtPaths(hosts, target, places, 0);
+        const network = added.some((name) => FILTERING.includes(name))
+          ? await hosts.run(target, { argv: ['/bin/bash', '-c', script, 'packages', 'network'] })
+          : undefined;
         return {
+          ...(network ? { network: network.stdout.trim() } : {}),
           added,
           keepData: holders.flatMap(([name], i) => (data[i]?.type === 'absent' ? [] : [name])),
           changed: of('changed'),
@@ -125,7 +135,7 @@ export function createPackageActivities({ hosts }: { hosts: Hosts }) {
     },
 
     /**
-     * Undo of `installPackages`: purges what it added, with what came along (removes it where its data was there before), where nothing else needs it by now (`ThirdState`). Packages
+     * Undo of `installPackages`: purges what it added, with what came along, but no data that was there before, where nothing else needs it by now (`ThirdState`). Packages
      * that were there stay. Idempotent by (run, step).
      */
     async removePackages({ context }: CallInput) {
@@ -136,7 +146,16 @@ export function createPackageActivities({ hosts }: { hosts: Hosts }) {
         await hosts.run(
           target,
           {
-            argv: ['/bin/bash', '-c', script, 'packages', 'remove', entry.keepData.join(' '), ...entry.added],
+            argv: [
+              '/bin/bash',
+              '-c',
+              script,
+              'packages',
+              'remove',
+              entry.keepData.join(' '),
+              entry.network ?? '',
+              ...entry.added,
+            ],
             timeoutSeconds: 500,
           },
           { fence: context.fence, signal: cancellationSignal() },

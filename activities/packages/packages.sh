@@ -2,8 +2,10 @@
 #   look NAME...            NAME VERSION of those that are installed
 #   simulate SPEC...        names of all packages that the installation would add: lines `new NAME` and `changed NAME`
 #   install SPEC...         installs; never removes anything
+#   network                 what Docker changes by itself: policies of FORWARD, whether the host forwards: POLICY-4 POLICY-6 0|1
 #   tidy PATH...            removes files, and directories that are empty
-#   remove KEEP NAME...     purges what is installed of these, but only removes those that KEEP names; exit code 3: something else would go, too
+#   remove KEEP NETWORK NAME...   purges what is installed of these, but not the data of those that KEEP names, and takes their rules out of the kernel;
+#                           NETWORK: as the command printed it before; exit code 3: something else would go, too
 set -u
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a UCF_FORCE_CONFFOLD=1
 # Answers to questions of packages: files that are there stay; another apt that is at work is waited for.
@@ -13,6 +15,28 @@ shift
 installed() { # NAME: its version
   dpkg-query -W -f '${db:Status-Abbrev} ${Version}\n' -- "$1" 2>/dev/null | sed -n 's/^.i *//p' | head -n 1
 }
+# What Docker and ufw have put into the kernel stays there when they are purged. All at once, and nobody else's rules are touched.
+without_rules() { # iptables|ip6tables POLICY-OF-FORWARD PATTERN
+  command -v "$1-save" >/dev/null || return 0
+  "$1-save" | grep -vE -- "$3" | sed "s/^:FORWARD [A-Z]* /:FORWARD $2 /" | "$1-restore"
+}
+leave_network() { # POLICY-4 POLICY-6 0|1 NAME...: of packages that are about to go
+  local policies=("$1" "$2") forwards=$3 docker='' patterns=() pattern
+  shift 3
+  case " $* " in *' docker.io '* | *' docker-ce '*) docker=yes ;; esac
+  [ -n "$docker" ] && patterns+=('^:DOCKER|^-A DOCKER| -j DOCKER| (docker0|br-[0-9a-f]{12})( |$)')
+  case " $* " in *' ufw '*) patterns+=('^:ufw6?-|^-A ufw6?-| -j ufw6?-') ;; esac
+  [ "${#patterns[@]}" = 0 ] && return 0
+  [ -n "$docker" ] && systemctl stop docker.socket docker.service 2>/dev/null
+  pattern=$(IFS='|'; echo "${patterns[*]}")
+  without_rules iptables "${policies[0]}" "$pattern" && without_rules ip6tables "${policies[1]}" "$pattern" || return 1
+  [ -n "$docker" ] || return 0
+  for link in /sys/class/net/docker0 /sys/class/net/br-????????????; do
+    [ ! -e "$link" ] || ip link delete "${link##*/}" || return 1
+  done
+  echo "$forwards" >/proc/sys/net/ipv4/ip_forward
+}
+
 case $command in
 look)
   for name in "$@"; do
@@ -32,6 +56,13 @@ install)
   dpkg --configure -a >&2 || exit 1
   apt-get "${options[@]}" --no-remove install -- "$@" >&2 || exit 1
   ;;
+network)
+  forward() { # COMMAND
+    policy=$("$1" -S FORWARD 2>/dev/null | sed -n 's/^-P FORWARD //p')
+    echo "${policy:-ACCEPT}"
+  }
+  echo "$(forward iptables) $(forward ip6tables) $(cat /proc/sys/net/ipv4/ip_forward)"
+  ;;
 tidy)
   for path in "$@"; do
     if [ -d "$path" ]; then rmdir --ignore-fail-on-non-empty -- "$path"; else rm -f -- "$path"; fi
@@ -39,8 +70,14 @@ tidy)
   true
   ;;
 remove)
-  keep=" $1 "
-  shift
+  keep=" $1 " network=$2
+  shift 2
+  letters=/etc/letsencrypt
+  # An undo before this one came no further.
+  if [ -e "$letters.guardia-kept" ]; then
+    [ ! -d "$letters" ] || rmdir --ignore-fail-on-non-empty -- "$letters"
+    mv -T "$letters.guardia-kept" "$letters" || exit 1
+  fi
   there=()
   for name in "$@"; do [ -n "$(dpkg-query -W -f '${db:Status-Abbrev}' -- "$name" 2>/dev/null | grep -v '^un')" ] && there+=("$name"); done
   [ "${#there[@]}" = 0 ] && exit 0
@@ -48,12 +85,22 @@ remove)
   plan=$(apt-get "${options[@]}" -s purge -- "${there[@]}") || { printf '%s\n' "$plan" >&2; exit 1; }
   others=$(sed -n 's/^\(Purg\|Remv\) \([^ ]*\).*/\2/p' <<<"$plan" | grep -vxF -f <(printf '%s\n' "${there[@]}" "${there[@]/%/:$(dpkg --print-architecture)}"))
   [ -z "$others" ] || { echo "these packages need them: $others" | tr '\n' ' ' >&2; exit 3; }
+  # shellcheck disable=SC2086 # three words
+  [ -z "$network" ] || leave_network $network "${there[@]}" >&2 || exit 1
+  apt-get "${options[@]}" remove -- "${there[@]}" >&2 || exit 1
+  # Docker's purge takes the data by a script that its removal has just put there; certbot's takes every certificate, also those from elsewhere; others
+  # that take data stay unpurged.
+  [[ $keep == *" docker.io "* ]] && rm -f /var/lib/docker/nuke-graph-directory.sh
+  if [[ $keep == *" certbot "* && -d $letters ]]; then mv -T "$letters" "$letters.guardia-kept" || exit 1; fi
   marked=()
   for name in "${there[@]}"; do
-    [[ $keep == *" $name "* ]] || marked+=("$name")
+    case $name in docker.io | certbot) ;; *) [[ $keep == *" $name "* ]] && continue ;; esac
+    marked+=("$name")
   done
-  apt-get "${options[@]}" remove -- "${there[@]}" >&2 || exit 1
-  [ "${#marked[@]}" = 0 ] || dpkg --purge -- "${marked[@]}" >&2 || exit 1
+  [ "${#marked[@]}" = 0 ] || dpkg --purge -- "${marked[@]}" >&2
+  purged=$?
+  if [ -e "$letters.guardia-kept" ]; then mv -T "$letters.guardia-kept" "$letters" || exit 1; fi
+  [ "$purged" = 0 ] || exit 1
   # What failed and is gone is no failure of the host any more.
   systemctl list-units --all --plain --no-legend --state=not-found 2>/dev/null | awk '{ print $1 }' | xargs -r systemctl reset-failed -- 2>/dev/null
   true

@@ -9,7 +9,9 @@ if [[ $current != "$to" ]]; then
   else
     [[ -d $to ]] || third_state "there is no release $to"
     rm -f "$directory.guardia-new"
-    { ln -s "$to" "$directory.guardia-new" && mv -T "$directory.guardia-new" "$directory"; } || fail "$directory could not be switched"
+    # It belongs to whoever the link before it belonged to.
+    owner=$(stat -c %u:%g "$directory" 2>/dev/null || echo 0:0)
+    { ln -s "$to" "$directory.guardia-new" && chown -h "$owner" "$directory.guardia-new" && mv -T "$directory.guardia-new" "$directory"; } || fail "$directory could not be switched"
   fi
   sync "${directory%/*}"
 fi

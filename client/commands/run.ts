@@ -6,6 +6,7 @@ import { commandExitCodes, RunReport } from '../../workflows/contracts/run.js';
 import { runbooks, type Runbook } from '../../workflows/contracts/runbooks.js';
 import { runWorkflowId } from '../../workflows/contracts/workflow-ids.js';
 import { CommandFailure } from '../command-failure.js';
+import { commandLine } from '../../activities/hosts/shell-quoting.js';
 import { command } from '../command.js';
 import { planText } from '../plan-text.js';
 import { followRun, whereToLook } from '../run-following.js';
@@ -74,7 +75,7 @@ export const run = command({
       if (!started.started)
         terminal.say(`${started.workflowId} was started before with this input; nothing new was started.`);
       if (nobody !== undefined) terminal.warn(`${nobody}. The run is safe in Temporal and begins when one is there.`);
-      if (planning) return showPlan(access, started, terminal);
+      if (planning) return showPlan(access, started, sameAgain(runbook.name, input.system, given), terminal);
       if (!given.follow) {
         terminal.document({ ...started, webUi: runPage(access, started) });
         terminal.print(`${started.started ? 'started' : 'already there'}: ${started.workflowId}`);
@@ -155,7 +156,24 @@ function sitesOf(name: string, terminal: Terminal): string[] {
   }
 }
 
-async function showPlan(access: TemporalAccess, started: StartedRun, terminal: Terminal): Promise<number> {
+/** The command that does what was planned: with the same input. */
+const sameAgain = (
+  runbook: string,
+  system: string,
+  { input, set }: { input?: string | undefined; set: string[] },
+): string =>
+  commandLine([
+    ...['guardia', 'run', runbook, system],
+    ...(input === undefined ? [] : ['--input', input]),
+    ...set.flatMap((one) => ['--set', one]),
+  ]);
+
+async function showPlan(
+  access: TemporalAccess,
+  started: StartedRun,
+  again: string,
+  terminal: Terminal,
+): Promise<number> {
   const tell = changeTeller();
   for await (const view of watchRun(access, started, { signal: terminal.interruption() })) {
     if (view.open) {
@@ -169,7 +187,7 @@ async function showPlan(access: TemporalAccess, started: StartedRun, terminal: T
     } else {
       terminal.document(report);
       terminal.print(planText(report.plan, { digest: report.planDigest, colors: terminal.colors }));
-      terminal.print(`\nNothing was started. To do it: guardia run ${report.runbook} ${report.system}`);
+      terminal.print(`\nNothing was started. To do it: ${again}`);
     }
     return view.exitCode ?? 0;
   }

@@ -1,11 +1,11 @@
 import { entranceOf } from './certificate-authority.js';
 import { proofpassUrlOf } from './git-server.js';
 import type { LabState } from './lab-state.js';
-import { ADMINISTRATOR } from './proofpass-secrets.js';
+import { ADMINISTRATOR, secretsToFind } from './proofpass-secrets.js';
 
 /**
  * What the shipped file of ProofPass leaves unset and a lab knows: where it answers, its repository, the account of the smoke tests, and secrets
- * that somebody else issues. A lab has nobody who could agree.
+ * that somebody else issues or that several hosts share. A lab has nobody who could agree.
  */
 export function proofpassOverlay(state: LabState): object {
   const address = entranceOf(state)?.address;
@@ -22,12 +22,7 @@ export function proofpassOverlay(state: LabState): object {
         smoke: { login: { json: { email: ADMINISTRATOR, password: { secret: 'file:proofpass/admin-password' } } } },
       },
     },
-    secrets: Object.fromEntries(
-      ['stellar-issuer-secret', 'stellar-distribution-secret', 'smtp-password'].map((name) => [
-        name,
-        { from: `file:proofpass/${name}` },
-      ]),
-    ),
+    secrets: Object.fromEntries(secretsToFind(state).map((name) => [name, { from: `file:proofpass/${name}` }])),
     ...(state.layout === undefined ? { flows: { postgresql: { from: '10.77.0.0/16' } } } : {}),
     provision: {
       values: {

@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto';
 import { Command, InvalidArgumentError } from 'commander';
 import { say } from '../../infra/packaging/toolbox-cache.js';
 import { ToolboxError } from '../../infra/packaging/toolbox.js';
+import { deploys } from './deploys.js';
 import { locks } from './locks.js';
 import { nodeVersions } from './node-versions.js';
 import { everyStepFails } from './steps.js';
@@ -13,6 +14,8 @@ function whole(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('It is a whole number.');
   return Number(text);
 }
+
+const names = (text: string): string[] => text.split(',');
 
 const program = new Command('campaign')
   .description('Faults in larger numbers than a test run has time for, each with a table of what came of it.')
@@ -40,10 +43,20 @@ program
 program
   .command('steps')
   .description('every step of every runbook fails, loses its worker and its host once; writes test/campaigns/steps.md')
-  .option('--only <runbooks>', 'only these, separated by commas', (text) => text.split(','))
-  .option('--sample <number>', 'at most so many cells of each runbook', whole)
-  .action(async (options: { only?: string[]; sample?: number }) => {
+  .option('--only <scenarios>', 'only these, by name or by runbook, separated by commas', names)
+  .option('--sample <number>', 'at most so many cells of each scenario', whole)
+  .option('--labs <number>', 'labs that share the cells', whole, 2)
+  .option('--keep-from <commits>', 'good cells of these commits count, too; separated by commas', names)
+  .action(async (options: { only?: string[]; sample?: number; labs: number; keepFrom?: string[] }) => {
     process.exitCode = (await everyStepFails({ ...options, say })) ? 0 : 1;
+  });
+
+program
+  .command('deploys')
+  .description('bare hosts to v1, v2 and through five broken releases, with requests; writes test/campaigns/deploys.md')
+  .option('--only <text>', 'only hosts whose description holds this, such as bare; the rows of others stay')
+  .action(async (options: { only?: string }) => {
+    process.exitCode = (await deploys({ ...options, say })) ? 0 : 1;
   });
 
 program

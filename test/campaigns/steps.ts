@@ -2,75 +2,35 @@ import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
-import type { HostSpec } from '../../infra/lab/lab.js';
-import { startBackupLab, type BackupLab } from '../backup/harness.js';
-import {
-  cellsOf,
-  nameOf,
-  planOf,
-  readLines,
-  runCell,
-  type Cell,
-  type Outcome,
-  type Scenario,
-} from '../faults/step-cells.js';
+import type { RunbookName } from '../../workflows/contracts/runbooks.js';
+import { grounds, type Ground } from '../faults/step-scenarios.js';
+import { cellsOf, nameOf, runCell, runUndisturbed, type Cell, type Outcome } from '../faults/step-cells.js';
+import { readLines } from './json-lines.js';
 
 const RESULT = fileURLToPath(new URL('../../../test/campaigns/steps.md', import.meta.url));
-
-/** A lab, the states it is brought into one after the other, each kept as a snapshot, and the runbooks that start from them. */
-interface Ground {
-  hosts: HostSpec[];
-  states: { name: string; reach: (here: BackupLab) => Promise<void> }[];
-  scenarios: Scenario[];
-}
-
-const nothing = (): Promise<void> => Promise.resolve();
-const after =
-  (runbook: string, input: Record<string, unknown> = {}) =>
-  async (here: BackupLab): Promise<void> => {
-    const { end, message } = await here.run(input, runbook);
-    if (end !== 'succeeded') throw new Error(`${runbook}: ${end}: ${message}`);
-  };
-const on = (from: string, runbook: string, input: Record<string, unknown> = {}): Scenario => ({
-  ...{ from, runbook, input, hosts: ['app'] },
-});
-
-/** A new runbook joins by being listed here. */
-export const grounds: Ground[] = [
-  {
-    hosts: [{ name: 'app', fixture: { name: 'proofpass', megabytes: 10, running: true } }],
-    states: [
-      { name: 'by-hand', reach: nothing },
-      { name: 'adopted', reach: after('adopt') },
-      { name: 'deployed', reach: after('deploy', { ref: 'v2' }) },
-    ],
-    scenarios: [
-      on('by-hand', 'backup'),
-      on('by-hand', 'adopt'),
-      on('adopted', 'deploy', { ref: 'v2' }),
-      on('deployed', 'rollback'),
-      on('deployed', 'restart-service', { service: 'platform' }),
-    ],
-  },
-  {
-    hosts: [{ name: 'app', bare: true }],
-    states: [{ name: 'bare', reach: nothing }],
-    scenarios: [on('bare', 'provision-host')],
-  },
-];
+const KEPT = '.build/campaigns';
 
 export interface StepsOptions {
-  /** Only these runbooks. */
+  /** Only these scenarios, by name or by runbook. */
   only?: string[] | undefined;
-  /** At most so many cells of each runbook, spread over its plan. */
+  /** At most so many cells of each scenario, spread over its plan. */
   sample?: number | undefined;
+  /** Labs that share the cells. */
+  labs: number;
+  /** Commits whose good cells count, too; the table says which cell is of which. */
+  keepFrom?: string[] | undefined;
   say: (line: string) => void;
 }
 
 interface Line {
-  cell: string;
+  scenario: string;
+  step: string;
+  kind: Cell['kind'];
   on: string;
   title: string;
+  commit: string;
+  /** How many cells the scenario has. */
+  of: number;
   outcome: Outcome;
 }
 
@@ -80,51 +40,89 @@ interface Line {
  */
 export async function everyStepFails(options: StepsOptions): Promise<boolean> {
   const { say } = options;
-  const { stdout: commit } = await execa('git', ['rev-parse', '--short=12', 'HEAD']);
-  const { stdout: changed } = await execa('git', ['status', '--porcelain', '--untracked-files=no']);
-  const file = path.resolve('.build/campaigns', `steps-${commit}${changed === '' ? '' : '-changed'}.jsonl`);
-  mkdirSync(path.dirname(file), { recursive: true });
-  say(`results are kept in ${file}`);
+  const { stdout: head } = await execa('git', ['rev-parse', '--short=12', 'HEAD']);
+  const { stdout: changed } = await execa('git', ['status', '--porcelain', '--untracked-files=no', '--', ':!*.md']);
+  const commit = `${head}${changed === '' ? '' : '-changed'}`;
+  const file = fileOf(commit);
+  mkdirSync(KEPT, { recursive: true });
+  const known = new Set(readLines<Line>(file).map(keyOf));
+  for (const line of (options.keepFrom ?? []).flatMap((from) => readLines<Line>(fileOf(from)))) {
+    if (line.outcome.wrong !== '' || known.has(keyOf(line))) continue;
+    known.add(keyOf(line));
+    appendFileSync(file, `${JSON.stringify(line)}\n`);
+  }
+  say(`results are kept in ${file}: ${known.size} so far`);
   for (const ground of grounds) {
-    const scenarios = ground.scenarios.filter(({ runbook }) => options.only?.includes(runbook) ?? true);
-    if (scenarios.length > 0) await onGround(ground, scenarios, file, options);
+    const wanted = ({ name, runbook }: { name: string; runbook: RunbookName }) =>
+      options.only === undefined || options.only.includes(name) || options.only.includes(runbook);
+    const scenarios = ground.scenarios.filter(wanted);
+    const claimed = new Set<string>();
+    const on: OnGround = { ground: { ...ground, scenarios }, file, commit, claimed, options };
+    if (scenarios.length > 0) await Promise.all(Array.from({ length: options.labs }, () => inLab(on)));
   }
   const lines = readLines<Line>(file);
-  const text = report(lines, commit);
+  const text = report(lines);
   writeFileSync(RESULT, text);
-  say(`\n${text.split('\n').slice(0, 14).join('\n')}\nwritten to ${path.relative(process.cwd(), RESULT)}`);
+  say(`\n${text.slice(0, text.indexOf('\n## Cells'))}\nwritten to ${path.relative(process.cwd(), RESULT)}`);
   return lines.length > 0 && lines.every(({ outcome }) => outcome.wrong === '');
 }
 
-async function onGround(ground: Ground, scenarios: Scenario[], file: string, options: StepsOptions): Promise<void> {
-  const here = await startBackupLab({ hosts: ground.hosts });
+interface OnGround {
+  ground: Ground;
+  file: string;
+  commit: string;
+  /** Cells that a lab has taken. */
+  claimed: Set<string>;
+  options: StepsOptions;
+}
+
+/** Walks through the states of a ground, and takes cells that no other lab has taken. */
+async function inLab({ ground, file, commit, claimed, options }: OnGround): Promise<void> {
+  const last = ground.states.findLastIndex(({ name }) => ground.scenarios.some(({ from }) => from === name));
+  const here = await ground.start();
+  const backTo = async (state: string): Promise<void> => {
+    await here.worker().kill();
+    await Promise.all([here.lab.restore(state), here.startWorker()]);
+  };
   try {
-    here.changeInventory('bake: { minutes: 10, tolerated: 2 }', 'bake: { minutes: 0.1, tolerated: 2 }');
-    here.changeInventory('patienceSeconds: 60', 'patienceSeconds: 30');
-    for (const state of ground.states) {
+    for (const [from, to] of ground.inventory) here.changeInventory(from, to);
+    for (const state of ground.states.slice(0, last + 1)) {
       await state.reach(here);
       await here.worker().stop();
       await here.lab.snapshot(state.name);
       await here.startWorker();
-      for (const scenario of scenarios.filter(({ from }) => from === state.name)) {
-        const plan = await planOf(here, scenario);
-        const cells = sampled(cellsOf(scenario, plan), options.sample);
-        for (const [index, cell] of cells.entries()) {
+      for (const scenario of ground.scenarios.filter(({ from }) => from === state.name)) {
+        const { plan, undisturbed } = await runUndisturbed(here, scenario);
+        const all = cellsOf(scenario, plan);
+        const cells = sampled(all, options.sample);
+        const done = (): Line[] => readLines<Line>(file).filter((line) => line.scenario === scenario.name);
+        const known = new Set(done().map(keyOf));
+        for (const cell of cells) {
           const name = nameOf(cell);
-          if (readLines<Line>(file).some((line) => line.cell === name)) continue;
-          const outcome = await runCell(here, cell);
-          const line: Line = { cell: name, on: cell.on, title: cell.title, outcome };
+          if (claimed.has(name) || known.has(name)) continue;
+          claimed.add(name);
+          const { step, kind, on, title } = cell;
+          const outcome = await runCell(here, cell, undisturbed);
+          const line: Line = { scenario: scenario.name, step, kind, on, title, commit, of: all.length, outcome };
           appendFileSync(file, `${JSON.stringify(line)}\n`);
-          options.say(`${index + 1}/${cells.length} ${row(line)}`);
+          writeFileSync(RESULT, report(readLines<Line>(file)));
+          options.say(`${progress(scenario.name, cells.length, done(), options.labs)} ${row(line)}`);
         }
-        await here.worker().stop();
-        await here.lab.restore(state.name);
-        await here.startWorker();
+        await backTo(state.name);
       }
     }
   } finally {
     await here.down();
   }
+}
+
+/** Seconds that a cell takes beside its run: the lab goes back, the worker starts, the hosts are looked at. */
+const AROUND_SECONDS = 12;
+
+function progress(scenario: string, all: number, done: readonly Line[], labs: number): string {
+  const each = done.reduce((sum, { outcome }) => sum + outcome.seconds + AROUND_SECONDS, 0) / done.length;
+  const minutes = Math.ceil(((all - done.length) * each) / 60 / labs);
+  return `${scenario} ${done.length}/${all}, about ${minutes} min more:`;
 }
 
 /** Evenly over the plan, so that every part of it is there. */
@@ -133,27 +131,63 @@ function sampled(cells: Cell[], most: number | undefined): Cell[] {
   return Array.from({ length: most }, (_, index) => cells[Math.floor((index * cells.length) / most)] as Cell);
 }
 
-function row({ cell, on: host, outcome }: Line): string {
-  const { end, seconds, wrong, differences } = outcome;
-  const verdict = wrong === '' ? 'as it should be' : `**${wrong}**: ${differences.slice(0, 2).join('; ')}`;
-  return `| ${cell.replaceAll(' ', ' | ')} | ${host} | ${end} | ${seconds.toFixed(0)} s | ${verdict.replaceAll('|', '\\|')} |`;
+const fileOf = (commit: string): string => path.resolve(KEPT, `steps-${commit}.jsonl`);
+const keyOf = ({ scenario, step, kind }: Line): string => `${scenario}: ${step}: ${kind}`;
+
+function row({ scenario, step, kind, on, commit, outcome }: Line): string {
+  const { end, seconds, wrong, differences, message } = outcome;
+  const verdict = wrong === '' ? 'as it should be' : `**${wrong}**: ${differences.slice(0, 3).join('; ') || message}`;
+  return `| ${[scenario, step, kind, on, end, seconds.toFixed(0), commit.slice(0, 7), verdict.replaceAll(/[|\n]/g, ' ')].join(' | ')} |`;
 }
 
-function report(lines: readonly Line[], commit: string): string {
+const median = (numbers: readonly number[]): number =>
+  [...numbers].sort((one, other) => one - other)[Math.floor(numbers.length / 2)] ?? 0;
+
+function report(lines: readonly Line[]): string {
   const good = lines.filter(({ outcome }) => outcome.wrong === '').length;
+  const inOrder = grounds.flatMap(({ scenarios }) => scenarios.map(({ name }) => name));
+  const sorted = inOrder.flatMap((name) => lines.filter(({ scenario }) => scenario === name));
+  const groups = inOrder.flatMap((name) =>
+    (['fail', 'kill', 'lose'] as const).flatMap((kind) => {
+      const of = sorted.filter((line) => line.scenario === name && line.kind === kind);
+      return of.length === 0 ? [] : [{ name, kind, of }];
+    }),
+  );
+  const listed = new Set(lines.map(({ scenario }) => scenario));
+  const missing = inOrder.filter((name) => !listed.has(name));
+  const unfinished = inOrder.flatMap((name) => {
+    const of = lines.filter(({ scenario }) => scenario === name);
+    const whole = of.at(-1)?.of ?? 0;
+    return of.length < whole ? [`${name} (${of.length} of ${whole} cells)`] : [];
+  });
+  const commits = [...new Set(lines.map(({ commit }) => commit))];
   return [
     '# Every step fails once',
     '',
-    `${good} of ${lines.length} cells ended in a state that is allowed (commit ${commit}, ${new Date().toISOString().slice(0, 10)}): \`npm run campaign -- steps\`.`,
+    `${good} of ${lines.length} cells ended in a state that is allowed: \`npm run campaign -- steps\`, ${new Date().toISOString().slice(0, 10)}, commit ${commits.join(', ')}.`,
+    ...(missing.length > 0 ? ['', `Not run yet: ${missing.join(', ')}.`] : []),
+    ...(unfinished.length > 0 ? ['', `Not run to the end: ${unfinished.join(', ')}.`] : []),
     '',
     '`fail`: the step does its work and then fails. `kill`: the worker does the work and dies before anybody hears of it. `lose`: the host goes off the network',
     'just before, for 60 s. Every step fails once; the worker is killed and the host lost once for each kind of step. Each cell starts from a snapshot of the lab.',
-    'Allowed: `succeeded` after a kill or a lost host; `rolled back`, or `failed` before anything was changed, with files, modes, owners, links, accounts, packages, units,',
-    'containers, volumes, firewall rules, crontabs and database schema as before, compared by an observer that is not guardia; behind the point of no return `failed`.',
+    'Allowed: `succeeded` after a kill or a lost host, with the hosts as they are after an undisturbed run; `rolled back`, or `failed` before anything was changed, with',
+    'files, modes, owners, links, accounts, packages, units, ports, containers, volumes, firewall rules, crontabs, roles, settings and schema of the database as before; behind the',
+    'point of no return `failed`. Compared by an observer that is not guardia (`test/faults/host-observation.sh`), which also looks for what a run has left over.',
     '',
-    '| runbook | step | fault | on | ended | took | |',
-    '|---|---|---|---|---|---|---|',
-    ...lines.map(row),
+    '| runbook | fault | cells | ended | median seconds | not allowed |',
+    '|---|---|---|---|---|---|',
+    ...groups.map(({ name, kind, of }) => {
+      const ends = [...new Set(of.map(({ outcome }) => outcome.end))];
+      const counted = ends.map((end) => `${of.filter(({ outcome }) => outcome.end === end).length} ${end}`).join(', ');
+      const wrong = of.filter(({ outcome }) => outcome.wrong !== '').length;
+      return `| ${name} | ${kind} | ${of.length} | ${counted} | ${median(of.map(({ outcome }) => outcome.seconds)).toFixed(0)} | ${wrong} |`;
+    }),
+    '',
+    '## Cells',
+    '',
+    '| runbook | step | fault | on | ended | seconds | commit | |',
+    '|---|---|---|---|---|---|---|---|',
+    ...sorted.map(row),
     '',
   ].join('\n');
 }

@@ -1,10 +1,10 @@
 // A worker as guardia's own, which does one thing wrong: `node .build/test/faults/faulty-worker.js` with the fault in GUARDIA_TEST_FAULT.
 // It marks in the fault's file that it has come so far, so that a fault is planted once.
 import { activityInfo } from '@temporalio/activity';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { runWorker } from '../../workers/run-worker.js';
-import type { CallInput } from '../../workflows/contracts/calls.js';
+import { calls, isCallName, type CallInput } from '../../workflows/contracts/calls.js';
 import { failure } from '../../workflows/contracts/errors.js';
 import type { PlantedFault } from './planted-fault.js';
 
@@ -12,21 +12,31 @@ const fault = JSON.parse(process.env['GUARDIA_TEST_FAULT'] ?? '{}') as PlantedFa
 
 type Activity = (input: CallInput) => Promise<unknown>;
 
+/** Whether a call is the one that the fault is meant for. */
+function isMeant(name: string, { runbook, step }: CallInput['context']): boolean {
+  if (fault.activity !== 'runRunbook')
+    return runbook === fault.runbook && step === fault.step && name === fault.activity;
+  const isChild = activityInfo().workflowExecution?.workflowId.includes(`-${fault.step}-g`);
+  return isChild === true && isCallName(name) && ['change', 'job'].includes(calls[name]);
+}
+
 /** Does the work of a step, and then what the fault wants. */
 const withFault =
   (name: string, real: Activity): Activity =>
   async (input) => {
     const { context } = input as { context?: CallInput['context'] };
-    const meant = context?.step === fault.step && name === fault.activity && context.runbook === fault.runbook;
+    if (!context || !isMeant(name, context)) return real(input);
+    const here = `${name} of ${context.step}`;
     // A failure stays one however often it is tried; what comes from outside comes once.
-    if (!meant || (fault.kind !== 'fail' && existsSync(fault.reached))) return real(input);
+    if (existsSync(fault.reached) && (fault.kind !== 'fail' || readFileSync(fault.reached, 'utf8') !== here))
+      return real(input);
     if (fault.kind === 'lose') {
-      writeFileSync(fault.reached, activityInfo().activityId);
+      writeFileSync(fault.reached, here);
       await delay(1000);
       return real(input);
     }
     const result = await real(input);
-    writeFileSync(fault.reached, activityInfo().activityId);
+    writeFileSync(fault.reached, here);
     // The work is done, and nobody will ever hear of it.
     if (fault.kind === 'kill') process.kill(process.pid, 'SIGKILL');
     if (fault.kind === 'fail') throw failure('CommandFailed', 'a planted failure');

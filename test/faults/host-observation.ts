@@ -1,67 +1,75 @@
-import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Lab } from '../../infra/lab/lab.js';
 
-/**
- * What a run must leave as it was when it is rolled back, facet by facet, seen past guardia by root on the host: files with mode, owner and content,
- * links, accounts, packages, units, timers, containers, firewall rules, crontabs, the schema of the database and its migrations.
- */
-const FACETS: Record<string, string> = {
-  files: `cd /; for at in etc opt usr/local var/spool/cron root home; do
-      find $at -xdev \\( -path opt/proofpass/releases/.mirror.git -o -path 'etc/*-' -o -path etc/ld.so.cache -o -path 'etc/systemd/system/*.wants' \
-        -o -path 'opt/proofpass/*/node_modules' -o -name '.npm' -o -name '.psql_history' -o -path root/.docker -o -path 'home/guardia*' \
-        -o -path 'etc/fail2ban' -o -path etc/subuid -o -path etc/subgid -o -path etc/.pwd.lock \\) -prune \
-        -o -type f -printf '%p %m %u:%g ' -exec sha256sum -b {} \\; -o -type d -printf '%p %m %u:%g d\\n' -o -type l -printf '%p -> %l\\n'
-    done | sed -E 's/ \\*.*$//' | sort`,
-  accounts: 'getent passwd | sort; getent group | sort',
-  packages: `dpkg-query -W -f '\${db:Status-Abbrev} \${Package} \${Version}\\n' | grep '^ii' | sort`,
-  units: `systemctl list-unit-files --no-legend --no-pager | awk '{print $1, $2}' | grep -v -E 'guardia|transient|generated' | sort
-    systemctl list-units --no-legend --no-pager --plain --type=service,timer,socket --state=active | awk '{print $1}' \
-      | grep -v -E 'guardia-|systemd-|user@|session|run-|getty|dbus|e2scrub|apt-|man-db|dpkg-db' | sort`,
-  containers: `command -v docker >/dev/null && docker ps -a --format '{{.Names}} {{.Image}} {{.State}}' | sort; command -v docker >/dev/null && docker volume ls -q | sort; true`,
-  rules: `for command in iptables-save ip6tables-save; do command -v $command >/dev/null && $command | grep -E '^(:|-A)' | grep -v -E 'docker|DOCKER-ISOLATION|br-' | sed 's/\\[[0-9:]*\\]//' | sort; done; true`,
-  database: `systemctl is-active -q postgresql || exit 0; runuser -u postgres -- psql -XAtqc 'select datname from pg_database order by 1; select rolname, rolsuper, rolcanlogin from pg_roles order by 1'
-    runuser -u postgres -- psql -XAtqc "select 1 from pg_database where datname = 'proofpass_prod'" | grep -q 1 || exit 0
-    runuser -u postgres -- pg_dump --schema-only proofpass_prod | grep -v restrict
-    runuser -u postgres -- psql -XAtq -d proofpass_prod -c 'select name from schema_migrations order by 1' 2>/dev/null; true`,
-};
+const script = readFileSync(new URL('./host-observation.sh', import.meta.url), 'utf8');
 
-/** The text of each facet of each host, by `HOST FACET`. */
-export type Observed = Record<string, string>;
+/** The lines of each facet of each host, by `HOST FACET`: what somebody sees who is not guardia. */
+export type Observed = Record<string, string[]>;
 
-/** Looks at hosts of a lab. A facet that cannot be looked at is told as such and never equals another one. */
+/** Looks at hosts of a lab as their root, past their network. Throws where a host cannot be looked at to the end. */
 export async function observeHosts(lab: Lab, hosts: readonly string[]): Promise<Observed> {
-  const seen: Observed = {};
-  for (const host of hosts) {
-    const script = Object.entries(FACETS)
-      .map(([name, text]) => `echo "=== ${name}"; (${text}) 2>/dev/null`)
-      .join('\n');
-    const { exitCode, stdout } = await lab.exec(host, ['/bin/bash', '-c', script]);
-    if (exitCode !== 0) seen[`${host} looking`] = `exit code ${exitCode} ${Date.now()}`;
-    for (const part of stdout.split(/^=== /m).slice(1)) {
-      const end = part.indexOf('\n');
-      seen[`${host} ${part.slice(0, end)}`] = part.slice(end + 1);
-    }
+  const each = await Promise.all(
+    hosts.map(async (host) => {
+      const { exitCode, stdout, stderr } = await lab.exec(host, ['/bin/bash', '-c', script]);
+      const [, ...parts] = stdout.split(/^=== /m);
+      if (exitCode !== 0 || parts.pop()?.trim() !== 'end')
+        throw new Error(`${host} cannot be looked at: exit code ${exitCode}: ${stderr}`);
+      return parts.map((part): [string, string[]] => {
+        const [facet, ...lines] = part.trimEnd().split('\n');
+        return [`${host} ${facet}`, lines];
+      });
+    }),
+  );
+  return Object.fromEntries(each.flat());
+}
+
+/**
+ * Looks until nothing is different any more from what is expected, or for good: what is coming up gets a while. Returns what is different
+ * in the end.
+ */
+export async function differencesSoon(
+  lab: Lab,
+  hosts: readonly string[],
+  expected: Observed,
+  options: { looks?: number; same?: (lines: Observed) => Observed } = {},
+): Promise<string[]> {
+  const { looks = 4, same = (seen) => seen } = options;
+  for (let look = 1; ; look++) {
+    const found = differences(same(expected), same(await observeHosts(lab, hosts)));
+    if (found.length === 0 || look === looks) return found;
+    await delay(2000);
   }
-  return seen;
 }
 
-/** What is different, one line each, at most `most` of them. Pure. */
-export function differences(before: Observed, after: Observed, most = 6): string[] {
-  const lines = Object.keys({ ...before, ...after }).flatMap((facet) => {
-    const [was, is] = [before[facet] ?? '', after[facet] ?? ''].map((text) => text.split('\n'));
-    const gone = new Set(was);
-    const here = new Set(is);
-    return [
-      ...(was ?? []).filter((line) => !here.has(line)).map((line) => `${facet}: - ${line}`),
-      ...(is ?? []).filter((line) => !gone.has(line)).map((line) => `${facet}: + ${line}`),
+/** What is different, one line each: `HOST FACET: - LINE` for what is gone and `+` for what has come. Pure. */
+export function differences(before: Observed, after: Observed): string[] {
+  return Object.keys({ ...before, ...after }).flatMap((facet) => {
+    const [was, is] = [before[facet] ?? [], after[facet] ?? []];
+    if (was.join('\n') === is.join('\n')) return [];
+    const changed = [
+      ...without(was, is).map((line) => `${facet}: - ${line}`),
+      ...without(is, was).map((line) => `${facet}: + ${line}`),
     ];
+    return changed.length > 0 ? changed : [`${facet}: the same lines in another order`];
   });
-  return lines.length <= most ? lines : [...lines.slice(0, most), `and ${lines.length - most} more`];
 }
 
-/** One digest over all facets. */
-export const digestOf = (seen: Observed): string =>
-  createHash('sha256')
-    .update(JSON.stringify(Object.entries(seen).sort()))
-    .digest('hex')
-    .slice(0, 12);
+function without(lines: readonly string[], others: readonly string[]): string[] {
+  const left = new Map<string, number>();
+  for (const line of others) left.set(line, (left.get(line) ?? 0) + 1);
+  return lines.filter((line) => {
+    const count = left.get(line) ?? 0;
+    left.set(line, count - 1);
+    return count <= 0;
+  });
+}
+
+/** The same with what every run names anew, by time, commit and run: for comparing two runs that both succeeded. Pure. */
+export const withoutRunNames = (seen: Observed): Observed =>
+  Object.fromEntries(
+    Object.entries(seen).map(([facet, lines]) => [
+      facet,
+      lines.map((line) => line.replaceAll(/\d{8}T\d{6}Z-[0-9a-z]{8}-[0-9a-f]{8}/g, 'RELEASE')),
+    ]),
+  );

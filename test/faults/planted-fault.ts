@@ -3,7 +3,9 @@ export interface PlantedFault {
   /** `fail`: the step fails after it has done its work. `kill`: the worker dies then. `lose`: the host goes off the network just before. */
   kind: 'fail' | 'kill' | 'lose';
   runbook: string;
+  /** As its activity is told it. */
   step: string;
+  /** Its activity. `runRunbook`: the fault comes in the first change or job of the runbook that is the step. */
   activity: string;
   /** File that is written once the fault is there. */
   reached: string;

@@ -1,56 +1,76 @@
 // Every step fails once: the cells of the table, generated from the plans of the runbooks, and what has to come of each.
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { WorkflowHandle } from '@temporalio/client';
-import { placeOf, stepsOf, type Plan } from '../../workflows/contracts/plan.js';
 import { recoverUpdate } from '../../workflows/contracts/hold.js';
-import { RunReport } from '../../workflows/contracts/run.js';
 import { SYSTEM_LANE, WORKER_HOST } from '../../workflows/contracts/names.js';
+import { placeOf, stepsOf, type Plan } from '../../workflows/contracts/plan.js';
+import { RunReport } from '../../workflows/contracts/run.js';
+import type { RunbookName } from '../../workflows/contracts/runbooks.js';
 import type { BackupLab, Ended } from '../backup/harness.js';
-import { differences, digestOf, observeHosts, type Observed } from './host-observation.js';
+import { differencesSoon, observeHosts, withoutRunNames, type Observed } from './host-observation.js';
 import type { PlantedFault } from './planted-fault.js';
 
-/** A runbook in a certain state of the hosts. A new runbook joins by being listed in scenarios.ts. */
+/** A runbook in a certain state of the hosts. */
 export interface Scenario {
-  runbook: string;
+  name: string;
+  runbook: RunbookName;
   input: Record<string, unknown>;
   /** Snapshot of the lab that every cell starts from. */
   from: string;
   hosts: string[];
+  /** Only these steps fail: the others do so in another scenario. */
+  steps?: string[];
+  /** How it ends with nothing planted, where that is not a success. */
+  ends?: 'failed';
+  /** What it does is undoing, which has no undo: a run that failed is started again, and has to succeed then. */
+  again?: true;
 }
 
 export interface Cell {
   scenario: Scenario;
   step: string;
+  /** As its activity is told it: of what is undone for another run, that run's. */
+  calledAs: string;
   title: string;
   activity: string;
   on: string;
   kind: PlantedFault['kind'];
-  /** Behind the point of no return, or in a plan that never rolls back: a failure there may leave what was done. */
+  /** Behind the point of no return: a failure there leaves what was done, and says so. */
   stands: boolean;
+}
+
+/** What the hosts of a scenario look like without any fault. */
+export interface Undisturbed {
+  before: Observed;
+  /** Where the runbook has succeeded. */
+  after: Observed;
 }
 
 export interface Outcome {
   end: string;
   message: string;
   seconds: number;
-  /** Undefined where the run succeeded. */
-  same?: boolean;
+  /** Against how it was before; after a success against how it is without the fault. */
   differences: string[];
   /** Why the outcome is not allowed; empty where it is. */
   wrong: string;
 }
 
-/** How long a lost host stays away. Seconds. */
-const AWAY_SECONDS = 60;
-
-/** The plan of a scenario, made and not run. */
-export async function planOf(here: BackupLab, scenario: Scenario): Promise<Plan> {
-  const { report } = await here.run({ ...scenario.input, plan: true }, scenario.runbook);
-  const plan = RunReport.parse(report).plan;
-  if (!plan || plan.stages.length === 0) throw new Error(`${scenario.runbook} from ${scenario.from} plans nothing`);
-  return plan;
+/** Runs a scenario once from its snapshot with nothing planted: its plan, and what the hosts look like before and after. */
+export async function runUndisturbed(
+  here: BackupLab,
+  scenario: Scenario,
+): Promise<{ plan: Plan; undisturbed: Undisturbed }> {
+  const before = await observeHosts(here.lab, scenario.hosts);
+  const { end, message, report } = await here.run(scenario.input, scenario.runbook);
+  const plan = RunReport.safeParse(report).data?.plan;
+  if (end !== (scenario.ends ?? 'succeeded') || !plan)
+    throw new Error(`${scenario.name}, with nothing planted: ${end}: ${message}`);
+  // What has been started meanwhile comes to rest.
+  await delay(3000);
+  return { plan, undisturbed: { before, after: await observeHosts(here.lab, scenario.hosts) } };
 }
 
 /**
@@ -61,117 +81,131 @@ export function cellsOf(scenario: Scenario, plan: Plan, options: { all?: boolean
   const commit = steps.findIndex(({ step }) => step.id === plan.pointOfNoReturn);
   const kinds = new Set<string>();
   return steps.flatMap(({ lane, step }, index): Cell[] => {
+    if (scenario.steps?.includes(step.id) === false) return [];
     const on = placeOf(lane, step);
-    const cell = {
-      ...{ scenario, step: step.id, title: step.title, activity: step.do.activity, on },
-      stands: commit >= 0 && index >= commit,
-    };
-    // A runbook that runs as a step is listed itself.
-    if (step.do.activity === 'runRunbook') return [];
-    const isNew = options.all === true || !kinds.has(step.do.activity);
-    kinds.add(step.do.activity);
+    const { activity } = step.do;
+    const calledAs = step.repairs?.step ?? step.id;
+    const stands = commit >= 0 && index > commit;
+    const cell = { scenario, step: step.id, calledAs, title: step.title, activity, on, stands };
+    const isNew = options.all === true || !kinds.has(activity);
+    kinds.add(activity);
+    const isOnHost = on !== SYSTEM_LANE && on !== WORKER_HOST;
     return [
       { ...cell, kind: 'fail' },
       ...(isNew ? [{ ...cell, kind: 'kill' as const }] : []),
-      ...(isNew && on !== SYSTEM_LANE && on !== WORKER_HOST ? [{ ...cell, kind: 'lose' as const }] : []),
+      ...(isNew && isOnHost ? [{ ...cell, kind: 'lose' as const }] : []),
     ];
   });
 }
 
-export const nameOf = ({ scenario, step, kind }: Cell): string => `${scenario.runbook} ${step} ${kind}`;
+export const nameOf = ({ scenario, step, kind }: Cell): string => `${scenario.name}: ${step}: ${kind}`;
 
-/** Puts the lab back, plants the fault, runs the runbook, and judges what came of it. */
-export async function runCell(here: BackupLab, cell: Cell): Promise<Outcome> {
-  const { scenario, kind } = cell;
-  await here.worker().stop();
-  await here.lab.restore(scenario.from);
-  const before = await observeHosts(here.lab, scenario.hosts);
+/**
+ * Puts the lab back, unless it is to start from what is there, plants the fault, runs the runbook, and judges what came of it. A lost host
+ * stays away for so many seconds.
+ */
+export async function runCell(
+  here: BackupLab,
+  cell: Cell,
+  undisturbed: Undisturbed,
+  options: { restore?: boolean; awaySeconds?: number } = {},
+): Promise<Outcome> {
+  const { restore = true, awaySeconds = 60 } = options;
+  const { scenario, kind, activity } = cell;
   const reached = path.join(here.state, 'fault-reached');
   rmSync(reached, { force: true });
-  const fault: PlantedFault = { kind, runbook: scenario.runbook, step: cell.step, activity: cell.activity, reached };
-  const env = { GUARDIA_TEST_FAULT: JSON.stringify(fault) };
-  await here.startWorker({ program: 'test/faults/faulty-worker.js', env });
+  const fault: PlantedFault = { kind, runbook: scenario.runbook, step: cell.calledAs, activity, reached };
+  await here.worker().kill();
+  await Promise.all([
+    restore ? here.lab.restore(scenario.from) : undefined,
+    here.startWorker({
+      program: 'test/faults/faulty-worker.js',
+      env: { GUARDIA_TEST_FAULT: JSON.stringify(fault) },
+    }),
+  ]);
   const began = Date.now();
   const handle = await here.start(scenario.input, scenario.runbook);
-  const watching = new AbortController();
-  const disturbing = disturb(here, cell, reached, handle, watching.signal);
+  const over = new AbortController();
+  const disturbing = disturb(here, { ...cell, reached, awaySeconds }, handle, over.signal);
   let ended: Ended;
   try {
     ended = await here.ended(handle);
   } finally {
-    watching.abort();
+    over.abort();
     await disturbing;
   }
+  const planted = existsSync(reached);
+  let end: string = ended.end;
+  let { message } = ended;
+  if (scenario.again && end === 'failed') {
+    await here.restartWorker();
+    const second = await here.run(scenario.input, scenario.runbook);
+    end = `failed, then ${second.end}`;
+    message += `; then: ${second.message}`;
+  }
   const seconds = (Date.now() - began) / 1000;
-  const after = await observeHosts(here.lab, scenario.hosts);
-  return judge(cell, ended, { before, after, seconds, planted: existsSync(reached) });
+  const succeeded = end === 'succeeded' || scenario.again === true;
+  const differences = await differencesSoon(here.lab, scenario.hosts, undisturbed[succeeded ? 'after' : 'before'], {
+    same: succeeded ? withoutRunNames : (seen) => seen,
+  });
+  return { end, message, seconds, differences, wrong: whatIsWrong(cell, { end, planted, differences }) };
 }
 
 /** What happens from outside once the fault is reached: a new worker for a dead one, a cut that heals, a person who answers a hold. */
 async function disturb(
   here: BackupLab,
-  { kind, on }: Cell,
-  reached: string,
+  { kind, on, reached, awaySeconds }: Cell & { reached: string; awaySeconds: number },
   handle: WorkflowHandle,
-  signal: AbortSignal,
+  over: AbortSignal,
 ): Promise<void> {
-  const planted = async (): Promise<boolean> => {
-    while (!signal.aborted && !existsSync(reached)) await delay(50);
-    return existsSync(reached);
-  };
-  const answering = (async () => {
-    // Behind the point of no return a run holds. The person of this campaign leaves things as they are.
-    while (!signal.aborted) {
-      const status = await here.status(handle).catch(() => undefined);
-      for (const hold of status?.holds ?? [])
-        await handle
-          .executeUpdate(recoverUpdate, {
-            args: [
-              { hold: hold.id, decision: hold.choices.includes('accept') ? 'accept' : 'rollback', reason: 'campaign' },
-            ],
-          })
-          .catch(() => undefined);
-      await delay(1000, undefined, { signal }).catch(() => undefined);
-    }
-  })();
-  if (kind === 'kill' && (await planted())) {
+  const answering = answerHolds(here, handle, over);
+  while (!over.aborted && !existsSync(reached)) await delay(50);
+  if (kind === 'kill' && !over.aborted) {
     await here.worker().kill();
-    if (!signal.aborted) await here.startWorker();
+    await here.startWorker();
   }
-  if (kind === 'lose' && (await planted())) {
+  if (kind === 'lose' && existsSync(reached)) {
     await here.lab.cut(on);
-    await delay(AWAY_SECONDS * 1000);
+    await delay(awaySeconds * 1000, undefined, { signal: over }).catch(() => undefined);
     await here.lab.heal(on);
   }
   await answering;
 }
 
-/** Item by item what is allowed: `succeeded`; `rolled back` with every facet as before; behind the point of no return what the plan says. Pure. */
-export function judge(
-  cell: Cell,
-  ended: Ended,
-  seen: { before: Observed; after: Observed; seconds: number; planted: boolean },
-): Outcome {
-  const changes = differences(seen.before, seen.after);
-  const same = digestOf(seen.before) === digestOf(seen.after);
-  const wrong = ((): string => {
-    if (!seen.planted) return 'the step was never reached: nothing was planted';
-    if (ended.end === 'succeeded') return cell.kind === 'fail' ? 'a failed step and yet it succeeded' : '';
-    if (cell.stands) return ended.end === 'failed' ? '' : `behind the point of no return it ended as ${ended.end}`;
-    if (ended.end !== 'rolled back' && ended.end !== 'failed') return `it ended as ${ended.end}`;
-    return same ? '' : 'it is not as before';
-  })();
-  return {
-    ...{ end: ended.end, message: ended.message, seconds: seen.seconds, differences: changes, wrong },
-    ...(ended.end === 'succeeded' ? {} : { same }),
-  };
+/** The person of this campaign leaves things as they are: what a run cannot put right by itself shows in its end. */
+async function answerHolds(here: BackupLab, handle: WorkflowHandle, over: AbortSignal): Promise<void> {
+  while (!over.aborted) {
+    const status = await here.status(handle).catch(() => undefined);
+    for (const { id, choices } of status?.holds ?? []) {
+      const decision = choices.includes('accept') ? ('accept' as const) : ('rollback' as const);
+      await handle
+        .executeUpdate(recoverUpdate, { args: [{ hold: id, decision, reason: 'campaign' }] })
+        .catch(() => undefined);
+    }
+    await delay(1000, undefined, { signal: over }).catch(() => undefined);
+  }
 }
 
-/** The lines of a file of JSON lines; none where there is no file. */
-export function readLines<T>(file: string): T[] {
-  if (!existsSync(file)) return [];
-  return readFileSync(file, 'utf8')
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line) as T);
+/**
+ * Why an outcome is not allowed; empty where it is. Allowed are `succeeded`, looking as it does without the fault; `rolled back`, or `failed` where
+ * nothing was to be undone, with every facet as before; behind the point of no return what the plan says; of what undoes for another run a failure
+ * that a second run makes good. Pure.
+ */
+export function whatIsWrong(
+  { kind, stands, scenario: { again } }: Cell,
+  { end, planted, differences }: { end: string; planted: boolean; differences: readonly string[] },
+): string {
+  if (!planted) return `the step was never reached, and it ended as ${end}`;
+  if (end === 'succeeded') {
+    if (kind === 'fail') return 'a step failed, and yet it succeeded';
+    return differences.length > 0 ? 'it succeeded, and does not look as it does without the fault' : '';
+  }
+  if (again) {
+    // What had been done already when it failed is not there to be done again.
+    if (!['failed, then succeeded', 'failed, then nothing to do'].includes(end)) return `it ended as ${end}`;
+    return differences.length > 0 ? 'it does not look as it does without the fault' : '';
+  }
+  if (stands) return end === 'failed' ? '' : `behind the point of no return it ended as ${end}`;
+  if (end !== 'rolled back' && end !== 'failed') return `it ended as ${end}`;
+  return differences.length > 0 ? 'it is not as before' : '';
 }

@@ -60,6 +60,17 @@ describe('on a host', () => {
     await does('installPackages', { packages: ['ufw'], timeoutSeconds: 300 }, step());
   });
 
+  test('certificates that were there before certbot outlive its purge', async () => {
+    await here.shell(
+      'install -d /etc/letsencrypt/live/here; echo certificate >/etc/letsencrypt/live/here/fullchain.pem',
+    );
+    const [before, at] = [await packages(), step()];
+    await does('installPackages', { packages: ['certbot'], timeoutSeconds: 300 }, at);
+    for (let twice = 0; twice < 2; twice++) await does('removePackages', {}, at);
+    expect(await packages()).toBe(before);
+    expect(await here.shell('find /etc/letsencrypt* -type f | xargs grep .')).toBe('certificate\n');
+  });
+
   test('a user is made with its home and taken away again; one that was there keeps what it had', async () => {
     const state = () =>
       here.shell('getent passwd trial; getent group trial; id -Gn backup; ls -d /home/trial 2>&1; true');

@@ -91,8 +91,13 @@ export const provisionHostPlanner: Planner<ProvisionHostInput> = {
     };
   },
 
+  // By part, so that a change says where it is.
   facets(observation: Observation) {
-    return observation;
+    return Object.fromEntries(
+      Object.entries(observation as Record<string, SeenHost>).flatMap(([host, seen]) =>
+        Object.entries(seen).map(([part, value]) => [`${host}: ${part}`, value as unknown]),
+      ),
+    );
   },
 };
 

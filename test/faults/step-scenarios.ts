@@ -1,0 +1,104 @@
+// Where the runbooks start from when every step of them fails once. A new runbook joins by being listed here.
+import { startBackupLab, type BackupLab } from '../backup/harness.js';
+import type { RunbookName } from '../../workflows/contracts/runbooks.js';
+import { stepsOf, type Plan } from '../../workflows/contracts/plan.js';
+import { RunReport } from '../../workflows/contracts/run.js';
+import type { Scenario } from './step-cells.js';
+
+/** A lab, the states it is brought into one after the other, each kept as a snapshot, and the runbooks that start from them. */
+export interface Ground {
+  start: () => Promise<BackupLab>;
+  /** Texts of the inventory that are replaced, so that nothing takes long for the sake of it. */
+  inventory: [from: string, to: string][];
+  states: { name: string; reach: (here: BackupLab) => Promise<void> }[];
+  scenarios: Scenario[];
+}
+
+const nothing = (): Promise<void> => Promise.resolve();
+const after =
+  (runbook: RunbookName, input: Record<string, unknown> = {}) =>
+  async (here: BackupLab): Promise<void> => {
+    const { end, message } = await here.run(input, runbook);
+    if (end !== 'succeeded') throw new Error(`${runbook}: ${end}: ${message}`);
+  };
+const on = (
+  from: string,
+  runbook: RunbookName,
+  input: Record<string, unknown> = {},
+  name: string = runbook,
+): Scenario => ({
+  ...{ name, from, runbook, input, hosts: ['app'] },
+});
+
+/** A deploy that was terminated between its switch and its start: nothing of it was undone. */
+export async function terminatedDeploy(here: BackupLab): Promise<void> {
+  const handle = await here.start({ ref: 'v2' }, 'deploy');
+  await here.untilStep(handle, 'switch-app', 'done');
+  await handle.terminate('nobody undoes anything');
+  await here.worker().kill();
+  await here.startWorker();
+  // The next run finds what was left, and is refused.
+  const { end, message } = await here.run({ service: 'platform' }, 'restart-service');
+  if (end !== 'refused') throw new Error(`restart-service after a deploy that was terminated: ${end}: ${message}`);
+}
+
+/** Somebody has installed by hand what provision-host would install. */
+async function installPackages(here: BackupLab): Promise<void> {
+  const { report } = await here.run({ plan: true }, 'provision-host');
+  const packages = stepsOf(RunReport.parse(report).plan as Plan).find(({ step }) => step.id === 'packages')?.step.do;
+  const names = packages?.with['packages'] as string[];
+  await here.shell(
+    `export DEBIAN_FRONTEND=noninteractive; apt-get -q update >&2 && apt-get -q -y --no-install-recommends install ${names.join(' ')} >&2`,
+  );
+}
+
+const QUICK: Ground['inventory'] = [
+  ['bake: { minutes: 10, tolerated: 2 }', 'bake: { minutes: 0.1, tolerated: 2 }'],
+  ['patienceSeconds: 60', 'patienceSeconds: 30'],
+];
+
+export const grounds: Ground[] = [
+  {
+    start: () =>
+      startBackupLab({ hosts: [{ name: 'app', fixture: { name: 'proofpass', megabytes: 10, running: true } }] }),
+    inventory: QUICK,
+    states: [
+      { name: 'by-hand', reach: nothing },
+      { name: 'adopted', reach: after('adopt') },
+      { name: 'terminated', reach: terminatedDeploy },
+      {
+        name: 'deployed',
+        reach: async (here) => {
+          await here.worker().kill();
+          await Promise.all([here.lab.restore('adopted'), here.startWorker()]);
+          await after('deploy', { ref: 'v2' })(here);
+        },
+      },
+    ],
+    scenarios: [
+      on('by-hand', 'backup'),
+      // By hand nobody has set up a firewall: the check says so, and fails.
+      { ...on('by-hand', 'health-check'), ends: 'failed' },
+      on('by-hand', 'adopt'),
+      on('adopted', 'adopt', { back: true }, 'adopt back'),
+      on('adopted', 'deploy', { ref: 'v2' }),
+      on('adopted', 'provision-host', {}, 'provision-host after adopt'),
+      { ...on('terminated', 'repair'), again: true },
+      on('deployed', 'rollback'),
+      on('deployed', 'restart-service', { service: 'platform' }),
+    ],
+  },
+  {
+    start: () => startBackupLab({ hosts: [{ name: 'app', bare: true }] }),
+    inventory: QUICK,
+    states: [
+      { name: 'bare', reach: nothing },
+      { name: 'with-packages', reach: installPackages },
+    ],
+    scenarios: [
+      { ...on('bare', 'provision-host', {}, 'provision-host of a bare host'), steps: ['packages'] },
+      // Everything behind the packages, without waiting for them each time.
+      on('with-packages', 'provision-host'),
+    ],
+  },
+];
