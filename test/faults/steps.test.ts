@@ -102,6 +102,7 @@ describe('what is wrong', () => {
     expect(wrong({}, 'failed')).toBe('');
     expect(wrong({ kind: 'kill' }, 'succeeded')).toBe('');
     expect(wrong({ stands: true }, 'failed', ['app files: + x'])).toBe('');
+    expect(wrong({ tolerated: true }, 'succeeded', ['app files: + x'])).toBe('');
   });
   test.each([
     [wrong({}, 'succeeded'), 'a step failed, and yet it succeeded'],
