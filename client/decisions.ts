@@ -1,7 +1,4 @@
-import { execa } from 'execa';
-import { homedir, userInfo } from 'node:os';
-import { existsSync } from 'node:fs';
-import path from 'node:path';
+import { userInfo } from 'node:os';
 import {
   decideUpdate,
   SIGNATURE_NAMESPACE,
@@ -13,12 +10,10 @@ import { recoverUpdate, type Recovery, type TakenRecovery } from '../workflows/c
 import { planQuery, statusQuery, type CurrentPlan, type RunStatus } from '../workflows/contracts/run.js';
 import { CommandFailure } from './command-failure.js';
 import type { RunReference } from './run-observer.js';
+import { signText } from './signing.js';
 import type { TemporalAccess } from './temporal-access.js';
 
 type Environment = Readonly<Record<string, string | undefined>>;
-
-/** Keys that ssh-keygen makes by itself, the first that is there. */
-const USUAL_KEYS = ['id_ed25519', 'id_ed25519_sk', 'id_ecdsa', 'id_ecdsa_sk', 'id_rsa'];
 
 /** Where an open run stands, from the run itself; needs a worker. */
 export async function statusOf(access: TemporalAccess, run: RunReference): Promise<RunStatus> {
@@ -46,20 +41,6 @@ export function openGate(status: RunStatus, name: string | undefined): GateStatu
       open.length === 0
         ? `${status.workflowId} does not wait for an approval (it is ${status.phase})`
         : `the gate "${name}" of ${status.workflowId} is not open; open: ${open.map(({ id }) => id).join(', ')}`,
-  });
-}
-
-/** The key that decisions are signed with: what was said, GUARDIA_SIGNING_KEY, or the first usual key. Throws `usage` where none is there. */
-export function signingKey(given: string | undefined, env: Environment): string {
-  const home = env['HOME'] ?? homedir();
-  const said = given ?? env['GUARDIA_SIGNING_KEY'];
-  const candidates = said === undefined ? USUAL_KEYS.map((name) => path.join(home, '.ssh', name)) : [said];
-  const found = candidates.find((file) => existsSync(file));
-  if (found !== undefined) return found;
-  throw new CommandFailure('usage', {
-    message: said === undefined ? `there is no SSH key in ${path.join(home, '.ssh')}` : `there is no key ${said}`,
-    remedy:
-      'Name the private key (or the public one of a key in your agent) with --key, or decide with --unsigned where the gate allows it',
   });
 }
 
@@ -92,16 +73,16 @@ export async function signDecision(
   const expiry = new Date((options.now ?? Date.now()) + options.minutes * 60_000).toISOString();
   const full = { ...decision, expiry };
   const place = { namespace: access.target.namespace, workflowId: status.workflowId, runId: status.runId };
-  const signed = await execa('ssh-keygen', ['-Y', 'sign', '-n', SIGNATURE_NAMESPACE, '-f', options.key], {
-    input: signedText(place, full),
-    reject: false,
+  const signed = await signText(signedText(place, full), {
+    ...options,
+    namespace: SIGNATURE_NAMESPACE,
   });
-  if (signed.failed)
+  if (signed.signature === undefined)
     throw new CommandFailure('usage', {
-      message: `the decision could not be signed with ${options.key}: ${signed.stderr.trim().split('\n').at(-1) || signed.shortMessage}`,
+      message: `the decision could not be signed with ${options.key}: ${signed.trouble}`,
       remedy: 'Nothing was decided. Name another key with --key',
     });
-  return { ...full, signature: `${signed.stdout}\n` };
+  return { ...full, signature: signed.signature };
 }
 
 /** Sends a decision. Throws `refused` with the run's own reason. */

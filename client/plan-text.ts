@@ -1,4 +1,5 @@
 import type pico from 'picocolors';
+import { needsSignatures, type Gate } from '../workflows/contracts/gate.js';
 import type { Plan, Step } from '../workflows/contracts/plan.js';
 import { durationText } from './text-units.js';
 
@@ -9,6 +10,7 @@ export function planText(plan: Plan, options: { digest?: string | undefined; col
   const { colors } = options;
   const lines: string[] = [colors.bold(`Plan of ${plan.runbook} for ${plan.system}`)];
   if (plan.stages.length === 0) lines.push('', 'There is nothing to do.');
+  if (plan.gate) lines.push('', gateLine(plan.gate, colors));
   let number = 0;
   for (const [i, stage] of plan.stages.entries()) {
     const width =
@@ -17,6 +19,7 @@ export function planText(plan: Plan, options: { digest?: string | undefined; col
         : `, ${stage.lanes.length} lanes, ${Math.min(stage.atOnce, stage.lanes.length)} at once`;
     const budget = stage.errorBudget > 0 ? `, goes on past ${stage.errorBudget} failed` : '';
     lines.push('', colors.bold(`Stage ${i + 1}: ${stage.title}`) + colors.dim(`${width}${budget}`));
+    if (stage.gate) lines.push(`  ${gateLine(stage.gate, colors)}`);
     for (const lane of stage.lanes) {
       lines.push(`  ${colors.cyan(laneName(lane.on))}`);
       for (const step of lane.steps) {
@@ -30,13 +33,27 @@ export function planText(plan: Plan, options: { digest?: string | undefined; col
   lines.push('');
   if (plan.stages.length > 0 && plan.pointOfNoReturn === undefined)
     lines.push('point of no return: none, every step can be undone to the end');
-  lines.push(
-    `downtime: ${plan.downtime.length === 0 ? 'none' : plan.downtime.map(({ service, seconds }) => `${service} ${durationText(seconds * 1000)}`).join(', ')}`,
-  );
+  lines.push(`downtime: ${plan.downtime.length === 0 ? 'none' : plan.downtime.map(downtimeText).join(', ')}`);
   for (const note of plan.notes) lines.push(`note: ${note}`);
   if (options.digest !== undefined) lines.push(`digest: ${options.digest}`);
   return lines.join('\n');
 }
+
+/** Who has to agree before it goes on. */
+function gateLine(gate: Gate, colors: Colors): string {
+  const signed = needsSignatures(gate);
+  const who = gate.approvers === undefined ? '' : ` of ${gate.approvers.join(', ')}`;
+  const terms = [
+    `${gate.approvals}${who} ${gate.approvals === 1 ? 'has' : 'have'} to agree${signed ? ', signed' : ''}, never who asks for it`,
+    ...(signed ? ['one more where the start is not signed'] : []),
+    ...(gate.typedSystemName ? ["the system's name is typed"] : []),
+    `after ${durationText(gate.timeoutMinutes * 60_000)}: ${gate.onTimeout}`,
+  ];
+  return `${colors.yellow(`gate "${gate.title}"`)}: ${terms.join('; ')}`;
+}
+
+const downtimeText = ({ service, seconds, ifUndone }: Plan['downtime'][number]): string =>
+  `${service} ${durationText(seconds * 1000)}${ifUndone === undefined ? '' : ` (${durationText(ifUndone * 1000)} if it fails and is undone)`}`;
 
 function laneName(on: string): string {
   if (on === 'system') return 'no host';

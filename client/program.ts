@@ -26,7 +26,7 @@ const SETUP = 'Set up and repair:';
 /** What every command that starts a run takes. */
 const STARTING: readonly [flags: string, description: string][] = [
   ['--reason <text>', 'why; kept in the record of the run'],
-  ['--requester <name>', 'who asks (default: user@host)'],
+  ['--requester <name>', 'who asks (default: GUARDIA_APPROVER or the login, at this host)'],
   ['--id <suffix>', 'end of the workflow id RUNBOOK/SYSTEM/SUFFIX (default: the time)'],
   ['--follow', 'follow the run to its end (the default)'],
   ['--no-follow', 'return as soon as it is started'],

@@ -109,6 +109,9 @@ export function howToAnswer({ gates, holds, workflowId }: RunStatus): string[] {
       .filter(({ state }) => state === 'open')
       .flatMap((gate) => [
         `${gate.decisions.length} of ${gate.approvals} from ${gate.approvers.join(', ')}, until ${gate.closesAt}, then ${gate.onTimeout}`,
+        ...(gate.oneMore === undefined
+          ? []
+          : [`one more than usual, because it is not proved who asked: ${gate.oneMore}`]),
         `read it:  guardia plan ${workflowId}`,
         `decide:   guardia approve ${workflowId}    or    guardia reject ${workflowId}`,
       ]),

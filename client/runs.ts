@@ -85,6 +85,7 @@ function differences(a: Record<string, unknown>, b: Record<string, unknown>): st
   const names = new Set([...Object.keys(a), ...Object.keys(b)]);
   names.delete('requester');
   names.delete('reason');
+  names.delete('requesterProof');
   return [...names].filter((name) => !isDeepStrictEqual(a[name] ?? false, b[name] ?? false));
 }
 

@@ -68,7 +68,7 @@ export function createPlanningActivities(
 /** The gate before the first step, where the system wants one for this runbook; a plan without steps needs nobody's agreement. */
 function withGate(plan: Plan, system: System): Plan {
   const policy = system.approvals[plan.runbook as keyof System['approvals']];
-  if (plan.gate || !policy || plan.stages.length === 0) return plan;
+  if (plan.gate || policy === undefined || policy === 'none' || plan.stages.length === 0) return plan;
   const gate: Gate = { ...policy, id: APPLY_GATE, title: `${plan.runbook} of ${plan.system}` };
   return { ...plan, gate };
 }

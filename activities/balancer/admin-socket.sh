@@ -40,9 +40,10 @@ now=$(servers) || exit
 for server in "$@"; do
   grep -q "^server $server " <<<"$now" || fail "HAProxy has no server $server"
 done
-# Somebody has to be left: another server of the same backend that answers and takes requests.
+# Somebody has to be left: another server of the same backend that answers and takes requests. A server that does not answer takes nobody's place.
 if [[ $state != ready && $guard == yes ]]; then
   for server in "$@"; do
+    grep -qE "^server $server ready [0-9]+ [0-9]+ (UP|no_check)" <<<"$now" || continue
     others=$(grep "^server ${server%%/*}/" <<<"$now" | while read -r _ name admin _ _ check; do
       [[ " $* " == *" $name "* || $admin != ready || ($check != UP* && $check != no_check) ]] || echo "$name"
     done)
@@ -57,7 +58,7 @@ for server in "$@"; do
   [[ ! $answer =~ [^[:space:]] ]] || fail "HAProxy refuses to set $server to $state: $answer"
 done
 
-# Out: nothing in flight any more. In: its check sees it.
+# Out: nothing in flight any more. In: its check sees it. With 0 seconds it is told, and not waited for.
 end=$((SECONDS + seconds))
 while :; do
   now=$(servers) || exit
@@ -70,6 +71,7 @@ while :; do
     esac
   done
   [[ -n $waiting ]] || break
+  ((seconds > 0)) || break
   if ((SECONDS >= end)); then
     printf '%s\n' "not $state after $seconds s:${waiting%;}" >&2
     exit 5

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { cancellationSignal } from '@temporalio/activity';
 import { z } from 'zod';
-import { BalancerState, type ServerStates } from '../../workflows/contracts/balancer.js';
+import { BalancerState, isDown, type ServerStates } from '../../workflows/contracts/balancer.js';
 import type { CallContext, CallInput } from '../../workflows/contracts/calls.js';
 import { failure } from '../../workflows/contracts/errors.js';
 import { targetOf } from '../activity-context.js';
@@ -53,12 +53,15 @@ export function createBalancerActivities({ hosts }: { hosts: Hosts }) {
       });
     return serverStates(stdout);
   };
-  const set = (context: CallContext, argument: z.infer<typeof SetServers>, guard: boolean): Promise<ServerStates> =>
-    ask(
-      context,
-      ['set', argument.socket, argument.state, String(argument.waitSeconds), guard ? 'yes' : 'no', ...argument.servers],
-      { fenced: true, seconds: argument.waitSeconds },
-    );
+  const set = (
+    context: CallContext,
+    { socket, servers, state, waitSeconds }: z.infer<typeof SetServers>,
+    guard: boolean,
+  ): Promise<ServerStates> =>
+    ask(context, ['set', socket, state, String(waitSeconds), guard ? 'yes' : 'no', ...servers], {
+      fenced: true,
+      seconds: waitSeconds,
+    });
 
   return {
     /** State, requests in flight and health check of every server of some backends. Reads only. */
@@ -74,7 +77,7 @@ export function createBalancerActivities({ hosts }: { hosts: Hosts }) {
 
     /**
      * Gives servers a state and waits until it is seen: with `drain` and `maint` no request is in flight any more, with `ready` the
-     * balancer's own check sees them. Never takes the last server of a backend out (`NoServerLeft`). Idempotent by its argument.
+     * balancer's own check sees them. Never takes the last server that answers out of a backend (`NoServerLeft`). Idempotent by its argument.
      * Undo: `restoreServers` with the same argument.
      */
     async setServers({ with: raw, context }: CallInput) {
@@ -86,8 +89,8 @@ export function createBalancerActivities({ hosts }: { hosts: Hosts }) {
     },
 
     /**
-     * Undo of `setServers`: gives each server the state from before, and waits for it as that does. Idempotent; does nothing when the
-     * step never began. A server that was out before does not come in.
+     * Undo of `setServers`: gives each server the state from before, and waits for it as that does; not for the check of one that did not
+     * answer before either. Idempotent; does nothing when the step never began. A server that was out before does not come in.
      */
     async restoreServers({ with: raw, context }: CallInput) {
       const argument = SetServers.parse(raw);
@@ -95,7 +98,10 @@ export function createBalancerActivities({ hosts }: { hosts: Hosts }) {
       if (!before) return;
       for (const state of BalancerState.options) {
         const servers = argument.servers.filter((name) => before[name]?.admin === state);
-        if (servers.length > 0) await set(context, { ...argument, state, servers }, false);
+        const down = state === 'ready' ? servers.filter((name) => isDown(before[name])) : [];
+        const others = servers.filter((name) => !down.includes(name));
+        if (down.length > 0) await set(context, { ...argument, state, servers: down, waitSeconds: 0 }, false);
+        if (others.length > 0) await set(context, { ...argument, state, servers: others }, false);
       }
     },
   };

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import type { CallInput } from '../../workflows/contracts/calls.js';
 import { failure } from '../../workflows/contracts/errors.js';
 import { HostTarget } from '../../workflows/contracts/host-target.js';
-import { isFailing, Probe, tally, tallyText, type ProbeResult } from '../../workflows/contracts/probe.js';
+import { isFailing, Probe, ProbeId, tally, tallyText, type ProbeResult } from '../../workflows/contracts/probe.js';
 import type { Hosts } from '../hosts/hosts.js';
 import type { Secrets } from '../secrets/resolve.js';
 import { runProbes, type ProbeAccess } from './run-probes.js';
@@ -28,6 +28,10 @@ const WatchHealth = ProbeHost.extend({
   seconds: Seconds.describe('How long they are watched'),
   intervalSeconds: Seconds.default(5).describe('Pause between two looks'),
   tolerated: z.int().nonnegative().default(0).describe('How many failures in a row of one probe are borne'),
+  failingBefore: z
+    .array(ProbeId)
+    .default([])
+    .describe('Probes that failed before the change: each is judged once it has passed'),
 });
 
 /** How many failing probes a failure tells in words; all are counted. */
@@ -42,13 +46,13 @@ export function createHealthActivities({ hosts, secrets }: { hosts: Hosts; secre
   });
   return {
     /**
-     * Looks once, and returns what every probe found: `results` in the order of the probes, and a summary. Never fails for what it finds; a
-     * host that cannot be reached makes its probes `unknown`. At most 300 probes, about two minutes.
+     * Looks once, and returns what every probe found: `results` in the order of the probes, the ids of those that are `failing`, and a summary.
+     * Never fails for what it finds; a host that cannot be reached makes its probes `unknown`. At most 300 probes, about two minutes.
      */
     async probeHost({ with: raw, context }: CallInput) {
       const { probes, targets } = ProbeHost.parse(raw);
       const results = await runProbes(probes, access(targets, context.target), cancellationSignal());
-      return { results, summary: summaryOf(results) };
+      return { results, failing: results.filter(isFailing).map(({ id }) => id), summary: summaryOf(results) };
     },
 
     /**
@@ -78,17 +82,21 @@ export function createHealthActivities({ hosts, secrets }: { hosts: Hosts; secre
     },
 
     /**
-     * Watches the probes for `seconds`. Throws `VerificationFailed` as soon as one of them fails more than `tolerated` times in a row. A retry
-     * after a dead worker watches anew, without a gap in it.
+     * Watches the probes for `seconds`. Throws `VerificationFailed` as soon as one of them fails more than `tolerated` times in a row. One of
+     * `failingBefore` counts from its first success on; those that never pass are told in the summary. A retry after a dead worker watches
+     * anew, without a gap in it.
      */
     async watchHealth({ with: raw, context }: CallInput) {
-      const { probes, targets, seconds, intervalSeconds, tolerated } = WatchHealth.parse(raw);
+      const { probes, targets, seconds, intervalSeconds, tolerated, failingBefore } = WatchHealth.parse(raw);
       const inARow = new Map<string, number>();
+      const unjudged = new Set(failingBefore);
       let failures = 0;
       const end = performance.now() + seconds * 1000;
       for (let looks = 1; ; looks++) {
         const results = await runProbes(probes, access(targets, context.target), cancellationSignal());
         for (const result of results) {
+          if (!isFailing(result)) unjudged.delete(result.id);
+          if (unjudged.has(result.id)) continue;
           const count = isFailing(result) ? (inARow.get(result.id) ?? 0) + 1 : 0;
           inARow.set(result.id, count);
           if (count > 0) failures += 1;
@@ -96,12 +104,15 @@ export function createHealthActivities({ hosts, secrets }: { hosts: Hosts; secre
         const beyond = results.filter(({ id }) => (inARow.get(id) ?? 0) > tolerated);
         if (beyond.length > 0)
           throw unhealthy(beyond, `failed ${tolerated + 1} ${tolerated === 0 ? 'time' : 'times in a row'}`, context);
-        if (performance.now() + intervalSeconds * 1000 > end)
+        if (performance.now() + intervalSeconds * 1000 > end) {
+          const still = results.filter(({ id }) => unjudged.has(id)).map(({ title }) => title);
+          const told = still.length === 0 ? '' : `; failing before and still: ${listed(still)}`;
           return {
             looks,
             failures,
-            summary: `${probes.length} probes watched for ${seconds} s: ${looks} looks, ${failures} failures`,
+            summary: `${probes.length} probes watched for ${seconds} s: ${looks} looks, ${failures} failures${told}`,
           };
+        }
         await delay(intervalSeconds * 1000, undefined, { signal: cancellationSignal() });
       }
     },
@@ -111,10 +122,12 @@ export function createHealthActivities({ hosts, secrets }: { hosts: Hosts; secre
 /** "12 ok, 1 critical: space used on / (91 % of /, 3.1 GiB free)": one line for a step. */
 function summaryOf(results: readonly ProbeResult[]): string {
   const bad = results.filter(({ state }) => state !== 'ok');
-  const told = bad.slice(0, TOLD).map(({ title, message, measured }) => `${title} (${message ?? measured})`);
-  const more = bad.length > TOLD ? ` and ${bad.length - TOLD} more` : '';
-  return `${tallyText(tally(results))}${told.length === 0 ? '' : `: ${told.join('; ')}${more}`}`.slice(0, 1000);
+  const told = listed(bad.map(({ title, message, measured }) => `${title} (${message ?? measured})`));
+  return `${tallyText(tally(results))}${told === '' ? '' : `: ${told}`}`.slice(0, 1000);
 }
+
+const listed = (all: readonly string[]): string =>
+  `${all.slice(0, TOLD).join('; ')}${all.length > TOLD ? ` and ${all.length - TOLD} more` : ''}`;
 
 function unhealthy(failing: readonly ProbeResult[], what: string, context: CallInput['context']): Error {
   const told = failing

@@ -87,11 +87,12 @@ ask() { # KIND ARGUMENT ...
       ;;
     load) printf 'load=%s\nprocessors=%s\n' "$(cut -d ' ' -f 2 /proc/loadavg)" "$(nproc)" ;;
     file)
-      if [[ ! -e $2 && ! -L $2 ]]; then
+      if [[ ! -e $2 ]]; then
         echo exists=no
         return
       fi
-      stat --printf 'exists=yes\nmode=%a\nowner=%U\ngroup=%G\nmodified=%Y\n' -- "$2"
+      # Of what a link leads to: the mode of a link says nothing.
+      stat --dereference --printf 'exists=yes\nmode=%a\nowner=%U\ngroup=%G\nmodified=%Y\n' -- "$2"
       printf 'now=%s\n' "$(date +%s)"
       ;;
     clock)

@@ -22,6 +22,7 @@ const fillable = [
   'backup.recipients',
   'backup.identity',
   'approvers.*.signingKey',
+  'approvals.*',
   'notifications.*.signingSecret',
   'mail',
   'watcher',
@@ -30,7 +31,7 @@ const fillable = [
 /** For people: what an overlay may hold. */
 export const OVERLAY_MAY_HOLD =
   'layout, addresses, ports, endpoints, provider, region and bucket of the object store, keys (hostKeys, identity, objectStore.keys, ' +
-  'signingKey, recipients, signingSecret), `mail`, `watcher`, stateDirectory, "connection: local", and whatever the shipped file leaves unset';
+  'signingKey, recipients, signingSecret), `approvals`, `mail`, `watcher`, stateDirectory, "connection: local", and whatever the shipped file leaves unset';
 
 type Fields = Record<string, unknown>;
 const isFields = (value: unknown): value is Fields =>

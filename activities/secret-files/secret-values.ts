@@ -54,7 +54,7 @@ export interface SecretValues {
 
 /**
  * Finds secrets: what a file of the host holds wins, then the worker's reference. Every value is known to the scrubber from then on. Throws
- * `SecretUnavailable` that names each one that is nowhere and may not be made.
+ * `SecretUnavailable` that names each one that is nowhere and may not be made, or that several hosts need and this one has another value of.
  */
 export async function findSecrets(
   { hosts, secrets }: { hosts: Hosts; secrets: Secrets },
@@ -69,6 +69,7 @@ export async function findSecrets(
   const values = new Map<string, Secret>();
   const missing: SecretSource[] = [];
   const nowhere: string[] = [];
+  const other: string[] = [];
   for (const source of sources) {
     const held = source.on
       .map(({ file, key, form }) => {
@@ -80,6 +81,8 @@ export async function findSecrets(
       const secret = new Secret(`secret ${source.name} on ${target.name}`, held);
       secrets.scrubber.remember(secret);
       values.set(source.name, secret);
+      if (source.same && source.from !== undefined && (await secrets.resolve(source.from)).reveal() !== held)
+        other.push(source.name);
     } else if (source.from !== undefined) values.set(source.name, await secrets.resolve(source.from));
     else if (source.make) missing.push(source);
     else if (source.later) values.set(source.name, new Secret(source.name, ''));
@@ -90,5 +93,15 @@ export async function findSecrets(
       host: target.name,
       remedy: `Say in secrets.NAME.from of the inventory where the worker finds ${nowhere.length === 1 ? 'it' : 'each'}`,
     });
+  // Neither is overwritten: which one is right, only a person can say.
+  if (other.length > 0)
+    throw failure(
+      'SecretUnavailable',
+      `${target.name} holds another value of ${other.join(', ')} than the one that the inventory names for all its hosts`,
+      {
+        host: target.name,
+        remedy: 'Find out which value is right, and correct the file on the host or what secrets.NAME.from refers to',
+      },
+    );
   return { values, missing };
 }

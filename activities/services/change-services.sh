@@ -1,5 +1,5 @@
-# ACT SERVICE...: states, stop, start, or restart (each service as INSTANCE, tab, SERVICE: only one that is still that
-# instance, or does not run, is restarted). In the order of the arguments. Idempotent. Prints time and states at the end.
+# ACT SERVICE...: states, stop, start, restart or replace (of these two each service as INSTANCE, tab, SERVICE). Restart leaves one alone that runs
+# as another instance than that; replace one that runs as that instance. What does not run is started by both. In the order of the arguments. Idempotent. Prints time and states at the end.
 act=$1
 shift
 services=("$@")
@@ -7,13 +7,19 @@ case $act in
   states) await_boot ;;
   stop) each stop_if_up "$@" ;;
   start) each start_if_down "$@" ;;
-  restart)
+  restart | replace)
     services=()
     for pair in "$@"; do
       fields_of "${pair#*$'\t'}"
       services+=("${pair#*$'\t'}")
       now=$(state_of)
-      [[ $now == "running "* && ${now#* } != "${pair%%$'\t'*}" ]] || { restart_service && await_start 90; }
+      same=no
+      [[ ${now#* } != "${pair%%$'\t'*}" ]] || same=yes
+      case $act:$now in
+        restart:running*) [[ $same == no ]] || { restart_service && await_start 90; } ;;
+        replace:running*) [[ $same == yes ]] || { restart_service && await_start 90; } ;;
+        *) start_service && await_start 90 ;;
+      esac
     done
     ;;
   *) fail "unknown act $act" ;;

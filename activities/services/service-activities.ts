@@ -10,6 +10,14 @@ import { changeServices, serviceArgument, serviceStates, type ServiceState } fro
 
 /** `services` are in start order; they are stopped in reverse. */
 const Services = z.object({ services: z.array(ServiceReference).min(1) });
+const RestoreServices = Services.extend({
+  step: z
+    .enum(['stop', 'start', 'restart'])
+    .default('restart')
+    .describe(
+      'What is undone. After a start: stopped. After a stop: as before, and what a boot has started meanwhile anew',
+    ),
+});
 /** A service that takes longer to stop or start than this is stuck. Seconds, for all services of a step together. */
 const PATIENCE_SECONDS = 500;
 
@@ -19,7 +27,7 @@ type States = Record<string, ServiceState>;
 export function createServiceActivities({ hosts }: { hosts: Hosts }) {
   const act = async (
     context: CallContext,
-    name: 'states' | 'stop' | 'start' | 'restart',
+    name: 'states' | 'stop' | 'start' | 'restart' | 'replace',
     services: readonly string[],
   ): Promise<{ states: States; at: number }> => {
     const { stdout } = await hosts.run(
@@ -68,11 +76,14 @@ export function createServiceActivities({ hosts }: { hosts: Hosts }) {
       return { at, summary: `${namesOf(services)} stopped` };
     },
 
-    /** Starts services in their order. Idempotent. `at` as above. Undo: `restoreServices`. */
+    /**
+     * Starts services in their order. Idempotent by (run, step): what runs before the step was started by somebody else, such as a boot of the
+     * host, and is started anew. `at` as above. Undo: `restoreServices`, which stops them.
+     */
     async startServices({ with: raw, context }: CallInput) {
       const { services } = Services.parse(raw);
-      await before(context, services);
-      const { at } = await act(context, 'start', services.map(serviceArgument));
+      const was = await before(context, services);
+      const { at } = await act(context, 'restart', services.map(instanceOf(was)));
       return { at, summary: `${namesOf(services)} started` };
     },
 
@@ -83,8 +94,7 @@ export function createServiceActivities({ hosts }: { hosts: Hosts }) {
     async restartServices({ with: raw, context }: CallInput) {
       const { services } = Services.parse(raw);
       const was = await before(context, services);
-      const pairs = services.map((service) => `${was[service.name]?.instance ?? '-'}\t${serviceArgument(service)}`);
-      const { at, states } = await act(context, 'restart', pairs);
+      const { at, states } = await act(context, 'restart', services.map(instanceOf(was)));
       const same = services.filter(({ name }) => states[name]?.instance === was[name]?.instance);
       if (same.length > 0)
         throw failure('VerificationFailed', `${namesOf(same)} on ${targetOf(context).name} did not restart`, {
@@ -96,18 +106,24 @@ export function createServiceActivities({ hosts }: { hosts: Hosts }) {
     },
 
     /**
-     * Undo of the three above: starts what was running before the step and stops what was not. Idempotent; does nothing when
-     * the step never began. The instances differ afterwards, the states do not.
+     * Undo of the three above: starts what was running before the step and stops what was not; of a start, stops all: what ran before it is
+     * for the undo of the stop. Idempotent; does nothing when the step never began. The instances differ afterwards, the states do not.
      */
     async restoreServices({ with: raw, context }: CallInput) {
-      const { services } = Services.parse(raw);
+      const { services, step } = RestoreServices.parse(raw);
       const states = await recall<States>(hosts, context);
       if (!states) return;
+      if (step === 'start') {
+        await act(context, 'stop', [...services].reverse().map(serviceArgument));
+        return;
+      }
       const was = ({ name }: ServiceReference): string => states[name]?.state ?? 'absent';
       const down = services.filter((service) => ['stopped', 'absent'].includes(was(service))).reverse();
       const up = services.filter((service) => was(service) === 'running');
       if (down.length > 0) await act(context, 'stop', down.map(serviceArgument));
-      if (up.length > 0) await act(context, 'start', up.map(serviceArgument));
+      // Another instance than before the stop was started by a boot, perhaps from a release that is gone by now.
+      if (up.length > 0 && step === 'stop') await act(context, 'replace', up.map(instanceOf(states)));
+      else if (up.length > 0) await act(context, 'start', up.map(serviceArgument));
       // What was failing before is given its start, and may fail as it did.
       for (const service of services.filter((one) => !down.includes(one) && !up.includes(one)))
         await act(context, 'start', [serviceArgument(service)]).catch((error: unknown) => {
@@ -116,3 +132,9 @@ export function createServiceActivities({ hosts }: { hosts: Hosts }) {
     },
   };
 }
+
+/** A service with the instance that it was, as `restart` and `replace` of the script want it. */
+const instanceOf =
+  (was: States) =>
+  (service: ServiceReference): string =>
+    `${was[service.name]?.instance ?? '-'}\t${serviceArgument(service)}`;

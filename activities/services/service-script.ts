@@ -34,14 +34,17 @@ export interface ServiceState {
   state: ServiceStateName;
   /** Changes with every start; '-' where there is none. */
   instance: string;
+  /** True for a unit that does not start with its host. */
+  disabled?: boolean;
 }
 
-/** The lines `service NAME STATE INSTANCE` of what a script printed. */
+/** The lines `service NAME STATE INSTANCE` and `unit NAME UNIT-FILE-STATE` of what a script printed. */
 export function serviceStates(output: string): Record<string, ServiceState> {
+  const disabled = new Set([...output.matchAll(/^unit (\S+) disabled$/gm)].map(([, name]) => name));
   return Object.fromEntries(
     [...output.matchAll(/^service (\S+) (\S+) (\S+)$/gm)].map(([, name = '', state, instance = '-']) => [
       name,
-      { state: state as ServiceStateName, instance },
+      { state: state as ServiceStateName, instance, ...(disabled.has(name) ? { disabled: true } : {}) },
     ]),
   );
 }

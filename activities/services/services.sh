@@ -1,6 +1,7 @@
 # Services of a system on this host, whatever runs them. A service is one argument, its fields separated by the byte 31:
 #   systemd NAME UNIT | compose NAME PROJECT SERVICE DIRECTORY FILE [FILE ...] | container NAME CONTAINER
 # Each state is a line "service NAME STATE INSTANCE": running, stopped, failed, starting or absent; INSTANCE changes with every start.
+# A line "unit NAME UNIT-FILE-STATE" says whether systemd starts it with the host.
 set -u -o pipefail
 export LC_ALL=C
 
@@ -90,7 +91,10 @@ await_start() { # SECONDS: a unit that is still starting gets this long
 }
 # On a host that is booting nothing is as it will be.
 await_boot() { [[ ! -d /run/systemd/system ]] || timeout 60 systemctl is-system-running --wait >/dev/null 2>&1 || true; }
-say_state() { echo "service ${field[1]} $(state_of)"; }
+say_state() {
+  echo "service ${field[1]} $(state_of)"
+  [[ ${field[0]} != systemd ]] || echo "unit ${field[1]} $(systemctl show --value --property=UnitFileState -- "${field[2]}")"
+}
 
 each() { # ACT SERVICE...
   local act=$1 service

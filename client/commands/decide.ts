@@ -5,9 +5,10 @@ import type { Decision, GateStatus } from '../../workflows/contracts/gate.js';
 import type { RunStatus } from '../../workflows/contracts/run.js';
 import { CommandFailure } from '../command-failure.js';
 import { command } from '../command.js';
-import { approverHere, decide, openGate, planOf, signDecision, signingKey, statusOf } from '../decisions.js';
+import { approverHere, decide, openGate, planOf, signDecision, statusOf } from '../decisions.js';
 import { planText } from '../plan-text.js';
 import { findRun } from '../runs.js';
+import { signingKey } from '../signing.js';
 import { withTemporal } from '../temporal-access.js';
 import type { Terminal } from '../terminal.js';
 

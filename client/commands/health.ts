@@ -41,7 +41,7 @@ async function runHealthCheck(system: string, bad: boolean, terminal: Terminal):
   const runbook = runbooks['health-check'];
   const input = composeInput(runbook, [
     {
-      values: { system, requester: requesterHere() },
+      values: { system, requester: requesterHere(terminal.env) },
       place: (field) => (field === 'system' ? 'SYSTEM' : field),
     },
   ]);

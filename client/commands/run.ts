@@ -6,10 +6,11 @@ import { commandExitCodes, RunReport } from '../../workflows/contracts/run.js';
 import { runbooks, type Runbook } from '../../workflows/contracts/runbooks.js';
 import { runWorkflowId } from '../../workflows/contracts/workflow-ids.js';
 import { CommandFailure } from '../command-failure.js';
+import { commandLine } from '../../activities/hosts/shell-quoting.js';
 import { command } from '../command.js';
 import { planText } from '../plan-text.js';
 import { followRun, whereToLook } from '../run-following.js';
-import { requesterHere } from '../requester.js';
+import { requesterHere, signRequest } from '../requester.js';
 import { composeInput, parseSettings, readInput, type InputPart } from '../run-input.js';
 import { watchRun } from '../run-observer.js';
 import { changeTeller } from '../run-text.js';
@@ -42,7 +43,7 @@ export const run = command({
     const said: InputPart = {
       values: {
         system,
-        requester: given.requester ?? requesterHere(),
+        requester: given.requester ?? requesterHere(terminal.env),
         reason: given.reason,
         ...(given.plan ? { plan: true } : {}),
       },
@@ -54,7 +55,7 @@ export const run = command({
         message: `${file?.place('system')}: the input names system ${JSON.stringify(fromFile)}, the command line ${given.system}; nothing was started`,
       });
     const suffix = given.id ?? newRunSuffix();
-    checkId(runbook, input.system, suffix);
+    const workflowId = checkedId(runbook, input.system, suffix);
     const sites = sitesOf(input.system, terminal);
 
     return withTemporal(terminal.env, async (access) => {
@@ -65,11 +66,16 @@ export const run = command({
           message: nobody.split(': ')[0] ?? nobody,
           remedy: nobody.split(': ')[1],
         });
-      const started = await startRun(access, { runbook, input, suffix });
+      const place = { namespace: access.target.namespace, workflowId, runbook: runbook.name };
+      const { proof, unproved } = planning ? {} : await signRequest(place, input, terminal.env);
+      if (unproved !== undefined)
+        terminal.warn(`the start is not signed (${unproved}): one more person than usual has to agree.`);
+      const signed = proof === undefined ? input : { ...input, requesterProof: proof };
+      const started = await startRun(access, { runbook, input: signed, suffix });
       if (!started.started)
         terminal.say(`${started.workflowId} was started before with this input; nothing new was started.`);
       if (nobody !== undefined) terminal.warn(`${nobody}. The run is safe in Temporal and begins when one is there.`);
-      if (planning) return showPlan(access, started, terminal);
+      if (planning) return showPlan(access, started, sameAgain(runbook.name, input.system, given), terminal);
       if (!given.follow) {
         terminal.document({ ...started, webUi: runPage(access, started) });
         terminal.print(`${started.started ? 'started' : 'already there'}: ${started.workflowId}`);
@@ -125,9 +131,9 @@ async function ask(
   return select({ message, choices });
 }
 
-function checkId(runbook: Runbook, system: string, suffix: string): void {
+function checkedId(runbook: Runbook, system: string, suffix: string): string {
   try {
-    runWorkflowId(runbook.name, system, suffix);
+    return runWorkflowId(runbook.name, system, suffix);
   } catch (error) {
     throw new CommandFailure(
       'usage',
@@ -150,7 +156,24 @@ function sitesOf(name: string, terminal: Terminal): string[] {
   }
 }
 
-async function showPlan(access: TemporalAccess, started: StartedRun, terminal: Terminal): Promise<number> {
+/** The command that does what was planned: with the same input. */
+const sameAgain = (
+  runbook: string,
+  system: string,
+  { input, set }: { input?: string | undefined; set: string[] },
+): string =>
+  commandLine([
+    ...['guardia', 'run', runbook, system],
+    ...(input === undefined ? [] : ['--input', input]),
+    ...set.flatMap((one) => ['--set', one]),
+  ]);
+
+async function showPlan(
+  access: TemporalAccess,
+  started: StartedRun,
+  again: string,
+  terminal: Terminal,
+): Promise<number> {
   const tell = changeTeller();
   for await (const view of watchRun(access, started, { signal: terminal.interruption() })) {
     if (view.open) {
@@ -164,7 +187,7 @@ async function showPlan(access: TemporalAccess, started: StartedRun, terminal: T
     } else {
       terminal.document(report);
       terminal.print(planText(report.plan, { digest: report.planDigest, colors: terminal.colors }));
-      terminal.print(`\nNothing was started. To do it: guardia run ${report.runbook} ${report.system}`);
+      terminal.print(`\nNothing was started. To do it: ${again}`);
     }
     return view.exitCode ?? 0;
   }

@@ -15,6 +15,7 @@ import type { Fixture } from './fixture-layers.js';
 import { captured, execArguments, hostDirectory, split, ssh } from './host-access.js';
 import { GIT_HOST } from './git-server.js';
 import { identityFile } from './inventory-overlay.js';
+import { giveAddresses, keptHost } from './kept-hosts.js';
 import { directoryOf, hostGroupOf, writeHost, type HostState, type LabState } from './lab-state.js';
 import { boot, forgetMachine, leaderOf } from './machine.js';
 import { mountOverlay } from './mounts.js';
@@ -31,6 +32,8 @@ export interface HostSpec {
   bare?: boolean;
   /** True: the images of container-images.ts are in its Docker; a bare host and a running fixture have them anyway. */
   images?: boolean;
+  /** A host of keptHosts: the directory. Only that it is bare may be said beside it. */
+  kept?: string;
   /** Units that start with the host beside sshd, such as `docker.service`; a fixture enables its own. */
   enable?: string[];
 }
@@ -81,7 +84,9 @@ export async function prepareHost(state: LabState, host: HostState, spec: HostSp
     write('etc/npmrc', [`cache=${NPM_CACHE}`, ...npmSettings, ''].join('\n'));
   }
   trustAuthority(state, root);
-  if (spec.fixture?.running === true) installCertificates(state, root);
+  if (spec.kept !== undefined) await giveAddresses(state, root, keptHost(spec.kept, spec.name));
+  if (spec.fixture?.running === true || existsSync(path.join(root, 'etc/haproxy/certs')))
+    installCertificates(state, root);
   // Before 80-container-host0.network, which would ask for an address by DHCP.
   const network = [
     '[Match]',

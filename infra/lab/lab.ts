@@ -11,6 +11,7 @@ import { ensureImages } from './container-images.js';
 import { killControlGroup } from './control-group.js';
 import { ensureFixtureLayer } from './fixture-layers.js';
 import { proofpassUrlOf, PROOFPASS_URL } from './git-server.js';
+import { keptHost } from './kept-hosts.js';
 import { identityFile, makeSecrets, overlayDirectory, writeOverlay } from './inventory-overlay.js';
 import { captured, execArguments, hostDirectory, rootOf, split, ssh, type Output } from './host-access.js';
 import { powerOff, prepareHost, rebootHost, startHost, writeKnownHosts, type HostSpec } from './lab-host.js';
@@ -214,6 +215,10 @@ interface Disk {
 
 async function diskOf(host: HostSpec, base: BaseTree): Promise<Disk> {
   const lowest = host.bare === true ? base.bare : base.tree;
+  if (host.kept !== undefined) {
+    const { layer, docker, secrets } = keptHost(host.kept, host.name);
+    return { layers: [layer, base.bare], docker, secrets };
+  }
   const data = host.fixture === undefined ? [] : [await ensureFixtureLayer(base, host.fixture)];
   const [layer] = data;
   const running = host.fixture?.running === true;
@@ -229,7 +234,9 @@ async function diskOf(host: HostSpec, base: BaseTree): Promise<Disk> {
 function keepSecrets(state: LabState, host: string, from: string): void {
   const at = secretsDirectory(state);
   mkdirSync(path.join(at, 'openbao'), { recursive: true, mode: 0o700 });
-  cpSync(path.join(from, 'openbao.json'), path.join(at, 'openbao', `${host}.json`));
+  const ofOne = path.join(from, 'openbao.json');
+  if (existsSync(ofOne)) cpSync(ofOne, path.join(at, 'openbao', `${host}.json`));
+  else cpSync(path.join(from, 'openbao'), path.join(at, 'openbao'), { recursive: true });
   cpSync(path.join(from, 'proofpass'), path.join(at, 'proofpass'), { recursive: true });
 }
 

@@ -201,8 +201,8 @@ async function giveToken(state: LabState, token: string): Promise<void> {
     for file in /opt/proofpass/shared/.env /opt/proofpass/platform/.env; do
       [ -f "$file" ] && [ ! -L "$file" ] || continue
       case $(cat "$file") in *"VAULT_TOKEN=$token"*) continue ;; esac
-      sed -i '/^VAULT_TOKEN=/d' "$file"
-      printf 'VAULT_TOKEN=%s\\n' "$token" >> "$file"
+      grep -q '^VAULT_TOKEN=' "$file" || echo VAULT_TOKEN= >> "$file"
+      sed -i "s|^VAULT_TOKEN=.*|VAULT_TOKEN=$token|" "$file"
       systemctl try-restart proofpass-api.service
     done`;
   for (const host of state.hosts) {

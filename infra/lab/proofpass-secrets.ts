@@ -16,7 +16,21 @@ const issued = {
   'smtp-password': () => randomBytes(12).toString('hex'),
 };
 
-export type ProofpassSecret = keyof typeof issued;
+/** What several hosts of a layout need with the same value: on one host alone provision-host makes it. */
+const shared = {
+  'jwt-secret': () => randomBytes(32).toString('hex'),
+  'nextauth-secret': () => randomBytes(32).toString('hex'),
+  'encryption-key': () => randomBytes(16).toString('hex'),
+  'database-password': () => randomBytes(16).toString('hex'),
+};
+
+const drawn = { ...issued, ...shared };
+
+/** Secrets of the inventory that a lab has to say where to find, by layout. */
+export const secretsToFind = (state: LabState): string[] =>
+  Object.keys(state.layout === undefined ? issued : drawn).filter((name) => name !== 'admin-password');
+
+export type ProofpassSecret = keyof typeof drawn;
 
 export const proofpassSecrets = (state: LabState): string => path.join(secretsDirectory(state), 'proofpass');
 
@@ -25,12 +39,12 @@ export function proofpassSecret(state: LabState, name: ProofpassSecret): string 
   const file = path.join(proofpassSecrets(state), name);
   if (!existsSync(file)) {
     mkdirSync(proofpassSecrets(state), { recursive: true, mode: 0o700 });
-    writeFileSync(file, `${issued[name]()}\n`, { mode: 0o600 });
+    writeFileSync(file, `${drawn[name]()}\n`, { mode: 0o600 });
   }
   return readFileSync(file, 'utf8').trim();
 }
 
 /** Draws those that are not there. */
 export function makeProofpassSecrets(state: LabState): void {
-  for (const name of Object.keys(issued)) proofpassSecret(state, name as ProofpassSecret);
+  for (const name of Object.keys(drawn)) proofpassSecret(state, name as ProofpassSecret);
 }

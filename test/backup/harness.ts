@@ -245,10 +245,10 @@ async function backupLab(lab: Lab, server: DevServer, state: string, systems: st
       });
     },
 
-    /** Shell as root on the host. */
-    async shell(script: string): Promise<string> {
-      const { exitCode, stdout, stderr } = await lab.exec('app', ['/bin/bash', '-c', script]);
-      if (exitCode !== 0) throw new Error(`exit code ${exitCode} of ${script}: ${stderr}${stdout}`);
+    /** Shell as root on a host. */
+    async shell(script: string, host = 'app'): Promise<string> {
+      const { exitCode, stdout, stderr } = await lab.exec(host, ['/bin/bash', '-c', script]);
+      if (exitCode !== 0) throw new Error(`${host}: exit code ${exitCode} of ${script}: ${stderr}${stdout}`);
       return stdout;
     },
     async sql(text: string, database = 'proofpass_prod'): Promise<string> {
@@ -359,12 +359,18 @@ async function backupLab(lab: Lab, server: DevServer, state: string, systems: st
       ];
     },
 
-    async down(): Promise<void> {
-      await worker?.kill();
+    /** Stops everything but the lab, which goes on without it. */
+    async leave(): Promise<Lab> {
+      await worker?.stop();
       s3.destroy();
       bucket.close();
       await connection.close();
       await server.stop();
+      return lab;
+    },
+    async down(): Promise<void> {
+      await worker?.kill();
+      await here.leave();
       const keep = process.env['GUARDIA_TEST_KEEP'];
       if (keep) cpSync(state, path.join(keep, lab.name), { recursive: true });
       await lab.down();

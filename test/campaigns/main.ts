@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto';
 import { Command, InvalidArgumentError } from 'commander';
 import { say } from '../../infra/packaging/toolbox-cache.js';
 import { ToolboxError } from '../../infra/packaging/toolbox.js';
+import { deploys } from './deploys.js';
 import { locks } from './locks.js';
 import { nodeVersions } from './node-versions.js';
 import { everyStepFails } from './steps.js';
@@ -48,6 +49,14 @@ program
   .option('--keep-from <commits>', 'good cells of these commits count, too; separated by commas', names)
   .action(async (options: { only?: string[]; sample?: number; labs: number; keepFrom?: string[] }) => {
     process.exitCode = (await everyStepFails({ ...options, say })) ? 0 : 1;
+  });
+
+program
+  .command('deploys')
+  .description('bare hosts to v1, v2 and through five broken releases, with requests; writes test/campaigns/deploys.md')
+  .option('--only <text>', 'only hosts whose description holds this, such as bare; the rows of others stay')
+  .action(async (options: { only?: string }) => {
+    process.exitCode = (await deploys({ ...options, say })) ? 0 : 1;
   });
 
 program

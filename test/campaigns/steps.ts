@@ -1,10 +1,11 @@
-import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import type { RunbookName } from '../../workflows/contracts/runbooks.js';
 import { grounds, type Ground } from '../faults/step-scenarios.js';
 import { cellsOf, nameOf, runCell, runUndisturbed, type Cell, type Outcome } from '../faults/step-cells.js';
+import { readLines } from './json-lines.js';
 
 const RESULT = fileURLToPath(new URL('../../../test/campaigns/steps.md', import.meta.url));
 const KEPT = '.build/campaigns';
@@ -44,8 +45,8 @@ export async function everyStepFails(options: StepsOptions): Promise<boolean> {
   const commit = `${head}${changed === '' ? '' : '-changed'}`;
   const file = fileOf(commit);
   mkdirSync(KEPT, { recursive: true });
-  const known = new Set(readLines(file).map(keyOf));
-  for (const line of (options.keepFrom ?? []).flatMap((from) => readLines(fileOf(from)))) {
+  const known = new Set(readLines<Line>(file).map(keyOf));
+  for (const line of (options.keepFrom ?? []).flatMap((from) => readLines<Line>(fileOf(from)))) {
     if (line.outcome.wrong !== '' || known.has(keyOf(line))) continue;
     known.add(keyOf(line));
     appendFileSync(file, `${JSON.stringify(line)}\n`);
@@ -59,7 +60,7 @@ export async function everyStepFails(options: StepsOptions): Promise<boolean> {
     const on: OnGround = { ground: { ...ground, scenarios }, file, commit, claimed, options };
     if (scenarios.length > 0) await Promise.all(Array.from({ length: options.labs }, () => inLab(on)));
   }
-  const lines = readLines(file);
+  const lines = readLines<Line>(file);
   const text = report(lines);
   writeFileSync(RESULT, text);
   say(`\n${text.slice(0, text.indexOf('\n## Cells'))}\nwritten to ${path.relative(process.cwd(), RESULT)}`);
@@ -94,7 +95,7 @@ async function inLab({ ground, file, commit, claimed, options }: OnGround): Prom
         const { plan, undisturbed } = await runUndisturbed(here, scenario);
         const all = cellsOf(scenario, plan);
         const cells = sampled(all, options.sample);
-        const done = (): Line[] => readLines(file).filter((line) => line.scenario === scenario.name);
+        const done = (): Line[] => readLines<Line>(file).filter((line) => line.scenario === scenario.name);
         const known = new Set(done().map(keyOf));
         for (const cell of cells) {
           const name = nameOf(cell);
@@ -104,7 +105,7 @@ async function inLab({ ground, file, commit, claimed, options }: OnGround): Prom
           const outcome = await runCell(here, cell, undisturbed);
           const line: Line = { scenario: scenario.name, step, kind, on, title, commit, of: all.length, outcome };
           appendFileSync(file, `${JSON.stringify(line)}\n`);
-          writeFileSync(RESULT, report(readLines(file)));
+          writeFileSync(RESULT, report(readLines<Line>(file)));
           options.say(`${progress(scenario.name, cells.length, done(), options.labs)} ${row(line)}`);
         }
         await backTo(state.name);
@@ -132,14 +133,6 @@ function sampled(cells: Cell[], most: number | undefined): Cell[] {
 
 const fileOf = (commit: string): string => path.resolve(KEPT, `steps-${commit}.jsonl`);
 const keyOf = ({ scenario, step, kind }: Line): string => `${scenario}: ${step}: ${kind}`;
-
-function readLines(file: string): Line[] {
-  if (!existsSync(file)) return [];
-  return readFileSync(file, 'utf8')
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line) as Line);
-}
 
 function row({ scenario, step, kind, on, commit, outcome }: Line): string {
   const { end, seconds, wrong, differences, message } = outcome;

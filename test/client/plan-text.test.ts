@@ -51,3 +51,17 @@ test('what changes in a file is shown as a diff below its step', () => {
     '\n        --- /a\n        +++ /a\n        @@ -1 +1 @@\n        -old\n        +new\n',
   );
 });
+
+test('a gate says who has to agree, how, and what happens when nobody does', () => {
+  const gate = { id: 'apply', title: 'deploy of shop', approvals: 2, approvers: ['ana', 'ben', 'eva'], signed: false };
+  const terms = { typedSystemName: true, timeoutMinutes: 480, onTimeout: 'hold' as const, remindEveryMinutes: 60 };
+  const switchGate = { ...gate, ...terms, id: 'switch', title: 'the switch', approvals: 1, approvers: undefined };
+  const plan = toyPlan('shop', [lane('app', 'a'), stage([lane('app', 'b')], { gate: switchGate })], {
+    gate: { ...gate, ...terms },
+  });
+  const text = planText(plan, { colors });
+  expect(text).toContain(
+    'gate "deploy of shop": 2 of ana, ben, eva have to agree, signed, never who asks for it; one more where the start is not signed; the system\'s name is typed; after 8 h 00 min: hold',
+  );
+  expect(text).toMatch(/Stage 2: work\n {2}gate "the switch": 1 has to agree, never who asks for it; /);
+});

@@ -1,7 +1,15 @@
-import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { PutObjectCommand } from '@aws-sdk/client-s3';
+import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { execa } from 'execa';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import type { RunReport } from '../../workflows/contracts/run.js';
 import { startBackupLab, until, type BackupLab, type Ended } from '../backup/harness.js';
-import { downtimeSeconds, failed, startTraffic } from './traffic.js';
+import { onFullDisk } from './full-disk.js';
+import { shorten } from './scaled-lab.js';
+import { arrive, downtimeSeconds, failed, startTraffic, type Site, type Visitor } from './traffic.js';
 
 jest.setTimeout(600_000);
 
@@ -13,63 +21,73 @@ const OBSERVED = `
   cd /; runuser -u postgres -- pg_dump --schema-only proofpass_prod | grep -v restrict
   runuser -u postgres -- psql -XAtq -d proofpass_prod -c 'select name from schema_migrations order by 1'`;
 
-/** The plain checkout of the fixture as a release, with its data beside it: what `adopt` makes of it, in short. */
-const AS_RELEASES = `set -e
-  cd /opt/proofpass; systemctl stop proofpass-platform proofpass-api
-  install -d -o proofpass -g proofpass releases shared
-  mv platform/.env platform/storage shared/
-  commit=$(runuser -u proofpass -- git -C platform rev-parse HEAD)
-  mv platform releases/20260101T000000Z-adopted; ln -s /opt/proofpass/releases/20260101T000000Z-adopted platform
-  ln -s /opt/proofpass/shared/.env platform/.env; ln -s /opt/proofpass/shared/storage platform/storage
-  printf '{"commit": "%s"}' "$commit" >platform/.guardia-release.json
-  for unit in api platform; do
-    install -d /etc/systemd/system/proofpass-$unit.service.d
-    printf '[Service]\nReadWritePaths=/opt/proofpass/shared\n' >/etc/systemd/system/proofpass-$unit.service.d/data.conf
-  done
-  systemctl daemon-reload; systemctl start proofpass-api proofpass-platform
-  timeout 30 bash -c 'until curl -sf http://127.0.0.1:3000/health; do sleep 0.2; done'`;
+/** A second deployment: an archive instead of a repository, and a compose service instead of units. */
+const TOOLS = `deployments:
+  tools:
+    on: monitoring
+    directory: /opt/tools/current
+    releases: /opt/tools/releases
+    user: proofpass
+    source: { kind: archive }
+    neededMegabytes: 1
+    migrations: { kind: none }
+    services: [grafana]
+    bake: { minutes: 0 }
+  `;
 
-/** On the host that the manual sets up, once it is adopted. The versions are in infra/lab/fixtures/proofpass/application. */
+/** On the host that the manual sets up by hand, once `adopt` has taken it over. The versions are in infra/lab/fixtures/proofpass/application. */
 describe('on one host, with requests flowing', () => {
   let here: BackupLab;
+  let site: Site;
+  let visitor: Visitor;
   const report = ({ report: found }: Ended): RunReport => found as RunReport;
   const version = async () =>
     (JSON.parse(await here.shell('curl -sf http://127.0.0.1:4000/version')) as { version: string }).version;
   const applied = () => here.sql(`select string_agg(name, ' ' order by name) from schema_migrations`);
-  const traffic = () =>
-    startTraffic({
-      address: here.lab.hosts['app']?.address ?? '',
-      name: 'api.proofpass.test',
-      path: '/health',
-      ca: here.lab.ca,
-      everyMs: 200,
-    });
+  const traffic = () => startTraffic({ ...site, path: '/health', everyMs: 200 });
   const answering = () =>
     until(
       'the API answers',
       async () =>
         (await here.shell(`curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:4000/health; true`)) === '200',
     );
+  /** Puts an archive with one file into the bucket, as a build server would. Returns its SHA-256. */
+  const archive = async (name: string): Promise<string> => {
+    const at = mkdtempSync(path.join(tmpdir(), 'guardia-archive-'));
+    try {
+      writeFileSync(path.join(at, 'name'), `${name}\n`);
+      const { stdout } = await execa('tar', ['--zstd', '-c', '-C', at, 'name'], { encoding: 'buffer' });
+      const digest = createHash('sha256').update(stdout).digest('hex');
+      await here.s3.send(
+        new PutObjectCommand({ Bucket: here.lab.s3.bucket, Key: `proofpass/releases/${digest}.tar.zst`, Body: stdout }),
+      );
+      return digest;
+    } finally {
+      rmSync(at, { recursive: true });
+    }
+  };
   const deploy = (ref: string, more: Record<string, unknown> = {}) => here.run({ ref, ...more }, 'deploy');
 
   beforeAll(async () => {
     here = await startBackupLab({
       hosts: [{ name: 'app', fixture: { name: 'proofpass', megabytes: 10, running: true } }],
     });
-    here.changeInventory('bake: { minutes: 10, tolerated: 2 }', 'bake: { minutes: 0.1, tolerated: 2 }');
-    await here.shell(AS_RELEASES);
+    shorten(here);
+    const { end, message } = await here.run({}, 'adopt');
+    if (end !== 'succeeded') throw new Error(`adopt: ${end}: ${message}`);
+    site = { address: here.lab.hosts['app']?.address ?? '', name: 'api.proofpass.test', ca: here.lab.ca };
+    visitor = await arrive(here, site, ['app']);
   }, 900_000);
   afterAll(() => here?.down());
+  afterEach(async () => expect([await visitor.isLoggedIn(), await visitor.hasUploads()]).toEqual([true, true]));
 
-  test('v1 to v2: migrated, switched, within the downtime that the plan states; no upload is lost', async () => {
-    const uploads = await here.shell('cd /opt/proofpass/shared/storage/uploads; sha256sum * | sort');
+  test('v1 to v2: migrated, switched, within the downtime that the plan states', async () => {
     const flowing = traffic();
     const done = await deploy('v2');
     const answers = await flowing.stop();
     expect(`${done.end}: ${done.message}`).toMatch(/^succeeded:/);
     expect(await version()).toBe('2.0.0');
     expect(await applied()).toBe('001_initial 002_verification_code');
-    expect(await here.shell('cd /opt/proofpass/shared/storage/uploads; sha256sum * | sort')).toBe(uploads);
     const stated = report(done).plan?.downtime[0]?.seconds ?? 0;
     expect(downtimeSeconds(answers)).toBeLessThan(stated);
     process.stderr.write(
@@ -106,27 +124,24 @@ describe('on one host, with requests flowing', () => {
       );
     } finally {
       here.restoreInventory();
-      here.changeInventory('bake: { minutes: 10, tolerated: 2 }', 'bake: { minutes: 0.1, tolerated: 2 }');
+      shorten(here);
     }
   });
 
   test('a disk that fills up in the middle of the build: back, and nobody noticed', async () => {
     here.changeInventory('keep: 5', 'keep: 5\n    neededMegabytes: 1');
-    await here.shell(`cd /opt/proofpass; size=$(du -sk releases | cut -f1); mkdir /tmp/aside; mv releases/* releases/.mirror.git /tmp/aside
-      mount -t tmpfs -o size=$((size + 3000))k,mode=755 tmpfs releases; chown proofpass: releases; cp -a /tmp/aside/. releases/`);
     try {
-      const before = await here.shell(OBSERVED);
-      const flowing = traffic();
-      const ended = await deploy('v4-irreversible');
-      expect(failed(await flowing.stop())).toEqual([]);
-      expect(`${ended.end}: ${ended.message}`).toMatch(/^rolled back: .*no space left in \/opt\/proofpass\/releases/);
-      expect(await here.shell(OBSERVED)).toBe(before);
+      await onFullDisk(here, 'app', async () => {
+        const before = await here.shell(OBSERVED);
+        const flowing = traffic();
+        const ended = await deploy('v4-irreversible');
+        expect(failed(await flowing.stop())).toEqual([]);
+        expect(`${ended.end}: ${ended.message}`).toMatch(/^rolled back: .*no space left in \/opt\/proofpass\/releases/);
+        expect(await here.shell(OBSERVED)).toBe(before);
+      });
     } finally {
-      await here.shell(
-        'cd /opt/proofpass; umount -l releases; mv /tmp/aside/* /tmp/aside/.mirror.git releases/; rmdir /tmp/aside; systemctl restart proofpass-api proofpass-platform',
-      );
       here.restoreInventory();
-      here.changeInventory('bake: { minutes: 10, tolerated: 2 }', 'bake: { minutes: 0.1, tolerated: 2 }');
+      shorten(here);
     }
   });
 
@@ -162,6 +177,54 @@ describe('on one host, with requests flowing', () => {
     const ended = await here.run({ service: 'platform' }, 'restart-service');
     expect(`${ended.end}: ${ended.message}`).toMatch(/^succeeded:/);
     expect(await id()).not.toBe(before);
+  });
+
+  test.each<[string, string, string]>([
+    ['a compose service', 'prometheus', 'prometheus'],
+    ['a container', 'alerts', 'alertmanager'],
+  ])('restart-service restarts %s too', async (_, service, container) => {
+    here.changeInventory(
+      'services:\n',
+      'services:\n  alerts: { kind: container, on: monitoring, container: alertmanager }\n',
+    );
+    const started = () => here.shell(`docker inspect --format '{{.Id}} {{.State.StartedAt}}' ${container}`);
+    try {
+      const [id, at] = (await started()).split(' ');
+      const ended = await here.run({ service }, 'restart-service');
+      expect(`${ended.end}: ${ended.message}`).toMatch(/^succeeded:/);
+      const [idNow, atNow] = (await started()).split(' ');
+      expect(idNow).toBe(id);
+      expect(atNow).not.toBe(at);
+    } finally {
+      here.restoreInventory();
+      shorten(here);
+    }
+  });
+
+  test('an archive out of the bucket is deployed by its digest, to a service that compose runs; and back', async () => {
+    here.changeInventory('deployments: #', `${TOOLS}#`);
+    await here.shell('install -d -o proofpass -g proofpass /opt/tools /opt/tools/releases');
+    const current = () =>
+      here.shell('cat /opt/tools/current/name; docker inspect --format "{{.State.StartedAt}}" grafana');
+    try {
+      const [first, second] = [await archive('first'), await archive('second')];
+      const refused = await here.run({ deployment: 'tools', ref: '0'.repeat(64) }, 'deploy');
+      expect(refused.message).toMatch(/has no proofpass\/releases\/0+\.tar\.zst/);
+      for (const ref of [first, second]) {
+        const done = await here.run({ deployment: 'tools', ref }, 'deploy');
+        expect(`${done.end}: ${done.message}`).toMatch(/^succeeded:/);
+      }
+      expect(await here.run({ deployment: 'tools', ref: second }, 'deploy')).toMatchObject({ end: 'nothing to do' });
+      const before = await current();
+      expect(before).toMatch(/^second\n/);
+      const back = await here.run({ deployment: 'tools' }, 'rollback');
+      expect(`${back.end}: ${back.message}`).toMatch(/^succeeded:/);
+      expect(await current()).toMatch(/^first\n/);
+      expect(await current()).not.toContain(before.split('\n')[1]);
+    } finally {
+      here.restoreInventory();
+      shorten(here);
+    }
   });
 
   test('an irreversible migration that works is a deploy as any other; its rollback names the rows at stake', async () => {

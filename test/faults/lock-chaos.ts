@@ -1,5 +1,4 @@
 import type { WorkflowHandle } from '@temporalio/client';
-import { DefaultLogger, Runtime } from '@temporalio/worker';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,6 +8,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { connectClient } from '../../activities/temporal/connection.js';
 import { startDevServer } from '../../infra/temporal/dev-server.js';
 import { compiled } from '../../infra/temporal/server-executable.js';
+import { holderQuery } from '../../workflows/contracts/lock.js';
+import { statusQuery } from '../../workflows/contracts/run.js';
 import { WORKFLOW_TASK_QUEUE } from '../../workflows/contracts/task-queues.js';
 import { doctoredBundle } from '../workflows/doctored-bundle.js';
 import { smallSystem } from '../workflows/small-system.js';
@@ -24,9 +25,9 @@ export interface Chaos {
   holders: number;
   /** Runs that wrote after another one had taken the host over. */
   twoHolders: string[];
-  /** Locks that were still held when every run had ended. */
+  /** Locks whose holder has ended. */
   staleLocks: string[];
-  /** Runs that had not ended two minutes after the last kill. */
+  /** Runs that had not ended two minutes after the last one that did, each with what it does. */
   stuck: string[];
   seconds: number;
 }
@@ -45,10 +46,6 @@ export async function lockChaos(options: {
   const at = (name: string) => path.join(directory, name);
   for (const name of ['systems', 'state']) mkdirSync(at(name));
   writeFileSync(at('systems/shop.yaml'), smallSystem('shop'));
-  Runtime.install({
-    logger: new DefaultLogger('ERROR'),
-    telemetryOptions: { logging: { filter: { core: 'ERROR', other: 'ERROR' }, forward: {} } },
-  });
   // The real limit is too long for so many: the same code, with fewer seconds.
   const bundle = doctoredBundle({ "HEARTBEAT_TIMEOUT = '15 seconds'": "HEARTBEAT_TIMEOUT = '3 seconds'" });
   const server = await startDevServer({ directory: at('server'), port: 0, uiPort: 0 });
@@ -131,22 +128,41 @@ export async function lockChaos(options: {
       }
       if ((killed + 1) % 50 === 0) say(`${killed + 1} of ${options.kills}: ${JSON.stringify({ ...kills, ended })}`);
     }
-    for (const deadline = Date.now() + 120_000; open.size > 0 && Date.now() < deadline;) await delay(200);
+    // One after the other they get the lock: as long as one ends now and then, none is stuck.
+    for (let [left, since] = [open.size, Date.now()]; open.size > 0 && Date.now() < since + 120_000; await delay(200))
+      if (open.size < left) [left, since] = [open.size, Date.now()];
     const staleLocks: string[] = [];
     for await (const { workflowId } of client.workflow.list({
       query: "WorkflowType = 'lock' AND ExecutionStatus = 'Running'",
-    }))
-      if (open.size === 0) staleLocks.push(workflowId);
+    })) {
+      const lock = client.workflow.getHandle(workflowId);
+      const holder = await lock.query(holderQuery);
+      // The list is a moment behind.
+      if ((await lock.describe()).status.name === 'RUNNING' && !open.has(holder.workflowId))
+        staleLocks.push(`${workflowId} of ${holder.workflowId}`);
+    }
     const { holders, twoHolders } = judgeLedger(existsSync(at('ledger')) ? readFileSync(at('ledger'), 'utf8') : '');
-    const stuck = [...open.keys()];
+    const stuck = await Promise.all([...open].map(async ([id, run]) => `${id} ${await whatItDoes(run)}`));
     return { kills, ended, holders, twoHolders, staleLocks, stuck, seconds: (Date.now() - began) / 1000 };
   } finally {
     await killWorker();
-    await Promise.race([Promise.all(watching), delay(5000)]);
+    await Promise.all([...open.values()].map((run) => run.terminate('the chaos is over').catch(() => undefined)));
+    await Promise.all(watching);
     await connection.close();
     await server.stop({ force: true });
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+/** Its phase, what it waits for, and the activities that have not ended. */
+async function whatItDoes(run: WorkflowHandle): Promise<string> {
+  const { phase, waitingFor = '' } = await run.query(statusQuery);
+  const { raw } = await run.describe();
+  const pending = raw.pendingActivities?.map(
+    ({ activityType, attempt, lastFailure }) =>
+      `${activityType?.name} attempt ${attempt} ${lastFailure?.message ?? ''}`,
+  );
+  return `(${[phase, waitingFor, ...(pending ?? [])].join(', ')})`;
 }
 
 /** Every run's lines stand together: a line of a run behind one of a later run is a second holder. Pure. */

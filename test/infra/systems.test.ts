@@ -70,6 +70,26 @@ describe('the shipped inventory', () => {
     ]);
   });
 
+  test('who has to agree to what; an overlay may say otherwise', () => {
+    const { approvals } = loadSystem('proofpass', shipped).system;
+    expect(Object.keys(approvals)).toEqual(['deploy', 'adopt', 'provision-host']);
+    expect(approvals.deploy).toMatchObject({ approvals: 1, signed: false, timeoutMinutes: 480, onTimeout: 'reject' });
+    expect(loadSystem('ferreteria', shipped).system.approvals.restore).toMatchObject({ typedSystemName: true });
+    const overlayDirectory = mkdtempSync(path.join(tmpdir(), 'guardia-overlay-'));
+    try {
+      const overlay = { approvals: { deploy: { signed: true }, adopt: 'none', rollback: { approvals: 2 } } };
+      writeFileSync(path.join(overlayDirectory, 'proofpass.yaml'), JSON.stringify(overlay));
+      const { system } = loadSystem('proofpass', { ...shipped, overlayDirectory });
+      expect(system.approvals).toMatchObject({
+        deploy: { approvals: 1, signed: true, timeoutMinutes: 480 },
+        adopt: 'none',
+        rollback: { approvals: 2 },
+      });
+    } finally {
+      rmSync(overlayDirectory, { recursive: true });
+    }
+  });
+
   test('proofpass says what backup does', () => {
     const { system } = loadSystem('proofpass', shipped);
     expect(system.databases.main).toMatchObject({

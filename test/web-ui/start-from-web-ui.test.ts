@@ -1,10 +1,9 @@
 // A person starts a backup from Temporal's Web UI, in Chromium. GUARDIA_TEST_SCREENSHOTS names a directory that gets pictures of it.
 import { afterAll, afterEach, beforeAll, beforeEach, expect, jest, test } from '@jest/globals';
-import path from 'node:path';
-import { chromium, type Browser, type Page } from 'playwright-core';
-import { ensurePackages } from '../../infra/packaging/toolbox.js';
+import type { Browser, Page } from 'playwright-core';
 import { WORKFLOW_TASK_QUEUE } from '../../workflows/contracts/task-queues.js';
 import { startBackupLab, type BackupLab } from '../backup/harness.js';
+import { currentDetails, openPage, picture, startBrowser } from './browser.js';
 
 jest.setTimeout(180_000);
 
@@ -12,32 +11,18 @@ let here: BackupLab;
 let browser: Browser;
 let page: Page;
 beforeAll(async () => {
-  await ensurePackages('ui');
   here = await startBackupLab({ bulkMegabytes: 40 });
-  browser = await chromium.launch({
-    executablePath: '/usr/bin/chromium',
-    // It leaves files at home, and a directory of PulseAudio's: with the lab they go.
-    env: { ...process.env, HOME: here.state, PULSE_RUNTIME_PATH: path.join(here.state, 'pulse') },
-    args: [
-      ...['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync'],
-      ...['--disable-background-networking', '--disable-component-update'],
-    ],
-  });
+  // With the lab its files go.
+  browser = await startBrowser(here.state);
 }, 900_000);
 afterAll(async () => {
   await browser?.close();
   await here?.down();
 }, 120_000);
 beforeEach(async () => {
-  page = await browser.newPage({ viewport: { width: 1400, height: 1000 } });
-  page.setDefaultTimeout(60_000);
+  page = await openPage(browser);
 });
 afterEach(() => page.close());
-
-async function picture(name: string): Promise<void> {
-  const directory = process.env['GUARDIA_TEST_SCREENSHOTS'];
-  if (directory) await page.screenshot({ path: path.join(directory, `${name}.png`), fullPage: true });
-}
 
 /** Follows a link to the start form, as documentation and the command give it, types the input and starts. Ends on the run's page. */
 async function startByForm(workflowId: string, input: string): Promise<void> {
@@ -49,18 +34,10 @@ async function startByForm(workflowId: string, input: string): Promise<void> {
   // Leaving the editor formats the input, which moves the button away from under a click.
   await page.getByRole('heading', { name: 'Start a Workflow' }).click();
   await page.waitForTimeout(500);
-  await picture(`${workflowId}-form`);
+  await picture(page, `${workflowId}-form`);
   await page.getByRole('button', { name: 'Start Workflow' }).click();
   await page.getByRole('link', { name: 'Workflow started successfully' }).click();
   await page.getByRole('heading', { name: workflowId }).waitFor();
-}
-
-/** The text of the panel "Current Details", which the Web UI renders in a frame. */
-async function currentDetails(): Promise<string> {
-  await page.getByRole('tab', { name: 'User Metadata' }).click();
-  const frame = page.frameLocator('iframe').last();
-  await frame.getByText('Requested by').waitFor();
-  return frame.locator('body').innerText();
 }
 
 test('with {"system":"proofpass"}: the run page tells where it stands, and at the end what came of it', async () => {
@@ -74,35 +51,35 @@ test('with {"system":"proofpass"}: the run page tells where it stands, and at th
     .getByText(/dump database proofpass_prod \(\d+ MB\) into the bucket/)
     .first()
     .waitFor();
-  await picture('running-history');
-  expect(await currentDetails()).toMatch(
+  await picture(page, 'running-history');
+  expect(await currentDetails(page)).toMatch(
     /^backup of proofpass: applying \([0-2] of 8 steps done\)\s+▶ dump database proofpass_prod \(\d+ MB\) into the bucket \(app, running\)\s+[☐▶✔] save roles .*\(app[^]*☐ write the proof: .*Requested by unknown\. Plan [0-9a-f]{12}/s,
   );
-  await picture('running-details');
+  await picture(page, 'running-details');
 
   await here.lab.heal('app');
   expect((await here.ended(handle)).end).toBe('succeeded');
   await page.reload();
   await page.getByText('Completed', { exact: true }).first().waitFor();
   const point = (await here.points())[0]?.manifest.id ?? '';
-  expect(await currentDetails()).toMatch(
+  expect(await currentDetails(page)).toMatch(
     new RegExp(
       `^backup of proofpass: succeeded\\s[^]*recoveryPoint ${point}, [^]*state verified[^]*✔ dump database .*MB as .*MB in [^]*✔ write the proof: .*${point} is verified`,
     ),
   );
-  await picture('completed-details');
+  await picture(page, 'completed-details');
   await page.getByRole('tab', { name: /^History/ }).click();
   await page.getByText('"succeeded"').first().waitFor();
-  await picture('completed-history');
+  await picture(page, 'completed-history');
 });
 
 test('with {"sistem":"x"}: it fails at once, and says what is wrong and what is allowed', async () => {
   await startByForm('with-a-mistake', '{"sistem":"x"}');
   await page.getByText('Failed', { exact: true }).first().waitFor();
   const sentence =
-    'the input of backup is wrong: "system" is missing (string); unknown field "sistem". Allowed fields: system, plan, requester, reason, onFailure, waitForLockMinutes, acceptAnomaly, only. Nothing was started';
+    'the input of backup is wrong: "system" is missing (string); unknown field "sistem". Allowed fields: system, plan, requester, reason, onFailure, waitForLockMinutes, requesterProof, acceptAnomaly, only. Nothing was started';
   await page.getByText(sentence).first().waitFor();
-  await picture('mistake-history');
+  await picture(page, 'mistake-history');
   const { startTime, closeTime } = await here.client.workflow.getHandle('with-a-mistake').describe();
   expect((closeTime?.getTime() ?? Infinity) - startTime.getTime()).toBeLessThan(10_000);
 });

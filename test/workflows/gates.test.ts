@@ -1,21 +1,27 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { WorkflowUpdateFailedError } from '@temporalio/client';
 import type { ApplicationFailure } from '@temporalio/common';
 import { execa } from 'execa';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { canonicalJson } from '../../activities/inventory/canonical-json.js';
+import { recoverUpdate } from '../../workflows/contracts/hold.js';
+import { requestText } from '../../workflows/contracts/requester.js';
 import { decideSignal, decideUpdate, signedText, type Decision, type Gate } from '../../workflows/contracts/gate.js';
 import { fails, held } from './acts.js';
+import { doctoredBundle } from './doctored-bundle.js';
 import { openScriptedRuns, until, type ScriptedRun, type ScriptedRuns, type Script } from './scripted-runs.js';
 import { smallSystem } from './small-system.js';
 import { lane, stage, step, toyPlan } from './toy-plan.js';
+
+jest.setTimeout(20_000);
 
 const keys = mkdtempSync(path.join(tmpdir(), 'guardia-keys-'));
 const publicKeys: Record<string, string> = {};
 let runs: ScriptedRuns;
 beforeAll(async () => {
-  for (const name of ['ana', 'ben', 'eva']) {
+  for (const name of ['ana', 'ben', 'eva', 'kim']) {
     await execa('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', name, '-f', path.join(keys, name)]);
     publicKeys[name] = readFileSync(path.join(keys, `${name}.pub`), 'utf8').trim();
   }
@@ -29,18 +35,50 @@ afterAll(async () => {
   rmSync(keys, { recursive: true });
 });
 
-const askingSystem = (policy: string) => (name: string) =>
+const withApprovers = (name: string) =>
   `${smallSystem(name)}approvers:
-${['ana', 'ben', 'eva'].map((who) => `  ${who}: { email: ${who}@example.org, signingKey: '${publicKeys[who]}' }`).join('\n')}
-approvals:
+${['ana', 'ben', 'eva', 'kim'].map((who) => `  ${who}: { email: ${who}@example.org, signingKey: '${publicKeys[who]}' }`).join('\n')}
+`;
+const askingSystem = (policy: string) => (name: string) => `${withApprovers(name)}approvals:
   backup: ${policy}
 `;
+const everybody = 'approvers: [ana, ben, eva]';
 
+/** A run that kim has asked for, and not signed. */
+async function begin(policy: string, script: Script = {}, input: object = {}): Promise<ScriptedRun> {
+  const system = runs.system(askingSystem(`{ ${everybody}, ${policy} }`));
+  return runs.start(script, { system, input: { system, requester: 'kim', ...input } });
+}
+const isOpen = (run: ScriptedRun) =>
+  until(async () => (await run.status()).gates.some(({ state }) => state === 'open'), 'the gate is open');
 async function start(policy: string, script: Script = {}, input: object = {}): Promise<ScriptedRun> {
-  const system = runs.system(askingSystem(policy));
-  const run = await runs.start(script, { system, input: { system, requester: 'kim', ...input } });
-  await until(async () => (await run.status()).gates.some(({ state }) => state === 'open'), 'the gate is open');
+  const run = await begin(policy, script, input);
+  await isOpen(run);
   return run;
+}
+
+let counter = 0;
+/** A run whose start kim has signed, unless something about that is different. */
+async function startSigned(
+  policy: string,
+  change: { key?: string; at?: string; workflowId?: string; input?: object; script?: Script } = {},
+): Promise<ScriptedRun> {
+  const system = runs.system(askingSystem(`{ ${everybody}, ${policy} }`));
+  const workflowId = `signed-${++counter}`;
+  const asked = { system, requester: 'kim@laptop' };
+  const at = change.at ?? new Date().toISOString();
+  const place = { namespace: 'default', workflowId: change.workflowId ?? workflowId, runbook: 'backup' };
+  const signature = await sign(change.key ?? 'kim', 'guardia-request', requestText(place, canonicalJson(asked), at));
+  const input = { ...asked, ...change.input, requesterProof: { at, signature } };
+  const run = await runs.start(change.script ?? {}, { system, workflowId, input });
+  await isOpen(run);
+  return run;
+}
+
+async function sign(key: string, namespace: string, text: string): Promise<string> {
+  const argv = ['-Y', 'sign', '-n', namespace, '-f', path.join(keys, key)];
+  const { stdout } = await execa('ssh-keygen', argv, { input: text });
+  return `${stdout}\n`;
 }
 
 async function decisionOn(run: ScriptedRun, change: Partial<Decision> = {}): Promise<Decision> {
@@ -63,9 +101,7 @@ async function signed(
   const full = { ...decision, expiry: new Date(Date.now() + 600_000).toISOString() };
   const runId = options.runId ?? (await run.status()).runId;
   const text = signedText({ namespace: 'default', workflowId: run.workflowId, runId }, full);
-  const argv = ['-Y', 'sign', '-n', 'guardia-decision', '-f', path.join(keys, options.key ?? decision.approver)];
-  const { stdout } = await execa('ssh-keygen', argv, { input: text });
-  return { ...full, signature: `${stdout}\n` };
+  return { ...full, signature: await sign(options.key ?? decision.approver, 'guardia-decision', text) };
 }
 
 const decide = (run: ScriptedRun, decision: Decision) => run.handle.executeUpdate(decideUpdate, { args: [decision] });
@@ -78,7 +114,7 @@ const refusal = async (run: ScriptedRun, decision: Decision): Promise<string> =>
 
 describe('a gate before the first step', () => {
   test('holds the run without a lock until somebody agrees, and tells exactly how to', async () => {
-    const run = await start('{}');
+    const run = await start('approvals: 1');
     expect(await runs.lockIsHeld(run.system)).toBe(false);
     const status = await run.status();
     expect(status).toMatchObject({
@@ -98,7 +134,7 @@ describe('a gate before the first step', () => {
   });
 
   test('one no is a veto: the run ends as rejected, nothing was started', async () => {
-    const run = await start('{ approvals: 2 }');
+    const run = await startSigned('approvals: 2');
     await decide(run, await signed(run, await decisionOn(run)));
     await decide(
       run,
@@ -111,7 +147,7 @@ describe('a gate before the first step', () => {
   });
 
   test('two of three, each signed; forged, copied and altered decisions are refused with the reason', async () => {
-    const run = await start('{ approvals: 2 }');
+    const run = await startSigned('approvals: 2');
     const wrong = 'the signature is not that of ana over this decision';
     expect(await refusal(run, await signed(run, await decisionOn(run), { key: 'eva' }))).toContain(wrong);
     expect(await refusal(run, await signed(run, await decisionOn(run), { runId: 'another-run' }))).toContain(wrong);
@@ -132,8 +168,8 @@ describe('a gate before the first step', () => {
 
   test("a decision on another run's identical plan does not count here", async () => {
     const [first, second] = [
-      await start('{ approvals: 1, signed: true }'),
-      await start('{ approvals: 1, signed: true }'),
+      await startSigned('approvals: 1, signed: true'),
+      await startSigned('approvals: 1, signed: true'),
     ];
     const decision = await signed(first, await decisionOn(first));
     const here = { ...decision, planDigest: (await decisionOn(second)).planDigest };
@@ -143,7 +179,7 @@ describe('a gate before the first step', () => {
   });
 
   test('the signal counts as the update does; what is refused shows in the details', async () => {
-    const run = await start('{ typedSystemName: true }');
+    const run = await start('typedSystemName: true');
     await run.handle.signal(decideSignal, await decisionOn(run));
     await until(
       async () => (await run.details()).includes('the name of the system has to be typed'),
@@ -155,15 +191,21 @@ describe('a gate before the first step', () => {
     expect((await run.report()).end).toBe('succeeded');
   });
 
+  test('a policy of `none` asks nobody', async () => {
+    const system = runs.system(askingSystem('none'));
+    const report = await (await runs.start({}, { system, input: { system, requester: 'kim' } })).report();
+    expect(report).toMatchObject({ end: 'succeeded', gates: [] });
+  });
+
   test('nobody asks the requester', async () => {
-    const run = await start('{}', {}, { requester: 'ana@laptop' });
+    const run = await start('approvals: 1', {}, { requester: 'ana@laptop' });
     expect(await refusal(run, await decisionOn(run))).toContain('ana asked for this run');
     await decide(run, await decisionOn(run, { approver: 'ben' }));
     await run.report();
   });
 
   test('cancelled while it waits: nothing was started, and a decision comes too late', async () => {
-    const run = await start('{}');
+    const run = await start('approvals: 1');
     await run.handle.cancel();
     expect((await run.failure()).type).toBe('CANCELED');
   });
@@ -174,7 +216,7 @@ describe('a gate before the first step', () => {
       facets: () => seen,
       plan: (name) => toyPlan(name, [lane('app', step('a', { with: { seen } }))]),
     };
-    const run = await start('{}', script);
+    const run = await start('approvals: 1', script);
     const before = await decisionOn(run);
     seen = 'two';
     await decide(run, before);
@@ -187,6 +229,166 @@ describe('a gate before the first step', () => {
   });
 });
 
+describe('who asked, where signatures count', () => {
+  const approvedBy = async (run: ScriptedRun, ...names: string[]): Promise<void> => {
+    for (const approver of names) await decide(run, await signed(run, await decisionOn(run, { approver })));
+  };
+
+  test('proved by a signature of the start: as many as the policy wants', async () => {
+    const run = await startSigned('approvals: 1, signed: true');
+    expect((await run.status()).gates[0]).toMatchObject({ approvals: 1, signed: true });
+    expect((await run.status()).gates[0]?.oneMore).toBeUndefined();
+    await approvedBy(run, 'ana');
+    expect((await run.report()).end).toBe('succeeded');
+  });
+
+  test('ana signs a start and may not agree to it herself', async () => {
+    const system = runs.system(askingSystem('{ signed: true }'));
+    const asked = { system, requester: 'ana@laptop' };
+    const at = new Date().toISOString();
+    const place = { namespace: 'default', workflowId: `of-ana`, runbook: 'backup' };
+    const signature = await sign('ana', 'guardia-request', requestText(place, canonicalJson(asked), at));
+    const run = await runs.start(
+      {},
+      { system, workflowId: 'of-ana', input: { ...asked, requesterProof: { at, signature } } },
+    );
+    await isOpen(run);
+    expect(await refusal(run, await signed(run, await decisionOn(run)))).toBe(
+      'ana asked for this run and may not decide about it; others who may: ben, eva, kim',
+    );
+    await approvedBy(run, 'ben');
+    expect((await run.report()).end).toBe('succeeded');
+  });
+
+  const unproved: [string, () => Promise<ScriptedRun>, RegExp][] = [
+    ['no signature', () => start('signed: true'), /^it was started without a signature$/],
+    [
+      'another input than was signed',
+      () => startSigned('signed: true', { input: { onFailure: 'hold' } }),
+      /^the signature of the start is not that of kim over this input$/,
+    ],
+    [
+      'an old signature',
+      () => startSigned('signed: true', { at: '2026-01-31T02:00:00Z' }),
+      /^its start was signed at 2026-01-31T02:00:00Z, and it was started at /,
+    ],
+  ];
+  test.each(unproved.map(([name, begun, why]) => ({ name, begun, why })))(
+    '$name: one more has to agree, and it is told why',
+    async ({ begun, why }) => {
+      const run = await begun();
+      const [gate] = (await run.status()).gates;
+      expect(gate).toMatchObject({ approvals: 2, oneMore: expect.stringMatching(why) as unknown });
+      expect(await run.details()).toContain(`because it is not proved who asked: ${gate?.oneMore}`);
+      await approvedBy(run, 'ana');
+      expect((await run.status()).phase).toBe('waiting for approval');
+      await approvedBy(run, 'ben');
+      expect((await run.report()).end).toBe('succeeded');
+    },
+  );
+
+  test('where nobody is left to agree the run is refused at once, and says what helps', async () => {
+    const { type, message } = await (await begin('approvals: 3')).failure();
+    expect(type).toBe('refused');
+    expect(message).toContain(
+      'needs 4 to agree, one more than usual because it is not proved who asked (it was started without a signature); who may beside kim, who asked: ana, ben, eva. Start it with the command, which signs',
+    );
+    const alone = runs.system(askingSystem('{ approvers: [ana] }'));
+    const own = await (await runs.start({}, { system: alone, input: { system: alone, requester: 'ana' } })).failure();
+    expect(own.type).toBe('refused');
+    expect(own.message).toContain(
+      'needs 1 to agree; who may beside ana, who asked: nobody. Have somebody else ask for it',
+    );
+  });
+});
+
+describe('when nobody answers in time', () => {
+  /** A minute of the policy is a tenth of a second. */
+  const quick = () => runs.worker.start({ bundle: quickBundle() });
+  const quickBundle = () =>
+    doctoredBundle({
+      'closesAfterSeconds: wanted.timeoutMinutes * 60,': 'closesAfterSeconds: wanted.timeoutMinutes * 0.1,',
+    });
+  const says = (run: ScriptedRun, decision: 'retry' | 'rollback' | 'skip') =>
+    run.handle.executeUpdate(recoverUpdate, { args: [{ decision, reason: 'because', by: 'eva' }] });
+  const holds = (run: ScriptedRun) => until(async () => (await run.status()).holds.length === 1, 'the run holds');
+  const gated = (onTimeout: Gate['onTimeout']) => [
+    lane('app', 'a'),
+    stage([lane('app', 'b')], {
+      gate: {
+        ...{ id: 'switch', title: 'the switch', approvals: 1, signed: false, typedSystemName: false },
+        ...{ timeoutMinutes: 5, onTimeout, remindEveryMinutes: 60 },
+      },
+    }),
+  ];
+  beforeAll(quick);
+  afterAll(() => runs.worker.start());
+  const ran = (run: ScriptedRun): ScriptedRun => {
+    runs.replaysWith(run, quickBundle());
+    return run;
+  };
+
+  test('reject: the run ends as rejected', async () => {
+    const run = ran(await begin('timeoutMinutes: 5'));
+    const { type, message } = await run.failure();
+    expect(type).toBe('rejected');
+    expect(message).toMatch(/nobody decided about "backup of .*" until .*; nothing was started$/);
+  });
+
+  test('rollback: what was done is undone, and the run ends as rolled back', async () => {
+    const run = ran(await runs.start({ plan: gated('rollback') }, { system: runs.system(withApprovers) }));
+    const { type, message } = await run.failure();
+    expect(type).toBe('rolled back');
+    expect(message).toContain('nobody decided about "the switch"');
+    expect(run.names()).toContain('undo a');
+  });
+
+  test('hold: the run stays open with its locks; it is asked again, and goes on when somebody agrees', async () => {
+    const system = runs.system(askingSystem('{ approvals: 1 }'));
+    const run = ran(await runs.start({ plan: gated('hold') }, { system, input: { system, requester: 'kim' } }));
+    await isOpen(run);
+    await decide(run, await decisionOn(run));
+    await holds(run);
+    expect(await runs.lockIsHeld(run.system)).toBe(true);
+    const status = await run.status();
+    expect(status).toMatchObject({
+      phase: 'waiting for a person',
+      gates: [{ state: 'approved' }, { id: 'switch', state: 'timed out' }],
+      holds: [{ id: 'switch', kind: 'gate timed out', choices: ['retry', 'rollback'] }],
+    });
+    expect(await run.details()).toContain(`guardia recover ${run.workflowId} retry|rollback`);
+    // Nobody agrees in this way.
+    await expect(says(run, 'skip')).rejects.toMatchObject({
+      cause: { message: expect.stringContaining('skip is no choice') as unknown },
+    });
+    expect(await refusal(run, await decisionOn(run))).toBe('too late: the gate "switch" is closed, it was timed out');
+    await says(run, 'retry');
+    await until(async () => (await run.status()).gates.length === 3, 'people are asked again');
+    await decide(run, await decisionOn(run, { approver: 'ben' }));
+    const report = await run.report();
+    expect(report.end).toBe('succeeded');
+    expect(report.recoveries).toMatchObject([{ id: 'switch', kind: 'gate timed out', decision: 'retry', by: 'eva' }]);
+  });
+
+  test('hold before the first step: ended by a person, it is a rejection, and nothing was started', async () => {
+    const run = ran(await begin('timeoutMinutes: 5, onTimeout: hold'));
+    await holds(run);
+    expect(await runs.lockIsHeld(run.system)).toBe(false);
+    await says(run, 'rollback');
+    const { type, message } = await run.failure();
+    expect(type).toBe('rejected');
+    expect(message).toMatch(/nobody decided about .*, and eva ended the run: because; nothing was started$/);
+  });
+
+  test('cancelled while it holds: what was done is undone', async () => {
+    const run = ran(await runs.start({ plan: gated('hold') }, { system: runs.system(withApprovers) }));
+    await holds(run);
+    await run.handle.cancel();
+    expect((await run.failure()).type).toBe('CANCELED');
+    expect(run.names()).toContain('undo a');
+  });
+});
+
 describe('a gate between two stages', () => {
   const gate: Gate = {
     ...{ id: 'switch', title: 'the switch', approvals: 1, signed: false, typedSystemName: false },
@@ -195,7 +397,7 @@ describe('a gate between two stages', () => {
   const gated = [lane('app', 'a'), stage([lane('app', 'b')], { gate })];
 
   test('is asked under the lock; a no undoes what was done and ends as rejected', async () => {
-    const run = await start('{}', { plan: gated });
+    const run = await start('approvals: 1', { plan: gated });
     await decide(run, await decisionOn(run));
     await until(async () => (await run.status()).gates.at(-1)?.id === 'switch', 'the second gate is open');
     expect(await runs.lockIsHeld(run.system)).toBe(true);
@@ -210,14 +412,14 @@ describe('a gate between two stages', () => {
 });
 
 test('a step that was approved and fails rolls back as ever', async () => {
-  const run = await start('{}', { plan: [lane('app', 'a', 'b')], acts: { 'do b': fails() } });
+  const run = await start('approvals: 1', { plan: [lane('app', 'a', 'b')], acts: { 'do b': fails() } });
   await decide(run, await decisionOn(run));
   expect((await run.failure()).type).toBe('rolled back');
 });
 
 test('a gate that is open when the worker is replaced is still open', async () => {
   const a = held();
-  const run = await start('{}', { acts: { 'do a': a.act } });
+  const run = await start('approvals: 1', { acts: { 'do a': a.act } });
   await runs.worker.start();
   await decide(run, await decisionOn(run));
   await a.begun;

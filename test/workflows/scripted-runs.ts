@@ -89,9 +89,19 @@ export interface StartOptions {
 
 export interface ScriptedRuns {
   client: Client;
+  /** Where the server is, with its Web UI. */
+  server: { address: string; namespace: string; uiUrl: string };
+  /** The inventory of the runs. */
+  systemsDirectory: string;
   /** Writes a system into the inventory; a new name by default. */
   system(text?: (name: string) => string, name?: string): string;
   start(script?: Script, options?: StartOptions): Promise<ScriptedRun>;
+  /** A run that `begin` starts under this id in another way: by the command. */
+  startedBy(
+    begin: () => Promise<unknown>,
+    run: { system: string; workflowId: string },
+    script?: Script,
+  ): Promise<ScriptedRun>;
   /** Stops the worker of the workflows and starts another one; `stop` leaves none. */
   worker: {
     stop(): Promise<void>;
@@ -173,7 +183,7 @@ export async function openScriptedRuns(
     closeFence: (input) => perform(`leave ${input.target.name}`, input, undefined),
     recordLog: (input) => perform(`log ${input.step}`, input, undefined),
     recordRun: (input) => perform(`record ${input.entry}`, input, { location: 'somewhere' }),
-    verifyDecision: createDecisionActivities().verifyDecision,
+    ...createDecisionActivities(),
     readExpectedDurations: () => Promise.resolve({}),
     sendNotice: (input) => perform(`tell ${input.notice.event}`, input, { deliveries: [], notes: [] }),
   };
@@ -268,6 +278,8 @@ export async function openScriptedRuns(
 
   const scripted: ScriptedRuns = {
     client,
+    server,
+    systemsDirectory,
     worker,
     system(text = smallSystem, name = `system-${++counter}`) {
       writeFileSync(path.join(systemsDirectory, `${name}.yaml`), text(name));
@@ -276,15 +288,18 @@ export async function openScriptedRuns(
     },
     async start(script = {}, { system: given, input, workflowId = `run-${++counter}` } = {}) {
       const system = given ?? scripted.system();
+      const args = [input === undefined ? { system, requester: 'ana' } : input];
+      const begin = () => client.workflow.start('backup', { taskQueue: WORKFLOW_TASK_QUEUE, workflowId, args });
+      return scripted.startedBy(begin, { system, workflowId }, script);
+    },
+    async startedBy(begin, { system, workflowId }, script = {}) {
       const log: Happened[] = [];
       scripts.set(workflowId, { script, log });
       systems.set(workflowId, system);
-      const handle = await client.workflow.start('backup', {
-        taskQueue: WORKFLOW_TASK_QUEUE,
-        workflowId,
-        args: [input === undefined ? { system, requester: 'ana' } : input],
-      });
-      parents.set(handle.firstExecutionRunId, { script, log });
+      await begin();
+      const { runId } = await client.workflow.getHandle(workflowId).describe();
+      parents.set(runId, { script, log });
+      const handle = client.workflow.getHandle(workflowId, undefined, { firstExecutionRunId: runId });
       const run = scriptedRun(client, { system, workflowId, handle, log });
       started.push(run);
       return run;

@@ -15,3 +15,6 @@ export const ServerStates = z.record(
   }),
 );
 export type ServerStates = z.infer<typeof ServerStates>;
+
+/** Whether the balancer's own check finds that a server does not answer. A check that goes over to DOWN has not found it yet. Pure. */
+export const isDown = (server: ServerStates[string] | undefined): boolean => server?.check.startsWith('DOWN') ?? false;

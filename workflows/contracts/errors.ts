@@ -12,6 +12,7 @@ export const failures = {
   UnsetValue: { retry: false, means: 'the run needs a value of the inventory that is not filled in' },
   InvalidPlan: { retry: false, means: 'the plan cannot be run as it is' },
   ApprovalRejected: { retry: false, means: 'somebody who was asked said no' },
+  NobodyMayDecide: { retry: false, means: 'fewer people may decide than have to agree' },
   ApprovalTimedOut: { retry: false, means: 'nobody who was asked answered in time' },
   DecisionRefused: { retry: false, means: 'a decision does not count: the reason says why' },
   LeftBehind: { retry: false, means: 'a run that was terminated left changes behind that must be seen to first' },

@@ -5,6 +5,7 @@ import type { Observation } from './calls.js';
 import type { Notice, NoticeReport } from './notice.js';
 import type { PlannedRun, PlanningMoment, PreparedRun } from './planning.js';
 import type { RecordEntry } from './run-record.js';
+import type { RequesterProof, RequestPlace } from './requester.js';
 import type { RunReport } from './run.js';
 import type { NoticeSystem } from './notifications.js';
 import type { System } from './system.js';
@@ -53,6 +54,17 @@ export interface FrameActivities {
   readExpectedDurations(argument: { system: System; runbook: string }): Promise<Record<string, number>>;
   /** Verifies the signature of a decision against the key of its approver. Throws `DecisionRefused` with the reason. Reads only. */
   verifyDecision(argument: { place: DecisionPlace; decision: Decision; signingKey: string }): Promise<void>;
+  /**
+   * Verifies that `name` signed this start of a run; `input` is the run's input as it was sent. Throws `DecisionRefused` with the reason. Reads
+   * only.
+   */
+  verifyRequest(argument: {
+    place: RequestPlace;
+    input: Record<string, unknown>;
+    proof: RequesterProof;
+    name: string;
+    signingKey: string;
+  }): Promise<void>;
   /** Takes the host over for the run. Idempotent by run. */
   raiseFence(argument: { target: HostTarget; runId: string; workflowId: string }): Promise<RaisedFence>;
   /** Says on the host that the run works under the fence of the run that it is a step of. Idempotent by run. */

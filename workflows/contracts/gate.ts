@@ -20,7 +20,9 @@ export const ApprovalPolicy = z.strictObject({
   signed: z
     .boolean()
     .default(false)
-    .describe("Only decisions signed with the approver's SSH key count. Always so when more than one has to agree"),
+    .describe(
+      "Only decisions signed with the approver's SSH key count. Always so when more than one has to agree. One more has to agree where the start of the run was not signed: one of them may have asked for it",
+    ),
   typedSystemName: z
     .boolean()
     .default(false)
@@ -30,11 +32,15 @@ export const ApprovalPolicy = z.strictObject({
     .enum(['reject', 'rollback', 'hold'])
     .default('reject')
     .describe(
-      '`reject` ends the run as rejected, `rollback` as rolled back, both undo what was done; `hold` waits for a person without end. Nothing approves by itself',
+      '`reject` ends the run as rejected, `rollback` as rolled back, both undo what was done; `hold` waits without end until a person has it asked again or ends it. Nothing approves by itself',
     ),
   remindEveryMinutes: Minutes.default(60).describe('Minutes between reminders'),
 });
 export type ApprovalPolicy = z.infer<typeof ApprovalPolicy>;
+
+/** A mere claim of who somebody is counts once: where more have to agree, signatures count. Pure. */
+export const needsSignatures = (gate: Pick<ApprovalPolicy, 'signed' | 'approvals'>): boolean =>
+  gate.signed || gate.approvals > 1;
 
 /** A point of a plan where people must agree. The one before the first step is called `apply`. */
 export const Gate = ApprovalPolicy.extend({
@@ -108,7 +114,11 @@ export const GateStatus = z.object({
   title: z.string(),
   planDigest: z.string(),
   state: z.enum(['open', 'approved', 'rejected', 'timed out', 'withdrawn']),
-  approvals: z.int(),
+  approvals: z.int().describe('How many have to agree'),
+  oneMore: z
+    .string()
+    .optional()
+    .describe('Why that is one more than the policy wants: it is not proved who asked for the run'),
   approvers: z.array(z.string()).describe('Who may decide'),
   signed: z.boolean(),
   typedSystemName: z.boolean(),

@@ -79,7 +79,13 @@ export const Plan = z.strictObject({
   runbook: z.string(),
   system: z.string(),
   stages: z.array(Stage),
-  downtime: z.array(z.strictObject({ service: z.string(), seconds: z.number().nonnegative() })),
+  downtime: z.array(
+    z.strictObject({
+      service: z.string(),
+      seconds: z.number().nonnegative(),
+      ifUndone: z.number().nonnegative().optional().describe('Seconds in all, where the change fails and is undone'),
+    }),
+  ),
   gate: Gate.optional().describe("Asked before anything is done: the system's policy for this runbook"),
   pointOfNoReturn: StepId.optional().describe('Once this step is done, nothing before it is undone'),
   unattended: z

@@ -30,7 +30,14 @@ export const ReleaseObservation = z.object({
   freeInodes: z.number(),
   missing: z.array(z.string()).describe('Shared paths that are not there'),
   userMissing: z.boolean(),
-  services: z.record(z.string(), z.object({ state: z.string(), instance: z.string() })),
+  services: z.record(
+    z.string(),
+    z.object({
+      state: z.string(),
+      instance: z.string(),
+      disabled: z.boolean().optional().describe('True for a unit that does not start with its host'),
+    }),
+  ),
 });
 export type ReleaseObservation = z.infer<typeof ReleaseObservation>;
 

@@ -4,12 +4,17 @@ import { GateStatus } from './gate.js';
 import { Hold, TakenRecovery } from './hold.js';
 import { SystemName } from './names.js';
 import { Plan, StepId } from './plan.js';
+import { RequesterProof } from './requester.js';
 
 /** What every runbook's input holds; a runbook adds its own fields. */
 export const runInput = {
   system: SystemName,
   plan: z.boolean().default(false).describe('Stop after the plan and return it: the dry run'),
-  requester: z.string().max(200).default('unknown').describe('Who asks for the run; self-declared'),
+  requester: z
+    .string()
+    .max(200)
+    .default('unknown')
+    .describe('Who asks for the run; self-declared where `requesterProof` does not prove it'),
   reason: z.string().max(2000).optional().describe('Why the run is started; kept in its record'),
   onFailure: z
     .enum(['rollback', 'hold'])
@@ -21,6 +26,9 @@ export const runInput = {
     .max(1440)
     .default(60)
     .describe('Minutes to wait for other runs that hold the system or its hosts, before the run is refused'),
+  requesterProof: RequesterProof.optional().describe(
+    "The requester's signature, made by the command; without it a gate that counts signatures asks one more person",
+  ),
 };
 
 export type RunInput = z.infer<z.ZodObject<typeof runInput>>;

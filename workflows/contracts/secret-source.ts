@@ -12,6 +12,7 @@ export const SecretSource = z.strictObject({
     .describe('Environment files of this host that may hold it: the first that does wins'),
   from: SecretReference.optional().describe('Read by the worker where no file of the host holds it'),
   make: z.boolean().describe('Whether a value may be made where there is none'),
+  same: z.boolean().default(false).describe('Several hosts need it: what a file holds has to be what `from` refers to'),
   later: z.boolean().describe('Left empty where there is none'),
 });
 export type SecretSource = z.infer<typeof SecretSource>;

@@ -200,6 +200,7 @@ export function systemMistakes(system: unknown): SystemMistake[] {
 
   const approvers = fields(root.approvers);
   for (const [runbook, value] of Object.entries(fields(root.approvals))) {
+    if (value === 'none') continue;
     const policy = fields(value);
     const named: unknown[] | undefined = Array.isArray(policy.approvers) ? policy.approvers : undefined;
     for (const [i, name] of (named ?? []).entries())

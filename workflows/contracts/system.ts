@@ -519,9 +519,11 @@ export const System = z
       .describe('Who is told when'),
     approvers: z.record(Name, Approver).default({}).describe('Who may decide, by name'),
     approvals: z
-      .partialRecord(ScheduledRunbook, ApprovalPolicy)
+      .partialRecord(ScheduledRunbook, z.union([z.literal('none'), ApprovalPolicy]))
       .default({})
-      .describe('Which runbooks wait for people before they change anything, and for whom'),
+      .describe(
+        'Which runbooks wait for people before they change anything, and for whom. `none`, or no line: nobody is asked',
+      ),
     notifications: z.record(Name, NotificationTarget).default({}).describe('Where notices go'),
     mail: Mail.optional().describe('SMTP server of the targets that are e-mail addresses'),
     watcher: Watching.prefault({}).describe('How `guardia watcher` looks after the system'),

@@ -61,7 +61,7 @@ export const probesOfApplication = (system: System, { services }: Pick<Applicati
 /** One look at each host, and one each at database, balancer, records and health. */
 export function lookAtApplication(system: System, application: Application): ObservationCall[] {
   const { deployment, hosts, services, migrations, balancer } = application;
-  const probes = probesOnHosts(system, application);
+  const probes = probesOfApplication(system, application);
   return [
     ...hosts.map((host) => ({
       as: `host ${host}`,
@@ -123,7 +123,10 @@ export function healthOf(system: System, { services, deployment }: Application, 
   ];
 }
 
-/** With a balancer somebody always answers. Without one a host is away from the stop to the last probe: as long as it was the last times. */
+/**
+ * With a balancer somebody always answers. Without one a host is away from the stop to the last probe: as long as it was the last times. A release
+ * that does not get healthy is away for as long as that may take, and then for the way back.
+ */
 export function downtimeOf(
   { services, balancer, deployment }: Application,
   hosts: readonly string[],
@@ -134,7 +137,7 @@ export function downtimeOf(
     Object.values(deploy.hosts).flatMap(({ downtimeSeconds }) => downtimeSeconds ?? []),
   );
   const seconds = measured.length === 0 ? deployment.downtimeSeconds : Math.ceil(Math.max(...measured) * 1.5) + 5;
-  return services.map(({ name }) => ({ service: name, seconds }));
+  return services.map(({ name }) => ({ service: name, seconds, ifUndone: 2 * seconds + deployment.patienceSeconds }));
 }
 
 /** What a run that holds behind an irreversible migration asks: the rows written since. */

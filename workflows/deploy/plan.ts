@@ -5,6 +5,7 @@ import { failure } from '../contracts/errors.js';
 import { SYSTEM_LANE } from '../contracts/names.js';
 import type { Stage } from '../contracts/plan.js';
 import type { Planner } from '../contracts/planning.js';
+import { isFailing } from '../contracts/probe.js';
 import { releaseId, type ResolvedRef } from '../contracts/release.js';
 import type { System } from '../contracts/system.js';
 import * as balancer from '../steps/balancer.js';
@@ -48,7 +49,9 @@ export const deployPlanner: Planner<DeployInput> = {
 
     const { commit, subject } = now.source;
     const next = { id: releaseId(moment, commit), commit };
-    const behind = application.hosts.filter((host) => input.force || !isCurrent(application, host, commit, now));
+    const behind = balancer
+      .idleFirst(application.balancer, application.hosts, now.balancer?.servers)
+      .filter((host) => input.force || !isCurrent(application, host, commit, now));
     const migrations = migrationsOf(application, behind, next.id, now);
     if (behind.length === 0 && migrations === undefined)
       return nothingToDo(
@@ -60,11 +63,14 @@ export const deployPlanner: Planner<DeployInput> = {
     const source = release.sourceOf(system, application, commit);
     const first = application.hosts.every((host) => onHost(now, host).current === null);
     const before = (host: string) => onHost(now, host).current;
+    const servers = now.balancer?.servers;
+    const baking = bake(system, application);
 
     return plan(
       'deploy',
       system.system,
       [
+        baking.before,
         once(
           'recovery point',
           SYSTEM_LANE,
@@ -89,15 +95,16 @@ export const deployPlanner: Planner<DeployInput> = {
         ]),
         migrations ? once('migrate', migrations.on, [migrations.step]) : [],
         rolling('release', behind, deployment.rolling, (host) => [
-          ...balancer.drain(application.balancer, host),
+          ...balancer.drain(application.balancer, host, servers),
           service.stop(host, application.services, 'two releases at once would write into the same data'),
           release.switchTo(host, application, before(host), next.id),
           service.start(host, application.services, 'they run what the link points to'),
+          ...service.enable(host, application.services, onHost(now, host).services),
           ...healthOf(system, application, host),
           ...smoke(host, application),
-          ...balancer.ready(application.balancer, host),
+          ...balancer.ready(application.balancer, host, servers),
         ]),
-        bake(system, application),
+        baking.watch,
         afterwards('recovery point of the configuration', [SYSTEM_LANE], () => [
           runbook(
             'backup',
@@ -117,9 +124,9 @@ export const deployPlanner: Planner<DeployInput> = {
         downtime: downtimeOf(application, behind, now.deploys.deploys),
         ...(migrations && !migrations.reversible ? { pointOfNoReturn: 'migrate', ...atStakeOf(application) } : {}),
         notes: [
-          `${commit.slice(0, 8)}${subject === '' ? '' : `: ${subject}`}, instead of ${behind.map((host) => `${before(host) ?? 'nothing'} on ${host}`).join(', ')}.`,
+          `${commit.slice(0, 8)}${subject === '' ? '' : `: ${subject}`}, instead of ${replaced(behind, before)}.`,
           ...(first ? ['It is the first release here: there is nothing to save and nothing to go back to.'] : []),
-          ...notesOf(application, migrations),
+          ...notesOf(application, migrations, behind, now),
         ],
       },
     );
@@ -191,17 +198,23 @@ function migrationsOf(application: Application, behind: readonly string[], next:
   };
 }
 
-function bake(system: System, application: Application): Stage[] {
+/** The look before anything is changed, and the watch afterwards that is measured by it. Nothing where nothing is to be watched. */
+function bake(system: System, application: Application): { before: Stage[]; watch: Stage[] } {
   const probes = probesOfApplication(system, application);
   const { minutes, tolerated } = application.deployment.bake;
-  if (minutes === 0 || probes.length === 0) return [];
-  return once('bake', SYSTEM_LANE, [
-    health.bake(system, probes, {
-      seconds: Math.round(minutes * 60),
-      tolerated,
-      title: `watch for ${minutes} minutes`,
-    }),
-  ]);
+  if (minutes === 0 || probes.length === 0) return { before: [], watch: [] };
+  const look = health.before(system, probes);
+  return {
+    before: once('before', SYSTEM_LANE, [look]),
+    watch: once('bake', SYSTEM_LANE, [
+      health.bake(system, probes, {
+        seconds: Math.round(minutes * 60),
+        tolerated,
+        before: look.id,
+        title: `watch ${probes.length} probes for ${durationText(minutes)}`,
+      }),
+    ]),
+  };
 }
 
 /** Releases that a rollback of the deploys on record would need. */
@@ -210,16 +223,50 @@ const namedBy = (deploys: readonly DeployRecord[]): string[] =>
     .slice(0, 1)
     .flatMap(({ release: id, hosts }) => [id, ...Object.values(hosts).flatMap(({ from }) => from ?? [])]);
 
-function notesOf(application: Application, migrations: ReturnType<typeof migrationsOf>): string[] {
+function notesOf(
+  { balancer: balanced, hosts, deployment }: Application,
+  migrations: ReturnType<typeof migrationsOf>,
+  behind: readonly string[],
+  now: Now,
+): string[] {
   const irreversible = migrations?.pending?.filter((one) => !one.reversible).map(({ name }) => name);
+  const failing = (now.health?.results ?? []).filter(isFailing).map(({ title, on }) => `${title} (${on})`);
+  const { atOnce, errorBudget } = deployment.rolling;
   return [
     ...(migrations && !migrations.reversible
       ? [
           `${irreversible?.length ? irreversible.join(', ') : 'The migrations'} cannot be taken back. Once applied, a failure holds for a person and names the rows at stake; data is never restored silently.`,
         ]
       : []),
-    ...(application.balancer ? [] : [`There is no balancer: while a host is switched, nobody answers there.`]),
+    ...(balanced
+      ? behind.length > 0
+        ? [
+            `${listed(behind)} ${atOnce === 1 ? 'one after the other' : `${atOnce} at a time`}: each leaves the balancer on ${balanced.on}, lets its requests end, and comes back once it is healthy. Meanwhile both releases answer${migrations ? ', on the new schema' : ''}.`,
+            errorBudget === 0
+              ? `A host that fails, or that is lost, ends the deploy: ${hosts.length === 1 ? 'it goes' : 'all hosts go'} back.`
+              : `Up to ${errorBudget} host(s) may fail: each is put back and left as it was; with one more all go back.`,
+          ]
+        : []
+      : [`There is no balancer: while a host is switched, nobody answers there.`]),
+    ...balancer.outNotes(balanced, behind, now.balancer?.servers),
+    ...(failing.length > 0
+      ? [
+          `Failing before the deploy: ${failing.slice(0, 5).join('; ')}${failing.length > 5 ? ` and ${failing.length - 5} more` : ''}. What fails already when it begins does not undo it; what fails because of it does.`,
+        ]
+      : []),
   ];
 }
 
+/** `X on app1 and app2, nothing on app3`. */
+function replaced(hosts: readonly string[], before: (host: string) => string | null): string {
+  const releases = [...new Set(hosts.map(before))];
+  return releases
+    .map((one) => `${one ?? 'nothing'} on ${listed(hosts.filter((host) => before(host) === one))}`)
+    .join(', ');
+}
+
+const listed = (names: readonly string[]): string =>
+  names.length < 2 ? names.join('') : `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;
+const durationText = (minutes: number): string =>
+  minutes < 1 ? `${Math.round(minutes * 60)} s` : `${minutes} minute${minutes === 1 ? '' : 's'}`;
 const megabytes = (bytes: number): string => `${Math.round(bytes / 1e6)} MB`;

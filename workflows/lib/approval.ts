@@ -5,10 +5,12 @@ import {
   decideSignal,
   decideUpdate,
   Decision,
+  needsSignatures,
   type DecisionPlace,
   type Gate,
   type GateStatus,
 } from '../contracts/gate.js';
+import { nameOfRequester } from '../contracts/requester.js';
 import type { Approver, System } from '../contracts/system.js';
 import { DEFAULT_SITE, taskQueueOfSite } from '../contracts/task-queues.js';
 import { isUnset } from '../contracts/unset.js';
@@ -74,10 +76,44 @@ export function reasonToRefuse(decision: Decision, judging: Judging): string | u
   return undefined;
 }
 
-/** The requester is self-declared: the name of an approver, or `user@host` of the command, or an e-mail address. */
+/** The requester goes by the name of an approver, or `user@host` of the command, or an e-mail address. */
 function isRequester(name: string, approver: Approver, requester: string): boolean {
   const email = isUnset(approver.email) ? undefined : approver.email;
-  return requester === name || requester.split('@')[0] === name || requester === email;
+  return nameOfRequester(requester) === name || requester === email;
+}
+
+/** What a gate asks for, as far as that follows from more than its policy. */
+export type Asked = Pick<GateStatus, 'approvals' | 'approvers' | 'signed' | 'oneMore'>;
+
+/**
+ * Whom a gate asks, and how many of them have to agree. Where signatures count, a requester who is not proved may be any of them: one more has
+ * to agree, so that without the requester there are enough. Throws `NobodyMayDecide` where fewer may decide. Pure.
+ */
+export function whatIsAsked(
+  gate: Gate,
+  by: { approvers: Record<string, Approver>; requester: string; unproved: string | undefined },
+): Asked {
+  const { approvers, requester, unproved } = by;
+  const names = gate.approvers ?? Object.keys(approvers);
+  const signed = needsSignatures(gate);
+  const oneMore = signed ? unproved : undefined;
+  const approvals = gate.approvals + (oneMore === undefined ? 0 : 1);
+  const may = names.filter((name) => {
+    const approver = approvers[name];
+    return approver !== undefined && !isRequester(name, approver, requester);
+  });
+  if (may.length < approvals)
+    throw failure(
+      'NobodyMayDecide',
+      `"${gate.title}" needs ${approvals} to agree${oneMore === undefined ? '' : `, one more than usual because it is not proved who asked (${oneMore})`}; who may beside ${requester}, who asked: ${may.join(', ') || 'nobody'}`,
+      {
+        remedy:
+          oneMore === undefined
+            ? 'Have somebody else ask for it, or name more approvers in the inventory'
+            : 'Start it with the command, which signs (GUARDIA_APPROVER, GUARDIA_SIGNING_KEY), or name more approvers in the inventory',
+      },
+    );
+  return { approvals, approvers: names, signed, ...(oneMore === undefined ? {} : { oneMore }) };
 }
 
 /** The gates of a run. */
@@ -87,6 +123,8 @@ export interface Gates {
    * `onTimeout` what the gate wants then.
    */
   ask(gate: Gate, planDigest: string): Promise<void>;
+  /** Throws `NobodyMayDecide` where one of the gates could only time out. */
+  check(gates: readonly Gate[]): Promise<void>;
 }
 
 /** Registers the update and the signal `decide`. `system` is known once the run has been prepared. */
@@ -94,6 +132,8 @@ export function createGates(run: {
   progress: Progress;
   place: DecisionPlace;
   requester: string;
+  /** Why it is not proved who asked for the run; undefined when it is. */
+  unproved: () => Promise<string | undefined>;
   system: () => System;
   asking: (gate: GateStatus) => Telling;
 }): Gates {
@@ -163,18 +203,26 @@ export function createGates(run: {
     { description: 'As the update of this name; whether it counted shows in the details of the run' },
   );
 
+  const asked = async (gate: Gate): Promise<Asked> =>
+    whatIsAsked(gate, {
+      approvers: run.system().approvers,
+      requester: run.requester,
+      unproved: needsSignatures(gate) ? await run.unproved() : undefined,
+    });
+
   return {
+    async check(all) {
+      for (const gate of all) await asked(gate);
+    },
     async ask(wanted, planDigest) {
-      const { approvers } = run.system();
+      const who = await asked(wanted);
       const openedAt = Date.now();
       const gate: GateStatus = {
         id: wanted.id,
         title: wanted.title,
         planDigest,
         state: 'open',
-        approvals: wanted.approvals,
-        approvers: wanted.approvers ?? Object.keys(approvers),
-        signed: wanted.signed || wanted.approvals > 1,
+        ...who,
         typedSystemName: wanted.typedSystemName,
         openedAt: new Date(openedAt).toISOString(),
         closesAt: new Date(openedAt + wanted.timeoutMinutes * 60_000).toISOString(),
@@ -183,7 +231,7 @@ export function createGates(run: {
       };
       gates.push(gate);
       forgeries = 0;
-      progress.phase('waiting for approval', `${wanted.title}: ${wanted.approvals} of ${gate.approvers.join(', ')}`);
+      progress.phase('waiting for approval', `${wanted.title}: ${gate.approvals} of ${gate.approvers.join(', ')}`);
       try {
         await waitForPeople(() => gate.state !== 'open', {
           summary: `approval: ${wanted.title}`,

@@ -85,14 +85,23 @@ async function acquireLock(
     } catch (error) {
       if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
       const left = Math.floor((options.deadline - Date.now()) / 1000);
-      const waiting = proxyActivities<Pick<FrameActivities, 'describeLock' | 'awaitLock'>>({
+      const shared = {
         taskQueue: taskQueueOfSite(DEFAULT_SITE),
-        startToCloseTimeout: `${Math.max(left, 1) + 60} seconds`,
         heartbeatTimeout: HEARTBEAT_TIMEOUT,
-        retry: { initialInterval: '1 second', maximumInterval: '10 seconds', maximumAttempts: 20 },
         summary: `wait for the lock of ${what}`,
+      };
+      const { describeLock } = proxyActivities<Pick<FrameActivities, 'describeLock'>>({
+        ...shared,
+        startToCloseTimeout: '1 minute',
+        retry: { initialInterval: '1 second', maximumInterval: '10 seconds', maximumAttempts: 20 },
       });
-      const other = await waiting.describeLock({ workflowId });
+      // The time bounds it: a worker that dies while a run waits is no failure of the waiting.
+      const { awaitLock } = proxyActivities<Pick<FrameActivities, 'awaitLock'>>({
+        ...shared,
+        scheduleToCloseTimeout: `${Math.max(left, 1) + 60} seconds`,
+        retry: { initialInterval: '1 second', maximumInterval: '10 seconds' },
+      });
+      const other = await describeLock({ workflowId });
       const who = other
         ? `${other.runbook} ${other.workflowId} of ${other.requester}, since ${other.since}`
         : 'a run that is just ending';
@@ -103,7 +112,7 @@ async function acquireLock(
             : 'Start the run again',
         });
       options.onWait(`${what} is held by ${who}`);
-      await waiting.awaitLock({ workflowId, seconds: left });
+      await awaitLock({ workflowId, seconds: left });
       continue;
     }
     return {

@@ -179,6 +179,9 @@ function gateText(status: RunStatus, gate: GateStatus): string {
   );
   return [
     `**${gate.title} waits for ${gate.approvals} of ${gate.approvers.join(', ')}** until ${gate.closesAt}, then: ${gate.onTimeout}${decided.length > 0 ? ` (${decided.join('; ')})` : ''}`,
+    ...(gate.oneMore === undefined
+      ? []
+      : [`One more than usual has to agree, because it is not proved who asked: ${gate.oneMore}`]),
     `Command: \`guardia approve ${status.workflowId}\` or \`guardia reject ${status.workflowId}\``,
     ...(gate.signed ? ['Only signed decisions count here: use the command.'] : [answerText('decide', answer)]),
   ].join('\n\n');

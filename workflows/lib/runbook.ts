@@ -11,8 +11,8 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import { calls, isCallName } from '../contracts/calls.js';
-import { failure, type FailureType } from '../contracts/errors.js';
-import type { GateStatus } from '../contracts/gate.js';
+import { failure, isFailure, type FailureType } from '../contracts/errors.js';
+import type { Gate, GateStatus } from '../contracts/gate.js';
 import { recoverChoices, type Hold } from '../contracts/hold.js';
 import { endNotice, waitNotices, type Notice, type PersonWait } from '../contracts/notice.js';
 import { placeOf, stepsOf, type Call, type Plan } from '../contracts/plan.js';
@@ -39,6 +39,7 @@ import { acquireLocks, lockablesOf, type Lock } from './lock.js';
 import { createNotices } from './notices.js';
 import { createObserving } from './observing.js';
 import { applicationFailureIn, createProgress, reasonOf, type Progress } from './progress.js';
+import { whyUnproved } from './requester.js';
 import { createRecording } from './recording.js';
 import { createSaga, type FailedUndo, type Saga } from './saga.js';
 import type { Telling } from './waiting-for-people.js';
@@ -88,6 +89,7 @@ const refusals = new Set<string>([
   'HostLocked',
   'LeftBehind',
   'DataAtStake',
+  'NobodyMayDecide',
 ] satisfies FailureType[]);
 
 /**
@@ -163,13 +165,36 @@ export function runbook<I extends RunInput>(
       system: observing.system,
       asking: (hold) => telling(holdWait(workflowId, hold)),
     });
+    let unproved: Promise<string | undefined> | undefined;
     const gates = createGates({
       progress,
       place: { namespace, workflowId, runId },
       requester: input.requester,
+      unproved: () =>
+        (unproved ??= whyUnproved({
+          place: { namespace, workflowId, runbook: definition.name },
+          ...{ input, raw, startedAt: info.startTime, system: observing.system() },
+        })),
       system: observing.system,
       asking: (gate) => telling(gateWait(workflowId, gate)),
     });
+    /** Asks people. Where nobody has answered in time and the gate says so, the run waits until somebody has it asked again or ends it. */
+    const askPeople = async (gate: Gate, digest: string): Promise<void> => {
+      for (;;) {
+        try {
+          return await gates.ask(gate, digest);
+        } catch (error) {
+          if (!isFailure(error, 'ApprovalTimedOut') || gate.onTimeout !== 'hold') throw error;
+          const { decision, by, why } = await holds.ask({
+            ...{ id: gate.id, kind: 'gate timed out', title: gate.title, on: SYSTEM_LANE, reason: error.message },
+            ...{ atStake: [], choices: ['retry', 'rollback'] },
+          });
+          progress.note(`${by} said ${decision} after nobody had decided about "${gate.title}": ${why}`);
+          if (decision !== 'retry')
+            throw failure('ApprovalRejected', `${error.message}, and ${by} ended the run: ${why}`);
+        }
+      }
+    };
     let applying: Applying | undefined;
     let lock: Lock | undefined;
     let tookOver = false;
@@ -237,7 +262,9 @@ export function runbook<I extends RunInput>(
       },
       async approve({ plan, digest }) {
         // What runs as a step of another run was agreed to with that run's plan.
-        if (plan.gate && !inherited) await gates.ask(plan.gate, digest);
+        if (inherited) return;
+        await gates.check(plan.stages.flatMap(({ gate }) => gate ?? []));
+        if (plan.gate) await askPeople(plan.gate, digest);
       },
       async apply(first) {
         const ready = definition.readOnly ? first : await lockAndLookAgain(first);
@@ -256,7 +283,10 @@ export function runbook<I extends RunInput>(
           ...{ plan, saga, progress, workflowId, runId, results, onFailure },
           system: observing.system(),
           fences: held.fences,
-          ask: (gate) => gates.ask(gate, digest),
+          ask: async (gate) => {
+            await askPeople(gate, digest);
+            progress.phase('applying');
+          },
           keepLog: recording.keepLog,
           onCommit: () => record('committed'),
           undoFailed: [],
@@ -486,7 +516,7 @@ const gateWait = (workflowId: string, gate: GateStatus): PersonWait => ({
   event: 'waits for a person',
   key: `${gate.id}/${gate.openedAt}`,
   title: gate.title,
-  text: `${gate.approvals} of ${gate.approvers.join(', ')} have to agree until ${gate.closesAt}; then: ${gate.onTimeout}. Read the plan: guardia plan ${workflowId}`,
+  text: `${gate.approvals} of ${gate.approvers.join(', ')} have to agree until ${gate.closesAt}; then: ${gate.onTimeout}.${gate.oneMore === undefined ? '' : ` One more than usual: it is not proved who asked (${gate.oneMore}).`} Read the plan: guardia plan ${workflowId}`,
   command: `guardia approve ${workflowId}`,
   since: gate.openedAt,
 });

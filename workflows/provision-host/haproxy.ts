@@ -36,9 +36,10 @@ defaults
     option httplog
     option dontlognull
     option forwardfor
-    option redispatch
+    # A server that is gone: the next attempt goes to another one, at once.
+    option redispatch 1
     retries 3
-    timeout connect 5000
+    timeout connect 2000
     timeout client 50000
     timeout server 50000
 
@@ -50,6 +51,9 @@ ${
     http-request redirect scheme https code 301 unless { ssl_fc }
     http-request set-header X-Forwarded-Proto https
     http-response set-header Strict-Transport-Security "max-age=31536000; includeSubDomains"
+    http-response set-header X-Frame-Options SAMEORIGIN
+    http-response set-header X-Content-Type-Options nosniff
+    http-response set-header X-XSS-Protection "1; mode=block"
 ${ends.map(({ name, hostname }) => `    use_backend ${name} if { hdr(host),field(1,:) -i ${hostname} }\n`).join('')}`
     : `    # No certificates in /etc/haproxy/certs yet: nothing is served before they are there.
     http-request return status 503 content-type text/plain lf-string "no certificate yet\\n"
@@ -90,7 +94,7 @@ function backEnds(system: System, on: string | readonly string[]): BackEnd[] {
     const url = given(endpoint.url, `endpoints.${name}.url`);
     return [
       {
-        name,
+        name: `${name}_backend`,
         hostname: /^https?:\/\/([^/:]+)/.exec(url)?.[1] ?? url,
         port: way.port,
         servers: hostsOf(system, way.to).map((host) => {

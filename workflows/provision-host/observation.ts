@@ -185,6 +185,7 @@ export function secretSource(
     on: [...on, ...older],
     ...(from === undefined || isUnset(from) ? {} : { from }),
     make: secret !== undefined && secret.kind !== 'issued' && new Set(places).size <= 1,
+    same: new Set(places).size > 1,
     later: secret?.later ?? false,
   };
 }

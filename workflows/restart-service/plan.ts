@@ -1,4 +1,5 @@
 import { applicationOf } from '../contracts/application.js';
+import type { ServerStates } from '../contracts/balancer.js';
 import type { RestartServiceInput } from '../contracts/deploy.js';
 import { failure } from '../contracts/errors.js';
 import { hostsOf } from '../contracts/host-groups.js';
@@ -49,23 +50,24 @@ export const restartServicePlanner: Planner<RestartServiceInput> = {
     ];
   },
 
-  plan(input, system) {
+  plan(input, system, observation) {
     const { hosts, balanced } = placesOf(system, input.service);
     const services = [serviceReference(system, input.service)];
+    const servers = (observation as { balancer?: { servers: ServerStates } }).balancer?.servers;
     return plan(
       'restart-service',
       system.system,
       [
-        rolling('restart', hosts, { atOnce: 1, errorBudget: 0 }, (host) => [
-          ...balancer.drain(balanced, host),
+        rolling('restart', balancer.idleFirst(balanced, hosts, servers), { atOnce: 1, errorBudget: 0 }, (host) => [
+          ...balancer.drain(balanced, host, servers),
           service.restart(host, services, 'one host after the other'),
           ...healthyOn(system, input.service, host),
-          ...balancer.ready(balanced, host),
+          ...balancer.ready(balanced, host, servers),
         ]),
       ],
       {
         downtime: balanced ? [] : [{ service: input.service, seconds: DOWNTIME_SECONDS }],
-        notes: dependants(system, input.service),
+        notes: [...dependants(system, input.service), ...balancer.outNotes(balanced, hosts, servers)],
       },
     );
   },
@@ -119,7 +121,7 @@ function dependants(system: System, name: string): string[] {
   return Object.values(system.deployments).flatMap(({ services }) => {
     const after = services.slice(services.indexOf(name) + 1);
     return services.includes(name) && after.length > 0
-      ? [`${after.join(', ')} start after ${name} and may be away with it.`]
+      ? [`${after.join(' and ')} ${after.length === 1 ? 'starts' : 'start'} after ${name} and may be away with it.`]
       : [];
   });
 }

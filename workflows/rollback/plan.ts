@@ -39,7 +39,10 @@ export const rollbackPlanner: Planner<RollbackInput> = {
     const application = applicationOf(system, input.deployment);
     const now = observation as Observation & Seen;
     const deploy = lastDeploy(system, application, now);
-    const hosts = Object.keys(deploy.hosts).filter((host) => onHost(now, host).current !== deploy.hosts[host]?.from);
+    const servers = now.balancer?.servers;
+    const hosts = balancer
+      .idleFirst(application.balancer, Object.keys(deploy.hosts), servers)
+      .filter((host) => onHost(now, host).current !== deploy.hosts[host]?.from);
     if (hosts.length === 0)
       return nothingToDo(
         'rollback',
@@ -65,13 +68,13 @@ export const rollbackPlanner: Planner<RollbackInput> = {
           ),
         ]),
         rolling('release', hosts, application.deployment.rolling, (host) => [
-          ...balancer.drain(application.balancer, host),
+          ...balancer.drain(application.balancer, host, servers),
           service.stop(host, application.services, 'two releases at once would write into the same data'),
           release.switchTo(host, application, deploy.release, before(host)),
           service.start(host, application.services, 'they run what the link points to'),
           ...healthOf(system, application, host),
           ...smoke(host, application),
-          ...balancer.ready(application.balancer, host),
+          ...balancer.ready(application.balancer, host, servers),
         ]),
         down,
         afterwards('recovery point of the configuration', [SYSTEM_LANE], () => [
@@ -90,6 +93,7 @@ export const rollbackPlanner: Planner<RollbackInput> = {
         downtime: downtimeOf(application, hosts, now.deploys.deploys),
         notes: [
           `Goes back from ${deploy.release} to ${[...new Set(hosts.map(before))].join(', ')}: the deploy of ${deploy.endedAt} (${deploy.workflowId}).`,
+          ...balancer.outNotes(application.balancer, hosts, servers),
           ...(deploy.migrations && deploy.migrations.applied.length > 0 && down.length === 0
             ? [`${deploy.migrations.applied.join(', ')} stay applied, with everything that was written since.`]
             : []),

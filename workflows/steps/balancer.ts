@@ -1,12 +1,31 @@
 import type { ApplicationBalancer } from '../contracts/application.js';
+import { isDown, type ServerStates } from '../contracts/balancer.js';
 import type { Step } from '../contracts/plan.js';
 import { call } from './call.js';
 
-/* Steps that take a host out of the balancer and back in. None where the layout has no balancer. */
+/*
+ * Steps that take a host out of the balancer and back in. None where the layout has no balancer, and none for a host that somebody has taken
+ * out: it stays out.
+ */
 
-/** No new requests for the host, and none in flight any more. Refused where nobody else would be left. */
-export function drain(balancer: ApplicationBalancer | undefined, host: string): Step[] {
-  if (!balancer) return [];
+/** Whether somebody has taken a server of the host out of the balancer. Pure. */
+export const isOut = (balancer: ApplicationBalancer | undefined, host: string, servers: ServerStates = {}): boolean =>
+  balancer?.serversOf(host).some((name) => (servers[name]?.admin ?? 'ready') !== 'ready') ?? false;
+
+/** The hosts, those that answer nobody first: they are no loss, and afterwards they take over from the others. Pure. */
+export function idleFirst(
+  balancer: ApplicationBalancer | undefined,
+  hosts: readonly string[],
+  servers: ServerStates = {},
+): string[] {
+  const idle = (host: string): boolean =>
+    isOut(balancer, host, servers) || (balancer?.serversOf(host).some((name) => isDown(servers[name])) ?? false);
+  return [...hosts.filter(idle), ...hosts.filter((host) => !idle(host))];
+}
+
+/** No new requests for the host, and none in flight any more. Refused where it is the last one that answers. */
+export function drain(balancer: ApplicationBalancer | undefined, host: string, servers?: ServerStates): Step[] {
+  if (!balancer || isOut(balancer, host, servers)) return [];
   return [
     {
       id: `drain-${host}`,
@@ -19,8 +38,8 @@ export function drain(balancer: ApplicationBalancer | undefined, host: string): 
 }
 
 /** Requests for the host again, once the balancer's own check sees it. */
-export function ready(balancer: ApplicationBalancer | undefined, host: string): Step[] {
-  if (!balancer) return [];
+export function ready(balancer: ApplicationBalancer | undefined, host: string, servers?: ServerStates): Step[] {
+  if (!balancer || isOut(balancer, host, servers)) return [];
   return [
     {
       id: `ready-${host}`,
@@ -31,6 +50,16 @@ export function ready(balancer: ApplicationBalancer | undefined, host: string): 
     },
   ];
 }
+
+/** What a plan says about hosts that somebody has taken out. Pure. */
+export const outNotes = (
+  balancer: ApplicationBalancer | undefined,
+  hosts: readonly string[],
+  servers?: ServerStates,
+): string[] =>
+  hosts
+    .filter((host) => isOut(balancer, host, servers))
+    .map((host) => `Somebody has taken ${host} out of the balancer: it stays out. Give it requests by hand.`);
 
 function calls(
   { socket, serversOf }: ApplicationBalancer,

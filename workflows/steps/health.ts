@@ -49,11 +49,32 @@ export function wait(
   };
 }
 
-/** Watches for a while before what was done counts: fails as soon as a probe fails more than `tolerated` times in a row. */
+/** Notes what fails before anything is changed: `bake` does not hold it against what was done. Never fails for what it finds. */
+export function before(system: System, probes: readonly Probe[], { id = 'health-before' } = {}): Step {
+  return {
+    id,
+    title: `note which of ${probes.length} probes fail already`,
+    why: 'what fails before the change does not undo it; what fails because of it does',
+    do: { activity: 'probeHost', with: { ...looking(system, probes), timeoutSeconds: LOOK_SECONDS } },
+    undo: { none: 'it only looks' },
+  };
+}
+
+/**
+ * Watches for a while before what was done counts: fails as soon as a probe fails more than `tolerated` times in a row. `before`: the step of that
+ * name above; what failed there is not judged until it has passed once.
+ */
 export function bake(
   system: System,
   probes: readonly Probe[],
-  options: { seconds: number; intervalSeconds?: number; tolerated?: number; id?: string; title?: string },
+  options: {
+    seconds: number;
+    intervalSeconds?: number;
+    tolerated?: number;
+    before?: string;
+    id?: string;
+    title?: string;
+  },
 ): Step {
   const { seconds, intervalSeconds = 5, tolerated = 0, id = 'bake', title = `watch for ${seconds} s` } = options;
   return {
@@ -62,7 +83,14 @@ export function bake(
     why: 'what breaks under traffic breaks in the first minutes: better while it can still be undone',
     do: {
       activity: 'watchHealth',
-      with: { ...looking(system, probes), seconds, intervalSeconds, tolerated, timeoutSeconds: seconds + LOOK_SECONDS },
+      with: {
+        ...looking(system, probes),
+        seconds,
+        intervalSeconds,
+        tolerated,
+        ...(options.before === undefined ? {} : { failingBefore: { from: options.before, path: 'failing' } }),
+        timeoutSeconds: seconds + LOOK_SECONDS,
+      },
     },
     undo: { none: 'it only looks' },
     expectedSeconds: seconds,

@@ -17,7 +17,7 @@ export function stop(host: string, services: readonly ServiceReference[], why: s
     title: `stop ${namesOf([...services].reverse())}`,
     why,
     do: call('stopServices', { services }),
-    undo: call('restoreServices', { services }),
+    undo: call('restoreServices', { services, step: 'stop' }),
   };
 }
 
@@ -28,7 +28,7 @@ export function start(host: string, services: readonly ServiceReference[], why: 
     title: `start ${namesOf(services)}`,
     why,
     do: call('startServices', { services }),
-    undo: call('restoreServices', { services }),
+    undo: call('restoreServices', { services, step: 'start' }),
   };
 }
 
@@ -41,4 +41,25 @@ export function restart(host: string, services: readonly ServiceReference[], why
     do: call('restartServices', { services }),
     undo: call('restoreServices', { services }),
   };
+}
+
+/** Units that do not start with their host do from now on. None where they do. */
+export function enable(
+  host: string,
+  services: readonly ServiceReference[],
+  now: Readonly<Record<string, { disabled?: boolean | undefined }>>,
+): Step[] {
+  return services.flatMap((service) =>
+    service.kind === 'systemd' && now[service.name]?.disabled
+      ? [
+          {
+            id: `enable-${service.name}-${host}`,
+            title: `enable ${service.unit}`,
+            why: 'it runs again by itself after a reboot',
+            do: call('setUnit', { unit: service.unit, enabled: true }),
+            undo: call('restoreUnit', { unit: service.unit }),
+          },
+        ]
+      : [],
+  );
 }

@@ -145,6 +145,18 @@ test('the last server is never taken out, be the others out or ill', async () =>
   await here.shell('mv /root/web1.conf /etc/nginx/conf.d/; nginx -s reload');
 });
 
+test('a server that answers nobody may always be taken out, and its undo does not wait for it', async () => {
+  await here.shell('mv /etc/nginx/conf.d/web*.conf /root/; nginx -s reload; sleep 1');
+  const out = step();
+  await balancer('setServers', of('app1', 'drain'), out);
+  expect((await states())['api_backend/app1']).toBe('drain');
+  const began = Date.now();
+  await balancer('restoreServers', of('app1', 'drain'), out);
+  expect(Date.now() - began).toBeLessThan(10_000);
+  expect(await states()).toEqual(calm);
+  await here.shell('mv /root/web*.conf /etc/nginx/conf.d/; nginx -s reload');
+});
+
 test('ready waits for the health check of the balancer, and its undo takes the server out again', async () => {
   await balancer('setServers', of('app1', 'drain'), step());
   await here.shell('rm /srv/web1/health; sleep 1');

@@ -316,12 +316,33 @@ describe('services', () => {
     const starting = step();
     for (const _ of [1, 2]) await service('startServices', { services: two }, starting);
     expect(await states()).toEqual(['running', 'running']);
-    for (const _ of [1, 2]) await service('restoreServices', { services: two }, starting);
+    for (const _ of [1, 2]) await service('restoreServices', { services: two, step: 'start' }, starting);
     expect(await states()).toEqual(['stopped', 'stopped']);
-    for (const _ of [1, 2]) await service('restoreServices', { services: two }, stopping);
+    for (const _ of [1, 2]) await service('restoreServices', { services: two, step: 'stop' }, stopping);
     expect(await states()).toEqual(['running', 'stopped']);
     await service('restoreServices', { services: two }, step());
     expect(await states()).toEqual(['running', 'stopped']);
+  });
+
+  test('that a boot has started between stop and start are of the old release: they are started anew, there and back', async () => {
+    await here.shell('systemctl start shop shop-worker');
+    const id = () => here.shell('systemctl show --value --property=InvocationID shop shop-worker');
+    const [stopping, starting] = [step(), step()];
+    await service('stopServices', { services: two }, stopping);
+    await here.shell('systemctl start shop shop-worker');
+    const booted = await id();
+    await service('startServices', { services: two }, starting);
+    const started = await id();
+    expect(started.split('\n').filter((one) => one !== '' && booted.includes(one))).toEqual([]);
+    await service('startServices', { services: two }, starting);
+    expect(await id()).toBe(started);
+    await service('restoreServices', { services: two, step: 'start' }, starting);
+    expect(await states()).toEqual(['stopped', 'stopped']);
+    await here.shell('systemctl start shop shop-worker');
+    const bootedAgain = await id();
+    await service('restoreServices', { services: two, step: 'stop' }, stopping);
+    expect(await states()).toEqual(['running', 'running']);
+    expect((await id()).split('\n').filter((one) => one !== '' && bootedAgain.includes(one))).toEqual([]);
   });
 
   test('are restarted once for a step, however often it is tried', async () => {

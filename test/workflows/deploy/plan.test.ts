@@ -103,6 +103,7 @@ describe('a deploy on one host', () => {
   test('reads like the manual: save, prepare, migrate, switch, watch, save, tidy', () => {
     const plan = planOf(proofpass());
     expect(outline(plan)).toEqual([
+      'before | system | health-before',
       'recovery point | system | recovery-point',
       'prepare | app | fetch-app, build-app, preflight-app',
       'migrate | app | migrate',
@@ -113,6 +114,7 @@ describe('a deploy on one host', () => {
     ]);
     expect(plan.pointOfNoReturn).toBeUndefined();
     expect(stepsOf(plan).map(({ step }) => step.title)).toEqual([
+      expect.stringMatching(/^note which of \d+ probes fail already$/),
       'back up the databases and the configuration, and read the backup back',
       'fetch 22222222 into /opt/proofpass/releases',
       `build ${next}: npm ci, npm run build:packages, npm run build, npm prune --omit=dev`,
@@ -123,7 +125,7 @@ describe('a deploy on one host', () => {
       'start api and platform',
       'wait until api and platform are healthy on app',
       'try it: a user logs in, the attestations of that user can be read',
-      'watch for 10 minutes',
+      expect.stringMatching(/^watch \d+ probes for 10 minutes$/),
       'back up the configuration as it is now',
       'remove all but the newest 5 releases and those that a rollback needs',
     ]);
@@ -131,8 +133,8 @@ describe('a deploy on one host', () => {
 
   test('states its downtime: what the inventory says, then what was measured', () => {
     expect(planOf(proofpass()).downtime).toEqual([
-      { service: 'api', seconds: 30 },
-      { service: 'platform', seconds: 30 },
+      { service: 'api', seconds: 30, ifUndone: 120 },
+      { service: 'platform', seconds: 30, ifUndone: 120 },
     ]);
     const deploys = { deploys: [record({ app: { from: before, downtimeSeconds: 8.2 } })] };
     expect(planOf(proofpass(), calm({ deploys })).downtime[0]?.seconds).toBe(18);
@@ -142,6 +144,7 @@ describe('a deploy on one host', () => {
     const steps = Object.fromEntries(stepsOf(planOf(proofpass())).map(({ step }) => [step.id, step]));
     const undos = Object.entries(steps).map(([id, { undo }]) => [id, 'activity' in undo ? undo.activity : 'none']);
     expect(Object.fromEntries(undos)).toEqual({
+      'health-before': 'none',
       'recovery-point': 'none',
       'fetch-app': 'discardRelease',
       'build-app': 'discardRelease',
@@ -185,6 +188,7 @@ describe('a deploy over two hosts behind a balancer', () => {
   test('prepares both side by side, migrates once, and walks them one after the other', () => {
     const plan = planOf(proofpass('scaled'));
     expect(outline(plan)).toEqual([
+      'before | system | health-before',
       'recovery point | system | recovery-point',
       'prepare | app1 | fetch-app1, build-app1, preflight-app1',
       'prepare | app2 | fetch-app2, build-app2, preflight-app2',
@@ -196,8 +200,8 @@ describe('a deploy over two hosts behind a balancer', () => {
       'tidy | app1 | prune-app1',
       'tidy | app2 | prune-app2',
     ]);
-    expect(plan.stages[1]).toMatchObject({ atOnce: 2, errorBudget: 0 });
-    expect(plan.stages[3]).toMatchObject({ atOnce: 1, errorBudget: 0, rolling: true });
+    expect(plan.stages[2]).toMatchObject({ atOnce: 2, errorBudget: 0 });
+    expect(plan.stages[4]).toMatchObject({ atOnce: 1, errorBudget: 0, rolling: true });
     expect(plan.downtime).toEqual([]);
   });
 
@@ -222,6 +226,51 @@ describe('a deploy over two hosts behind a balancer', () => {
     });
   });
 
+  const servers = (states: Record<string, [admin: string, check: string]>) => ({
+    balancer: {
+      servers: Object.fromEntries(
+        Object.entries(states).flatMap(([host, [admin, check]]) =>
+          ['api_backend', 'platform_backend'].map((backend) => [
+            `${backend}/${host}`,
+            { admin, check, sessions: 0, queued: 0 },
+          ]),
+        ),
+      ),
+    },
+  });
+  const released = (plan: Plan) => outline(plan).filter((line) => line.startsWith('release'));
+
+  test('says in words what an operator wants to know', () => {
+    expect(planOf(proofpass('scaled')).notes).toEqual([
+      `22222222: Attestations have a code, instead of ${before} on app1 and app2.`,
+      'app1 and app2 one after the other: each leaves the balancer on balancer, lets its requests end, and comes back once it is healthy. Meanwhile both releases answer, on the new schema.',
+      'A host that fails, or that is lost, ends the deploy: all hosts go back.',
+    ]);
+  });
+
+  test('a host that answers nobody goes first, so that it can take over', () => {
+    const seen = calm(servers({ app1: ['ready', 'UP'], app2: ['ready', 'DOWN'] }));
+    expect(released(planOf(proofpass('scaled'), seen)).map((line) => line.split(' | ')[1])).toEqual(['app2', 'app1']);
+  });
+
+  test('a host that somebody has taken out gets the release and stays out', () => {
+    const plan = planOf(proofpass('scaled'), calm(servers({ app1: ['ready', 'UP'], app2: ['maint', 'MAINT'] })));
+    expect(released(plan)).toEqual([
+      'release | app2 | stop-app2, switch-app2, start-app2, wait-app2, smoke-app2',
+      'release | app1 | drain-app1, stop-app1, switch-app1, start-app1, wait-app1, smoke-app1, ready-app1',
+    ]);
+    expect(plan.notes.join(' ')).toContain('Somebody has taken app2 out of the balancer: it stays out');
+  });
+
+  test('both servers need what they sign and read with from one source', () => {
+    const asked = unsetNeeded(proofpass('scaled'), ['secrets']).map(({ path: at }) => at);
+    expect(asked).toEqual(
+      expect.arrayContaining(
+        ['jwt-secret', 'nextauth-secret', 'encryption-key', 'database-password'].map((name) => `secrets.${name}.from`),
+      ),
+    );
+  });
+
   test('a host that has the release already and is healthy is left alone', () => {
     const done = host({ current: 'x', releases: [{ id: 'x', commit: V2 }] });
     const plan = planOf(proofpass('scaled'), calm({ 'host app1': done }));
@@ -241,6 +290,35 @@ describe('a deploy over two hosts behind a balancer', () => {
       'health | system | probeHost',
       'source | app1 | resolveRef',
     ]);
+  });
+});
+
+describe('what fails before a deploy', () => {
+  const seen = calm({
+    health: {
+      results: [
+        { id: 'headers-api', title: 'headers of the API', on: 'worker', state: 'critical', severity: 'critical' },
+        { id: 'x', title: 'only a warning', on: 'worker', state: 'warning', severity: 'warning' },
+      ],
+    },
+  });
+
+  test('is said in the plan, noted before anything changes, and not held against the release', () => {
+    const plan = planOf(proofpass(), seen);
+    expect(plan.notes.at(-1)).toBe(
+      'Failing before the deploy: headers of the API (worker). What fails already when it begins does not undo it; what fails because of it does.',
+    );
+    expect(stepOf(plan, 'health-before').do.activity).toBe('probeHost');
+    expect(stepOf(plan, 'bake').do).toMatchObject({
+      activity: 'watchHealth',
+      with: { failingBefore: { from: 'health-before', path: 'failing' } },
+    });
+  });
+
+  test('from outside does not make a release that is current ill', () => {
+    const current = host({ current: 'x', releases: [{ id: 'x', commit: V2 }] });
+    const database = { applied: ['001_initial', '002_verification_code'] };
+    expect(planOf(proofpass(), { ...seen, 'host app': current, database }).stages).toEqual([]);
   });
 });
 
@@ -304,10 +382,22 @@ describe('before anything is done', () => {
   test('a first release has nothing to save and nothing to go back to', () => {
     const bare = host({ link: null, current: null, releases: [] });
     const plan = planOf(proofpass(), calm({ 'host app': bare, database: { applied: [] } }));
-    expect(plan.stages[0]?.title).toBe('prepare');
+    expect(plan.stages.map(({ title }) => title).slice(0, 2)).toEqual(['before', 'prepare']);
     expect(stepOf(plan, 'switch-app')).toMatchObject({
       title: `let /opt/proofpass/platform point to ${next}, the first release here`,
       undo: { activity: 'switchBack', with: { from: null, to: next } },
+    });
+  });
+
+  test('units that would not start with their host are enabled, once they run', () => {
+    const services = { api: { ...running, disabled: true }, platform: running };
+    const plan = planOf(proofpass(), calm({ 'host app': host({ services }) }));
+    expect(outline(plan)).toContain(
+      'release | app | stop-app, switch-app, start-app, enable-api-app, wait-app, smoke-app',
+    );
+    expect(stepOf(plan, 'enable-api-app')).toMatchObject({
+      do: { activity: 'setUnit', with: { unit: 'proofpass-api.service', enabled: true } },
+      undo: { activity: 'restoreUnit' },
     });
   });
 
@@ -406,7 +496,7 @@ describe('a rollback', () => {
       do: { activity: 'takeBackMigrations', with: { id: next, migrations: ['002_verification_code'] } },
       undo: { activity: 'reapplyMigrations' },
     });
-    expect(plan.downtime[0]).toEqual({ service: 'api', seconds: 14 });
+    expect(plan.downtime[0]).toEqual({ service: 'api', seconds: 14, ifUndone: 88 });
   });
 
   test('with "migrations": "keep" leaves the schema and says so', () => {
@@ -502,7 +592,7 @@ describe('restart-service', () => {
     expect(outline(one)).toEqual(['restart | app | restart-app, wait-app']);
     expect(one).toMatchObject({
       downtime: [{ service: 'api', seconds: 30 }],
-      notes: ['platform start after api and may be away with it.'],
+      notes: ['platform starts after api and may be away with it.'],
     });
     const two = plan(proofpass('scaled'), 'api');
     expect(outline(two)).toEqual([

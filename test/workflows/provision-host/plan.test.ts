@@ -336,7 +336,7 @@ describe('HAProxy', () => {
       },
     });
     const text = haproxyConfiguration(system, 'balancers', true);
-    expect(text).toContain('use_backend api if { hdr(host),field(1,:) -i api.example }');
+    expect(text).toContain('use_backend api_backend if { hdr(host),field(1,:) -i api.example }');
     expect(text).toContain('    server app1 10.0.1.1:4000 check\n    server app2 10.0.1.2:4000 check\n');
     expect(text).toContain('    server app2 10.0.1.2:3000 check\n');
     expect(text).toContain('bind 127.0.0.1:8404');

@@ -1,4 +1,4 @@
-import { expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { parse } from 'yaml';
 import { createHealthActivities } from '../../../activities/health/health-activities.js';
@@ -9,7 +9,7 @@ import { probesAbout } from '../../../workflows/contracts/system-probes.js';
 import { System } from '../../../workflows/contracts/system.js';
 import { activityOptions } from '../../../workflows/lib/activity-options.js';
 import { checkPlan } from '../../../workflows/lib/check-plan.js';
-import { bake, passes, wait } from '../../../workflows/steps/health.js';
+import { bake, before, passes, wait } from '../../../workflows/steps/health.js';
 import { smallSystem } from '../small-system.js';
 import { lane, step, toyPlan } from '../toy-plan.js';
 
@@ -41,23 +41,31 @@ test('a health check of nothing is refused', () => {
   expect(() => wait(system, 'app', [])).toThrow('a health check of nothing would always pass');
 });
 
-test('the activities take what the steps give them', async () => {
+/** Activities over hosts whose unit is as the looks say, one after the other; the last one stays. */
+function looking(...states: string[]) {
   const asked: string[] = [];
-  // A host whose unit runs: what the script would say.
   const hosts = {
     run: ({ name }: { name: string }, { argv }: { argv: string[] }) => {
       asked.push(`${name} ${argv.at(-1)}`);
-      return Promise.resolve({ exitCode: 0, stderr: '', stdout: '0 LoadState=loaded\n0 ActiveState=active\nend\n' });
+      const state = states[Math.min(asked.length, states.length) - 1];
+      return Promise.resolve({ exitCode: 0, stderr: '', stdout: `0 LoadState=loaded\n0 ActiveState=${state}\nend\n` });
     },
   } as unknown as Hosts;
-  const secrets = createSecrets({ directory: '/nonexistent', environment: {} });
-  const activities = createHealthActivities({ hosts, secrets });
+  const activities = createHealthActivities({
+    hosts,
+    secrets: createSecrets({ directory: '/nonexistent', environment: {} }),
+  });
   const context = { step: 'wait-app' } as CallInput['context'];
-  const run = (argument: CallInput['with'], name: 'checkHealth' | 'watchHealth'): Promise<unknown> =>
+  const run = (argument: CallInput['with'], name: 'probeHost' | 'checkHealth' | 'watchHealth'): Promise<unknown> =>
     new MockActivityEnvironment().run((input: CallInput) => activities[name](input) as Promise<unknown>, {
       with: argument,
       context,
     });
+  return { asked, run };
+}
+
+test('the activities take what the steps give them', async () => {
+  const { asked, run } = looking('active');
   await expect(run(passes(system, probes, { intervalSeconds: 0.01 }).with, 'checkHealth')).resolves.toMatchObject({
     looks: 2,
   });
@@ -65,4 +73,30 @@ test('the activities take what the steps give them', async () => {
     run(bake(system, probes, { seconds: 0.1, intervalSeconds: 0.02 }).do.with, 'watchHealth'),
   ).resolves.toMatchObject({ failures: 0 });
   expect(asked).toContain('app systemd\x1fapi.service');
+});
+
+describe('a watch that knows what failed before', () => {
+  const watched = async (...states: string[]) => {
+    const { run } = looking(...states);
+    const { failing } = (await run(before(system, probes).do.with, 'probeHost')) as { failing: string[] };
+    // What the frame makes of the reference.
+    const step = bake(system, probes, { seconds: 0.2, intervalSeconds: 0.02, before: 'health-before' });
+    expect(step.do.with['failingBefore']).toEqual({ from: 'health-before', path: 'failing' });
+    return run({ ...step.do.with, failingBefore: failing }, 'watchHealth');
+  };
+
+  test('does not fail for it, and says so', async () => {
+    await expect(watched('failed')).resolves.toMatchObject({
+      failures: 0,
+      summary: expect.stringMatching(/, 0 failures; failing before and still: .*api/),
+    });
+  });
+  test('fails for what was fine before', async () => {
+    await expect(watched('active', 'active', 'active', 'failed')).rejects.toMatchObject({ type: 'VerificationFailed' });
+  });
+  test('fails for what was mended and breaks again', async () => {
+    await expect(watched('failed', 'failed', 'active', 'active', 'failed')).rejects.toMatchObject({
+      type: 'VerificationFailed',
+    });
+  });
 });

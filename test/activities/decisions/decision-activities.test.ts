@@ -1,0 +1,56 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { execa } from 'execa';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { createDecisionActivities } from '../../../activities/decisions/decision-activities.js';
+import { canonicalJson } from '../../../activities/inventory/canonical-json.js';
+import { signText } from '../../../client/signing.js';
+import { REQUEST_NAMESPACE, requestText } from '../../../workflows/contracts/requester.js';
+
+const keys = mkdtempSync(path.join(tmpdir(), 'guardia-keys-'));
+const key = (name: string) => path.join(keys, name);
+const publicKey = (name: string) => readFileSync(`${key(name)}.pub`, 'utf8').trim();
+beforeAll(async () => {
+  for (const name of ['ana', 'ben'])
+    await execa('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', name, '-f', key(name)]);
+});
+afterAll(() => rmSync(keys, { recursive: true }));
+
+describe('the signature of a start', () => {
+  const { verifyRequest } = createDecisionActivities();
+  const place = { namespace: 'default', workflowId: 'deploy/shop/1', runbook: 'deploy' };
+  const input = { system: 'shop', requester: 'ana@laptop', ref: 'v2' };
+  const at = '2026-01-31T02:00:00.000Z';
+  const proofBy = async (name: string, namespace = REQUEST_NAMESPACE) => {
+    const signed = await signText(requestText(place, canonicalJson(input), at), { key: key(name), namespace });
+    return { at, signature: String(signed.signature) };
+  };
+  const verify = async (change: Partial<Parameters<typeof verifyRequest>[0]>) =>
+    verifyRequest({ place, input, proof: await proofBy('ana'), name: 'ana', signingKey: publicKey('ana'), ...change });
+  const wrong = 'the signature of the start is not that of ana over this input';
+
+  test('counts for this start, whatever the order of its fields', async () => {
+    const proof = await proofBy('ana');
+    await verify({ input: { ref: 'v2', requesterProof: proof, requester: 'ana@laptop', system: 'shop' } });
+  });
+
+  test.each([
+    ['another run', { place: { ...place, workflowId: 'deploy/shop/2' } }],
+    ['another namespace of Temporal', { place: { ...place, namespace: 'other' } }],
+    ['another runbook', { place: { ...place, runbook: 'rollback' } }],
+    ['another input', { input: { ...input, ref: 'v3' } }],
+  ])('%s: it does not count', async (_, change) => {
+    await expect(verify(change)).rejects.toMatchObject({ type: 'DecisionRefused', message: wrong });
+  });
+
+  test('made with another key, for another purpose, at another time, or none at all: it does not count', async () => {
+    for (const proof of [
+      await proofBy('ben'),
+      await proofBy('ana', 'guardia-decision'),
+      { ...(await proofBy('ana')), at: '2026-01-31T03:00:00.000Z' },
+      { at, signature: 'none' },
+    ])
+      await expect(verify({ proof })).rejects.toMatchObject({ type: 'DecisionRefused', message: wrong });
+  });
+});

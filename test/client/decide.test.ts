@@ -1,0 +1,137 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
+import { execa } from 'execa';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { hostname, tmpdir } from 'node:os';
+import path from 'node:path';
+import { openScriptedRuns, until, type ScriptedRun, type ScriptedRuns } from '../workflows/scripted-runs.js';
+import { smallSystem } from '../workflows/small-system.js';
+import { runMain } from './command-run.js';
+
+jest.setTimeout(60_000);
+
+const keys = mkdtempSync(path.join(tmpdir(), 'guardia-keys-'));
+const key = (name: string) => path.join(keys, name);
+let runs: ScriptedRuns;
+beforeAll(async () => {
+  for (const name of ['ana', 'ben', 'eva', 'kim'])
+    await execa('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', name, '-f', key(name)]);
+  runs = await openScriptedRuns();
+}, 120_000);
+afterEach(() => runs.settle(), 30_000);
+afterAll(async () => {
+  await runs?.close();
+  rmSync(keys, { recursive: true });
+});
+
+const asking = (policy: string) => (name: string) => `${smallSystem(name)}approvers:
+${['ana', 'ben', 'eva', 'kim'].map((who) => `  ${who}: { email: ${who}@example.org, signingKey: '${readFileSync(`${key(who)}.pub`, 'utf8').trim()}' }`).join('\n')}
+approvals: { backup: ${policy} }
+`;
+
+/** The command as a person calls it who goes by this name and has this key. */
+const as = (name: string, withKey = name) =>
+  ({
+    PATH: process.env['PATH'],
+    TEMPORAL_ADDRESS: runs.server.address,
+    TEMPORAL_NAMESPACE: runs.server.namespace,
+    GUARDIA_SYSTEMS: runs.systemsDirectory,
+    GUARDIA_STATE: path.join(keys, 'state'),
+    GUARDIA_APPROVER: name,
+    GUARDIA_SIGNING_KEY: key(withKey),
+  }) as const;
+
+let counter = 0;
+/** A run that somebody starts with the command and that waits in its gate. */
+async function startedBy(
+  name: string,
+  policy: string,
+  env: ReturnType<typeof as> = as(name),
+): Promise<ScriptedRun & { said: string }> {
+  const system = runs.system(asking(policy));
+  const suffix = `by-command-${++counter}`;
+  let said = '';
+  const run = await runs.startedBy(
+    async () => {
+      const begun = await runMain(['run', 'backup', system, '--id', suffix, '--no-follow'], env);
+      expect(begun).toMatchObject({ exitCode: 0 });
+      said = begun.stderr;
+    },
+    { system, workflowId: `backup/${system}/${suffix}` },
+  );
+  await until(async () => (await run.status()).gates.length === 1, 'the gate is open');
+  return { ...run, said };
+}
+
+const approve = (run: ScriptedRun, env: Record<string, string | undefined>, ...options: string[]) =>
+  runMain(['approve', run.workflowId, '--reason', 'looks right', ...options], env);
+
+describe('guardia run', () => {
+  test('signs the start where signatures count: nobody more has to agree', async () => {
+    const run = await startedBy('kim', '{ signed: true }');
+    expect(run.said).not.toContain('not signed');
+    expect(await run.status()).toMatchObject({ requester: `kim@${hostname()}`, gates: [{ approvals: 1 }] });
+    expect((await run.status()).gates[0]?.oneMore).toBeUndefined();
+    expect(await approve(run, as('ana'))).toMatchObject({
+      exitCode: 0,
+      stdout: expect.stringContaining('approved') as unknown,
+    });
+    expect((await run.report()).gates).toMatchObject([{ decisions: [{ approver: 'ana', signed: true }] }]);
+  });
+
+  test('says what an unsigned start costs; the gate asks one more', async () => {
+    const run = await startedBy('kim', '{ signed: true }', { ...as('kim'), GUARDIA_SIGNING_KEY: key('nowhere') });
+    expect(run.said).toMatch(/the start is not signed \(there is no key .*nowhere\): one more person than usual/);
+    expect(await run.status()).toMatchObject({
+      gates: [{ approvals: 2, oneMore: 'it was started without a signature' }],
+    });
+    expect((await approve(run, as('ana'))).stdout).toContain('counted: 1 of 2');
+    await approve(run, as('ben'));
+    expect((await run.report()).end).toBe('succeeded');
+  });
+});
+
+describe('what guardia approve refuses, and the reason that the person reads', () => {
+  let run: ScriptedRun;
+  beforeEach(async () => {
+    run = await startedBy('kim', '{ approvals: 2, approvers: [ana, ben, kim] }');
+  });
+  const refused = async (reason: RegExp, env: Record<string, string | undefined>, ...options: string[]) => {
+    const { exitCode, stderr } = await approve(run, env, ...options);
+    expect(stderr).toMatch(reason);
+    expect(exitCode).toBe(3);
+  };
+
+  test('each, and none of them counts', async () => {
+    await refused(/kim asked for this run and may not decide about it; others who may: ana, ben/, as('kim'));
+    await refused(/eva may not decide here; who may: ana, ben, kim/, as('eva'));
+    await refused(/zoe may not decide here/, as('zoe', 'eva'));
+    await refused(
+      /the signature is not that of ana over this decision: it was made with another key/,
+      as('ana', 'eva'),
+    );
+    await refused(/this gate counts signed decisions only/, as('ana'), '--unsigned');
+    await refused(/the plan is [0-9a-f]{12}, not 0000; nothing was decided/, as('ana'), '--digest', '0000');
+    await refused(/the gate "dns" of backup\/.* is not open; open: apply/, as('ana'), '--gate', 'dns');
+    expect((await run.status()).gates[0]?.decisions).toEqual([]);
+
+    expect((await approve(run, as('ana'))).stdout).toContain('counted: 1 of 2');
+    await refused(/ana has decided already: approve, at /, as('ana'));
+    await approve(run, as('ben'));
+    await run.report();
+    await refused(/does not wait for an approval \(it is ended\)/, as('ana'));
+  });
+});
+
+test('the typed name of the system, and a veto', async () => {
+  const run = await startedBy('kim', '{ typedSystemName: true }');
+  const missing = await approve(run, as('ana'));
+  expect(missing).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('--typed is missing') as unknown });
+  const other = await approve(run, as('ana'), '--typed', 'shop');
+  expect(other).toMatchObject({
+    exitCode: 3,
+    stderr: expect.stringContaining('the typed name "shop" is not the system of this run') as unknown,
+  });
+  const veto = await runMain(['reject', run.workflowId, '--reason', 'not today'], as('ben'));
+  expect(veto).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('rejected') as unknown });
+  expect((await run.failure()).message).toContain('ben said no');
+});

@@ -1,0 +1,202 @@
+// What needs a person, on a real host: a run that was terminated and is repaired, one that holds behind its point of no return, others that wait for it,
+// and what people are told of it by webhook, chat, e-mail and pager.
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import type { WorkflowHandle } from '@temporalio/client';
+import { runMain } from '../client/command-run.js';
+import {
+  startMailReceiver,
+  startWebReceiver,
+  type MailReceiver,
+  type WebReceiver,
+} from '../activities/notify/receivers.js';
+import { startBackupLab, until, type BackupLab } from '../backup/harness.js';
+
+jest.setTimeout(600_000);
+
+/** What an observer who is not guardia sees: releases, link, units, schema, uploads. */
+const OBSERVED = `
+  cd /opt/proofpass; readlink platform; ls -A releases | grep -v '^.mirror'; systemctl is-active proofpass-api proofpass-platform
+  cd shared; find . -printf '%p %y %m %u:%g\\n' | sort; find . -type f -print0 | sort -z | xargs -0 sha256sum
+  cd /; runuser -u postgres -- pg_dump --schema-only proofpass_prod | grep -v restrict
+  runuser -u postgres -- psql -XAtq -d proofpass_prod -c 'select name from schema_migrations order by 1'`;
+
+let here: BackupLab;
+let web: WebReceiver;
+let mail: MailReceiver;
+
+beforeAll(async () => {
+  web = await startWebReceiver();
+  mail = await startMailReceiver({ security: 'none' });
+  here = await startBackupLab({
+    hosts: [{ name: 'app', fixture: { name: 'proofpass', megabytes: 10, running: true } }],
+  });
+  here.changeInventory('bake: { minutes: 10, tolerated: 2 }', 'bake: { minutes: 0.1, tolerated: 2 }');
+  here.changeInventory('patienceSeconds: 60', 'patienceSeconds: 8');
+  here.changeInventory('{ unset: incoming webhook of the channel (L1660) }', 'env:SLACK');
+  here.changeInventory('{ unset: support@tudominio.com (L1663) }, tier: 1', 'support@example.org, tier: 1');
+  here.changeInventory(
+    'notifications:\n',
+    `notifications:
+  log: { kind: webhook, url: env:HOOK }
+  duty: { kind: pagerduty, routingKey: env:ROUTING_KEY, endpoint: '${web.url}/duty' }
+`,
+  );
+  here.changeInventory(
+    '{ unset: SMTP server that hands the notices on }',
+    `127.0.0.1\n  port: ${mail.port}\n  security: none`,
+  );
+  here.changeInventory('{ unset: address that the notices come from }', 'guardia@example.org');
+  await serve();
+  const { end, message } = await here.run({}, 'adopt');
+  if (end !== 'succeeded') throw new Error(`adopt: ${end}: ${message}`);
+}, 900_000);
+afterAll(async () => {
+  await here?.down();
+  await web?.close();
+  await mail?.close();
+}, 120_000);
+
+const secrets = () => ({ SLACK: `${web.url}/slack`, HOOK: `${web.url}/log`, ROUTING_KEY: 'R0UT1NG-K3Y' });
+const serve = () => here.restartWorker({ env: secrets() });
+const guardia = (...argv: string[]) => runMain(argv, here.env);
+const refused = async (runbook: string, input = {}) => {
+  const { end, message } = await here.run(input, runbook);
+  expect(end).toBe('refused');
+  return message;
+};
+
+/** A deploy takes its time on a busy machine. */
+const reaches = (handle: WorkflowHandle, step: string, state: string) =>
+  until(
+    `step ${step} is ${state}`,
+    async () => {
+      const { steps, end, message } = await here.status(handle);
+      if (end) throw new Error(`the run has ended (${end}): ${message}`);
+      return steps.find(({ id }) => id === step)?.state === state;
+    },
+    { seconds: 240 },
+  );
+
+/** What each target was told about a run, in order; the e-mail is for support. */
+const told = (run: { workflowId: string }) => {
+  const about = (text: string) => text.includes(run.workflowId);
+  return {
+    log: web
+      .at('/log')
+      .filter(({ body }) => about(body))
+      .map(({ body }) => (JSON.parse(body) as { event: string }).event),
+    slack: web.at('/slack').filter(({ body }) => about(body)).length,
+    duty: web
+      .at('/duty')
+      .filter(({ body }) => about(body))
+      .map(({ body }) => (JSON.parse(body) as { event_action: string }).event_action),
+    mail: mail.mails.filter(({ text }) => about(text.replaceAll('=\r\n', ''))).length,
+  };
+};
+
+describe('a run that was terminated in the middle', () => {
+  let before: string;
+  const terminated = async (ref: string, step: string): Promise<WorkflowHandle> => {
+    before = await here.shell(OBSERVED);
+    const handle = await here.start({ ref }, 'deploy');
+    await reaches(handle, step, 'done');
+    await handle.terminate('somebody pressed the wrong button');
+    return handle;
+  };
+
+  test('the next run is refused and says what helps; repair undoes it, and the host is as it was; then the next run goes', async () => {
+    const handle = await terminated('v2', 'switch-app');
+    expect(await here.shell(OBSERVED)).not.toBe(before);
+    const message = await refused('restart-service', { service: 'platform' });
+    expect(message).toContain(`a run was terminated and has left changes that were not undone: ${handle.workflowId}`);
+    expect(message).toContain('Undo it: guardia run repair proofpass');
+    const plan = await guardia('run', 'repair', 'proofpass', '--plan');
+    expect(plan.stdout).toMatch(/undo: point .*undo: apply 002_verification_code/s);
+    const repaired = await guardia('run', 'repair', 'proofpass');
+    expect(repaired).toMatchObject({ exitCode: 0 });
+    expect(await here.shell(OBSERVED)).toBe(before);
+    expect(await here.run({}, 'repair')).toMatchObject({ end: 'nothing to do' });
+    const again = await here.run({ ref: 'v2' }, 'deploy');
+    expect(`${again.end}: ${again.message}`).toMatch(/^succeeded:/);
+  });
+
+  test('leave=true leaves the hosts as they are, and the next run goes', async () => {
+    await terminated('v3-bad-health', 'build-app');
+    const left = await here.shell(OBSERVED);
+    expect(await refused('restart-service', { service: 'platform' })).toContain('--set leave=true');
+    expect(await guardia('run', 'repair', 'proofpass', '--set', 'leave=true')).toMatchObject({ exitCode: 0 });
+    expect(await here.shell(OBSERVED)).toBe(left);
+    expect(await here.run({ service: 'platform' }, 'restart-service')).toMatchObject({ end: 'succeeded' });
+  });
+});
+
+test('a run that is rolled back tells every target once, also when the worker dies in the middle', async () => {
+  const handle = await here.start({ ref: 'v3-broken-build' }, 'deploy');
+  await reaches(handle, 'build-app', 'running');
+  await here.worker().kill();
+  await here.startWorker({ env: secrets() });
+  expect(await here.ended(handle)).toMatchObject({ end: 'rolled back' });
+  expect(told(handle)).toEqual({ log: ['rolled back'], slack: 1, duty: ['trigger'], mail: 1 });
+});
+
+describe('a failure behind the point of no return', () => {
+  let handle: WorkflowHandle;
+  const answer = (...argv: string[]) => guardia('recover', handle.workflowId, ...argv, '--no-follow');
+
+  test('holds with its locks, names the rows at stake, and tells every target once', async () => {
+    handle = await here.start({ ref: 'v4-irreversible-bad-health' }, 'deploy');
+    await reaches(handle, 'migrate', 'kept');
+    await here.sql(`insert into attestations (id, organization_id, issuer_id, kind, status, subject, claims, content_hash, issued_at)
+      select gen_random_uuid(), organization_id, issuer_id, kind, status, subject, claims, content_hash, now() from attestations limit 3`);
+    await until('the run holds', async () => (await here.status(handle)).holds.length === 1, { seconds: 240 });
+    const { holds } = await here.status(handle);
+    expect(holds).toMatchObject([
+      {
+        kind: 'point of no return',
+        atStake: [expect.stringMatching(/public\.attestations: 3 rows written since/) as unknown],
+        choices: ['retry', 'skip', 'rollback', 'accept'],
+      },
+    ]);
+    await until('people are told', () => told(handle).log.length > 0);
+    expect(told(handle)).toEqual({ log: ['needs a person'], slack: 1, duty: ['trigger'], mail: 1 });
+    // A worker that takes it up tells nobody again.
+    await here.worker().kill();
+    await here.startWorker({ env: secrets() });
+    expect((await here.status(handle)).holds).toHaveLength(1);
+  });
+
+  test('others wait for it, and see for whom and why; a run that is cancelled while it waits changes nothing', async () => {
+    const waiting = [
+      await here.start({}, 'provision-host'),
+      await here.start({ service: 'platform' }, 'restart-service'),
+    ] as const;
+    for (const each of waiting)
+      await until('it waits', async () => (await here.status(each)).waitingFor?.includes(handle.workflowId) === true, {
+        seconds: 240,
+      });
+    const { stdout } = await guardia('locks');
+    expect(stdout).toMatch(new RegExp(`proofpass +${handle.workflowId} .*waiting for a person`));
+    for (const each of waiting)
+      expect(stdout).toMatch(
+        new RegExp(`${each.workflowId} waits since .*proofpass is held by deploy ${handle.workflowId}`),
+      );
+    await waiting[0].cancel();
+    expect(await here.ended(waiting[0])).toMatchObject({ end: 'cancelled' });
+
+    expect(await answer('done', '--reason', 'x')).toMatchObject({
+      exitCode: 3,
+      stderr: expect.stringContaining('done is no choice at') as unknown,
+    });
+    expect(await answer('accept', '--reason', 'the column is mended by hand')).toMatchObject({ exitCode: 0 });
+    const ended = await here.ended(handle);
+    expect(ended).toMatchObject({
+      end: 'failed',
+      report: { recoveries: [{ decision: 'accept', why: 'the column is mended by hand' }] },
+    });
+    expect(ended.message).toContain('everything up to "apply 004_');
+    expect(told(handle).log).toEqual(['needs a person', 'taken up', 'failed']);
+    // It goes once the lock is free; the release that stands is not healthy, and that is what it says.
+    expect((await here.ended(waiting[1])).message).not.toContain('is held by');
+    expect((await guardia('locks')).stdout).toContain('Nothing is held.');
+  });
+});
