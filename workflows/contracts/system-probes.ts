@@ -175,7 +175,16 @@ function flowProbes(system: System): Some[] {
           ? [{ ...base, id: `open-${to}-from-${from}`, source: 'flows', expect: 'open', ports: asked }]
           : []),
         ...(closed.length > 0
-          ? [{ ...base, id: `closed-${to}-from-${from}`, source: 'flows', expect: 'closed', ports: closed, openToNetworks }]
+          ? [
+              {
+                ...base,
+                id: `closed-${to}-from-${from}`,
+                source: 'flows',
+                expect: 'closed',
+                ports: closed,
+                openToNetworks,
+              },
+            ]
           : []),
       ];
     });
