@@ -39,6 +39,8 @@ export interface Cell {
   kind: PlantedFault['kind'];
   /** Behind the point of no return: a failure there leaves what was done, and says so. */
   stands: boolean;
+  /** Its stage goes on without it: what the run is for has been reached by then. */
+  tolerated: boolean;
 }
 
 /** What the hosts of a scenario look like without any fault. */
@@ -80,13 +82,22 @@ export function cellsOf(scenario: Scenario, plan: Plan, options: { all?: boolean
   const steps = stepsOf(plan);
   const commit = steps.findIndex(({ step }) => step.id === plan.pointOfNoReturn);
   const kinds = new Set<string>();
-  return steps.flatMap(({ lane, step }, index): Cell[] => {
+  return steps.flatMap(({ stage, lane, step }, index): Cell[] => {
     if (scenario.steps?.includes(step.id) === false) return [];
     const on = placeOf(lane, step);
     const { activity } = step.do;
     const calledAs = step.repairs?.step ?? step.id;
     const stands = commit >= 0 && index > commit;
-    const cell = { scenario, step: step.id, calledAs, title: step.title, activity, on, stands };
+    const cell = {
+      scenario,
+      step: step.id,
+      calledAs,
+      title: step.title,
+      activity,
+      on,
+      stands,
+      tolerated: stage.errorBudget > 0,
+    };
     const isNew = options.all === true || !kinds.has(activity);
     kinds.add(activity);
     const isOnHost = on !== SYSTEM_LANE && on !== WORKER_HOST;
@@ -192,12 +203,12 @@ async function answerHolds(here: BackupLab, handle: WorkflowHandle, over: AbortS
  * that a second run makes good. Pure.
  */
 export function whatIsWrong(
-  { kind, stands, scenario: { again } }: Cell,
+  { kind, stands, tolerated, scenario: { again } }: Cell,
   { end, planted, differences }: { end: string; planted: boolean; differences: readonly string[] },
 ): string {
   if (!planted) return `the step was never reached, and it ended as ${end}`;
   if (end === 'succeeded') {
-    if (kind === 'fail') return 'a step failed, and yet it succeeded';
+    if (kind === 'fail') return tolerated ? '' : 'a step failed, and yet it succeeded';
     return differences.length > 0 ? 'it succeeded, and does not look as it does without the fault' : '';
   }
   if (again) {

@@ -1,5 +1,5 @@
 // Where the runbooks start from when every step of them fails once. A new runbook joins by being listed here.
-import { startBackupLab, type BackupLab } from '../backup/harness.js';
+import { startBackupLab, until, type BackupLab } from '../backup/harness.js';
 import type { RunbookName } from '../../workflows/contracts/runbooks.js';
 import { stepsOf, type Plan } from '../../workflows/contracts/plan.js';
 import { RunReport } from '../../workflows/contracts/run.js';
@@ -33,7 +33,9 @@ const on = (
 /** A deploy that was terminated between its switch and its start: nothing of it was undone. */
 export async function terminatedDeploy(here: BackupLab): Promise<void> {
   const handle = await here.start({ ref: 'v2' }, 'deploy');
-  await here.untilStep(handle, 'switch-app', 'done');
+  const switched = async (): Promise<boolean> =>
+    (await here.status(handle)).steps.some(({ id, state }) => id === 'switch-app' && state === 'done');
+  await until('the release is switched', switched, { seconds: 300 });
   await handle.terminate('nobody undoes anything');
   await here.worker().kill();
   await here.startWorker();
