@@ -309,6 +309,9 @@ repaired) # FENCE RUN: what this run has left was seen to
   prepare
   with_lock
   check_fence "$1"
+  for job in "$state/jobs/$2"-*; do
+    [ -d "$job" ] && [ "$(state_of "$job")" != running ] && rm -rf "$job"
+  done
   rm -rf "${state:?}/left/$2" "${state:?}/journal/$2"
   ;;
 close) # RUN: the run has ended; whatever of it is still under way comes too late
