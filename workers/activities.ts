@@ -28,7 +28,7 @@ import type { Secrets } from '../activities/secrets/resolve.js';
 import { createServiceActivities } from '../activities/services/service-activities.js';
 import { createSmokeActivities } from '../activities/smoke/smoke-activities.js';
 import { createSystemdActivities } from '../activities/systemd/systemd-activities.js';
-import { createLockActivities } from '../activities/temporal/lock-activities.js';
+import { createLockActivities, isOpen } from '../activities/temporal/lock-activities.js';
 
 export interface Dependencies {
   hosts: Hosts;
@@ -59,7 +59,7 @@ export function createActivities({ hosts, secrets, client, fingerprints }: Depen
     ...createAdoptionActivities({ hosts }),
     ...createComposeActivities({ hosts }),
     ...createProvisionActivities({ hosts, secrets, fingerprints }),
-    ...createRunRecordActivities({ hosts, secrets }),
+    ...createRunRecordActivities({ hosts, secrets, isOpen: (run) => isOpen(client, run) }),
     ...createNotifyActivities({ secrets, locations: inventoryLocations(), webUi: process.env['GUARDIA_WEB_UI'] }),
     ...createDeployRecordActivities({ secrets }),
     ...createServiceActivities({ hosts }),

@@ -294,12 +294,19 @@ join) # FENCE RUN WORKFLOW: this run works under the fence of another one
   check_fence "$1"
   mkdir -p "$state/holders" && echo "$3" >"$state/holders/$2" || cannot_write
   ;;
-left) # every run that was terminated here and not seen to: RUN WORKFLOW STEP..., the steps that have a journal entry
-  for run in "$state"/left/*; do
+left) # runs that may have left changes here: left|open RUN WORKFLOW STEP..., the steps that have a journal entry
+  # `left`: another run has taken the host over since; `open`: it was the last one, and either still goes on or was terminated.
+  read_fence
+  for run in "$state"/left/* "$state"/holders/*; do
     [ -e "$run" ] || continue
     name=$(basename "$run")
+    as=left
+    if [ "$(basename "$(dirname "$run")")" = holders ]; then
+      if [ "$phase" != open ] || [ ! -d "$state/journal/$name" ]; then continue; fi
+      as=open
+    fi
     # shellcheck disable=SC2012 # names of steps have letters, digits and hyphens only
-    echo "$name $(cat "$run") $(ls "$state/journal/$name" 2>/dev/null | grep -v '\.new$' | tr '\n' ' ')"
+    echo "$as $name $(cat "$run") $(ls "$state/journal/$name" 2>/dev/null | grep -v '\.new$' | tr '\n' ' ')"
   done
   ;;
 part) # RUN: the end of `join`

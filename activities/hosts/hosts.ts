@@ -490,12 +490,15 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
       await ask(target, ['part', run]);
     },
 
-    /** The runs that were terminated here and whose changes nobody has seen to, with the steps that have an entry in their journal. */
-    async leftRuns(target: HostTarget): Promise<(LeftRun & { steps: string[] })[]> {
+    /**
+     * The runs that were terminated here and whose changes nobody has seen to, with the steps that have an entry in their journal. `open`: no
+     * other run has come since, so that it may as well be still under way.
+     */
+    async leftRuns(target: HostTarget): Promise<(LeftRun & { steps: string[]; open: boolean })[]> {
       const lines = (await ask(target, ['left'])).split('\n').filter((line) => line !== '');
       return lines.map((line) => {
-        const [runId = '', workflowId = '', ...steps] = line.trim().split(' ');
-        return { runId, workflowId, steps };
+        const [as, runId = '', workflowId = '', ...steps] = line.trim().split(' ');
+        return { runId, workflowId, steps, open: as === 'open' };
       });
     },
 

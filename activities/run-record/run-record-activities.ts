@@ -29,8 +29,15 @@ const KEPT_DURATIONS = 7;
 const ObserveLeftRuns = z.object({ store: StoreReference });
 const ForgetLeftRun = z.object({ run: z.string() });
 
+interface Dependencies {
+  hosts: Hosts;
+  secrets: Secrets;
+  /** Whether a run is still under way. */
+  isOpen: (run: { workflowId: string; runId: string }) => Promise<boolean>;
+}
+
 /** Writes what a run did into the object store, where it outlives Temporal's history. */
-export function createRunRecordActivities({ hosts, secrets }: { hosts: Hosts; secrets: Secrets }) {
+export function createRunRecordActivities({ hosts, secrets, isOpen }: Dependencies) {
   const frame: Pick<FrameActivities, 'recordRun' | 'recordLog' | 'readExpectedDurations'> = {
     /** Idempotent by (run, entry): the first one that was written stays. */
     async recordRun({ system, entry, report }) {
@@ -88,7 +95,9 @@ export function createRunRecordActivities({ hosts, secrets }: { hosts: Hosts; se
     async observeLeftRuns({ with: raw, context }: CallInput) {
       const { store } = ObserveLeftRuns.parse(raw);
       const signal = cancellationSignal();
-      const left = await hosts.leftRuns(targetOf(context));
+      const seen = await hosts.leftRuns(targetOf(context));
+      const ended = await Promise.all(seen.map(async ({ open, ...run }) => (open && (await isOpen(run)) ? [] : [run])));
+      const left = ended.flat();
       if (left.length === 0) return { left };
       return withBucket(secrets, store, async (bucket) => ({
         left: await Promise.all(

@@ -3,6 +3,16 @@ import { WorkflowNotFoundError, type Client } from '@temporalio/client';
 import type { FrameActivities } from '../../workflows/contracts/frame-activities.js';
 import { holderQuery } from '../../workflows/contracts/lock.js';
 
+/** Whether a run is still under way; one that the server does not know any more is not. */
+export async function isOpen(client: Client, run: { workflowId: string; runId: string }): Promise<boolean> {
+  try {
+    return (await client.workflow.getHandle(run.workflowId, run.runId).describe()).status.name === 'RUNNING';
+  } catch (error) {
+    if (error instanceof WorkflowNotFoundError) return false;
+    throw error;
+  }
+}
+
 /** How a run that wants a lock sees who holds it and waits for the end of it. */
 export function createLockActivities(client: Client): Pick<FrameActivities, 'describeLock' | 'awaitLock'> {
   return {

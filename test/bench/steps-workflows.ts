@@ -66,6 +66,7 @@ export async function stepsThroughApply(steps: number): Promise<void> {
     onFailure: () => Promise.resolve('fail'),
     onCommit: nothing,
     undoFailed: [],
+    lost: new Set(),
     failedAt: new Map(),
     pastCancel: false,
   });

@@ -494,7 +494,7 @@ describe('ProofPass on the hosts of its layout `scaled`', () => {
       'A=1\nVAULT_TOKEN=old\nB=2\n',
     );
     await lab.openbao('db', lab.hosts['db']?.address);
-    expect(await run(lab, 'app2', `cat ${env}; stat -c %a ${env}`)).toBe(`A=1\nB=2\nVAULT_TOKEN=${token}640`);
+    expect(await run(lab, 'app2', `cat ${env}; stat -c %a ${env}`)).toBe(`A=1\nVAULT_TOKEN=${token}B=2\n640`);
 
     await lab.certificates('balancer');
     const served =

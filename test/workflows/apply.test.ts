@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { ApplicationFailure } from '@temporalio/common';
 import * as searchAttributes from '../../workflows/contracts/search-attributes.js';
-import { fails, failsFirst, held, mistaken, stumbles } from './acts.js';
+import { fails, failsFirst, held, mistaken, stumbles, type Act } from './acts.js';
 import { scheduled } from './run-history.js';
 import { openScriptedRuns, until, type ScriptedRun, type ScriptedRuns } from './scripted-runs.js';
 import { lane, stage, step, toyPlan } from './toy-plan.js';
@@ -241,6 +242,19 @@ describe('a step that fails', () => {
 });
 
 describe('an undo that fails', () => {
+  test('because its host is away: the next one on that host does not wait for it as long again', async () => {
+    const away: Act = () => {
+      throw ApplicationFailure.create({ type: 'HostUnreachable', message: 'app is away', nonRetryable: true });
+    };
+    const run = await runs.start({
+      plan: [lane('app', 'a', 'b', 'c')],
+      acts: { 'do c': fails('CommandFailed', 'no space'), 'undo c': away, 'undo b': stumbles('app is away') },
+    });
+    const { report } = await run.failure();
+    expect(states(report as never)).toEqual({ a: 'undone', b: 'undo failed', c: 'undo failed' });
+    expect(run.happened('undo b')).toHaveLength(3);
+  });
+
   test('the others still run; what remains is named, and the journal is kept', async () => {
     const run = await runs.start({
       plan: [lane('app', 'a', 'b', 'c')],

@@ -14,19 +14,30 @@ const atRestWhenCancelled = { cancellationType: ActivityCancellationType.WAIT_CA
  */
 export const HEARTBEAT_TIMEOUT = '15 seconds';
 
+/** How long an undo is tried: `brief` where one before it has waited for the same host in vain. */
+export type Patience = 'patient' | 'brief';
+
+/** About 25 minutes of pauses, so that a host may reboot or come back by itself; and a few seconds. */
+const UNDO_ATTEMPTS: Record<Patience, number> = { patient: 30, brief: 3 };
+
 /**
  * Timeouts and retries of a call. Typed failures that cannot be helped by trying again are non-retryable by themselves
  * (contracts/errors.ts).
  */
 export function activityOptions(
   kind: Exclude<CallKind, 'runbook'>,
-  options: { timeoutSeconds?: number; undo?: boolean } = {},
+  options: { timeoutSeconds?: number; undo?: Patience } = {},
 ): ActivityOptions {
   if (options.undo)
     return {
       startToCloseTimeout: '10 minutes',
       heartbeatTimeout: HEARTBEAT_TIMEOUT,
-      retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '1 minute', maximumAttempts: 30 },
+      retry: {
+        initialInterval: '1 second',
+        backoffCoefficient: 2,
+        maximumInterval: '1 minute',
+        maximumAttempts: UNDO_ATTEMPTS[options.undo],
+      },
     };
   switch (kind) {
     case 'observe':

@@ -31,6 +31,8 @@ export interface Applying {
   onCommit: () => Promise<void>;
   /** Filled here: undos of a lane that failed before the run itself did. */
   undoFailed: FailedUndo[];
+  /** Filled here: hosts that an undo has waited for in vain. */
+  lost: Set<string>;
   /** Filled here: which step a failure belongs to. */
   failedAt: Map<unknown, FailedStep>;
   /** A cancel was answered by going on: what follows is not cancelled by it. */
@@ -152,9 +154,13 @@ async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
       run: async () => {
         progress.step(step.id, { state: 'undoing' });
         try {
-          await runCall(undo, context(), { summary: `undo: ${step.title}`, undo: true });
+          const undoing = run.lost.has(on) ? 'brief' : 'patient';
+          await runCall(undo, context(), { summary: `undo: ${step.title}`, undo: undoing });
+          run.lost.delete(on);
           progress.step(step.id, { state: 'undone' });
         } catch (error) {
+          if (error instanceof ActivityFailure && applicationFailureIn(error)?.type === 'HostUnreachable')
+            run.lost.add(on);
           progress.step(step.id, { state: 'undo failed', note: reasonOf(error) });
           throw error;
         }

@@ -6,7 +6,7 @@ import { SYSTEM_LANE } from '../contracts/names.js';
 import type { Call } from '../contracts/plan.js';
 import type { System } from '../contracts/system.js';
 import { DEFAULT_SITE, taskQueueOfSite } from '../contracts/task-queues.js';
-import { activityOptions } from './activity-options.js';
+import { activityOptions, type Patience } from './activity-options.js';
 
 /** Gives a runbook its activities for a host: it chooses the task queue of the host's site. */
 export function taskQueueFor(target: HostTarget | undefined): string {
@@ -22,7 +22,7 @@ export function laneTarget(system: System, on: string): HostTarget | undefined {
 export async function runCall(
   call: Call,
   context: CallContext,
-  options: { summary: string; undo?: boolean },
+  options: { summary: string; undo?: Patience },
 ): Promise<Record<string, unknown> | undefined> {
   if (!isCallName(call.activity))
     throw failure('InvalidPlan', `the plan calls ${call.activity}, which this version does not have`);
@@ -34,7 +34,7 @@ export async function runCall(
   >({
     ...activityOptions(kind, {
       ...(typeof seconds === 'number' ? { timeoutSeconds: seconds } : {}),
-      ...(options.undo ? { undo: true } : {}),
+      ...(options.undo ? { undo: options.undo } : {}),
     }),
     taskQueue: taskQueueFor(context.target),
     summary: options.summary.slice(0, 180),

@@ -290,6 +290,7 @@ export function runbook<I extends RunInput>(
           keepLog: recording.keepLog,
           onCommit: () => record('committed'),
           undoFailed: [],
+          lost: new Set(),
           failedAt: new Map(),
           pastCancel: false,
         };
