@@ -12,6 +12,7 @@ import { decideSignal, decideUpdate, signedText, type Decision, type Gate } from
 import { fails, held } from './acts.js';
 import { doctoredBundle } from './doctored-bundle.js';
 import { openScriptedRuns, until, type ScriptedRun, type ScriptedRuns, type Script } from './scripted-runs.js';
+import { Notice } from '../../workflows/contracts/notice.js';
 import { smallSystem } from './small-system.js';
 import { lane, stage, step, toyPlan } from './toy-plan.js';
 
@@ -308,6 +309,8 @@ describe('when nobody answers in time', () => {
   const quickBundle = () =>
     doctoredBundle({
       'closesAfterSeconds: wanted.timeoutMinutes * 60,': 'closesAfterSeconds: wanted.timeoutMinutes * 0.1,',
+      'remindEverySeconds: wanted.remindEveryMinutes * 60,': 'remindEverySeconds: wanted.remindEveryMinutes * 0.1,',
+      'afterMinutes * 60': 'afterMinutes * 0.1',
     });
   const says = (run: ScriptedRun, decision: 'retry' | 'rollback' | 'skip') =>
     run.handle.executeUpdate(recoverUpdate, { args: [{ decision, reason: 'because', by: 'eva' }] });
@@ -327,6 +330,27 @@ describe('when nobody answers in time', () => {
     runs.replaysWith(run, quickBundle());
     return run;
   };
+
+  test('those who were told are reminded, and the next tier is told after its delay', async () => {
+    const ladder = 'escalation: [{ tier: 1, title: one, afterMinutes: 0 }, { tier: 2, title: two, afterMinutes: 30 }]';
+    const policy = `{ ${everybody}, timeoutMinutes: 50, remindEveryMinutes: 20 }`;
+    const system = runs.system((name) => `${askingSystem(policy)(name)}${ladder}\n`);
+    const run = ran(await runs.start({}, { system, input: { system, requester: 'kim' } }));
+    await run.failure(); // at 20, 30, 40 and 50 minutes: the server's timers know whole seconds
+    const notices = run.log
+      .filter(({ name }) => name.startsWith('tell '))
+      .map(({ input }) => Notice.parse(input['notice']));
+    // Each has a key of its own: a target that was told of one is told of the next.
+    expect(new Set(notices.map(({ dedupeKey }) => dedupeKey)).size).toBe(notices.length);
+    const told = notices.map(({ event, tier }) => `${event}, tier ${tier}`);
+    expect(told.slice(0, 4)).toEqual([
+      'waits for a person, tier 1',
+      'reminder, tier 1',
+      'escalation, tier 2',
+      'reminder, tier 2',
+    ]);
+    expect(told.slice(4).sort()).toEqual(['recovered, tier 2', 'rejected, tier 1']);
+  });
 
   test('reject: the run ends as rejected', async () => {
     const run = ran(await begin('timeoutMinutes: 5'));

@@ -43,6 +43,7 @@ export async function waitForPeople(decided: () => boolean, asking: Asking): Pro
   async function wait(): Promise<boolean> {
     for (;;) {
       const seconds = (Date.now() - opened) / 1000;
+      if (asking.closesAfterSeconds !== undefined && seconds >= asking.closesAfterSeconds) return decided();
       const due = tiers.filter(({ afterMinutes }) => afterMinutes * 60 <= seconds);
       const highest = Math.max(...due.map(({ tier }) => tier), 1);
       const reminder = Math.floor(seconds / asking.remindEverySeconds);
@@ -52,7 +53,6 @@ export async function waitForPeople(decided: () => boolean, asking: Asking): Pro
       told = highest;
       reminders = reminder;
 
-      if (asking.closesAfterSeconds !== undefined && seconds >= asking.closesAfterSeconds) return decided();
       const next = Math.min(
         asking.closesAfterSeconds ?? Infinity,
         (reminder + 1) * asking.remindEverySeconds,
