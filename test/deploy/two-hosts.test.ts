@@ -24,6 +24,8 @@ describe('over two servers behind HAProxy, with requests flowing', () => {
     here = await startScaledLab();
     here.changeInventory('patienceSeconds: 60', 'patienceSeconds: 12');
     site = { address: here.lab.hosts['balancer']?.address ?? '', name: 'api.proofpass.test', ca: here.lab.ca };
+    const up = async () => (await servers()).filter((server) => / 2 0$/.test(server)).length === 4;
+    await until('HAProxy finds both servers', up, { seconds: 120 });
     visitor = await arrive(here, site, ['app1', 'app2']);
   }, 900_000);
   afterAll(() => here?.down());

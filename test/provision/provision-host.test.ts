@@ -54,7 +54,7 @@ describe('a bare host', () => {
         curl -s http://127.0.0.1:9093/api/v2/status | grep -oE '(to|smtp_auth_password): [^\\\\]*'
         stat -c '%a %U' /opt/proofpass/observability/alertmanager/alertmanager.yml
         curl -s -o /dev/null -w '%{http_code}\\n' -H 'Host: api.proofpass.test' 'http://127.0.0.1/.well-known/acme-challenge/x?q=<script>alert(1)</script>'
-        grep -q 'ModSecurity: Warning.*XSS' /var/log/nginx/error.log && echo seen
+        grep -q 'XSS Attack Detected' /var/log/modsecurity-audit.log && echo seen; logrotate --debug /etc/logrotate.d/guardia-modsecurity 2>&1 | grep -ci error
         cd /; runuser -u postgres -- psql -XAtc 'show max_connections' -c 'show shared_preload_libraries'
         docker info --format '{{.LiveRestoreEnabled}} {{.LoggingDriver}}'`),
     ).toBe(
@@ -78,6 +78,7 @@ describe('a bare host', () => {
           '400 nobody',
           '404',
           'seen',
+          '0',
           '200',
           'pg_stat_statements',
           'true json-file',
