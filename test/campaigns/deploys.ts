@@ -15,7 +15,7 @@ import {
   failed,
   longestGapSeconds,
   startTraffic,
-  underWayAt,
+  underWay,
   type Answer,
   type Site,
   type Visitor,
@@ -153,7 +153,7 @@ async function onGround(ground: Ground, add: (row: Row) => void): Promise<void> 
       what: string,
       [runbook, input]: [string, Record<string, unknown>],
       expected: Expected,
-      disturb?: (handle: Handle) => Promise<number>,
+      disturb?: (handle: Handle) => Promise<Loss>,
     ): Promise<void> => {
       const { visitor } = arrived;
       const before = expected.same ? await observed(here, web) : '';
@@ -161,11 +161,11 @@ async function onGround(ground: Ground, add: (row: Row) => void): Promise<void> 
       const began = Date.now();
       const handle = await here.start(input, runbook);
       let answers: Answer[];
-      let lostAt: number | undefined;
+      let lost: Loss | undefined;
       let ended: Ended;
       let seconds: number;
       try {
-        lostAt = await disturb?.(handle);
+        lost = await disturb?.(handle);
         ended = await endedOrHeld(here, handle);
         seconds = (Date.now() - began) / 1000;
         await delay(1000);
@@ -175,13 +175,13 @@ async function onGround(ground: Ground, add: (row: Row) => void): Promise<void> 
       const row: Row = { ground: ground.name, what, end: ended.end, seconds, wrong: '' };
       const wrong = await judge(here, web, ended, expected, before);
       if (visitor) {
-        Object.assign(row, figures(answers, lostAt, web.length === 1, ended));
+        Object.assign(row, figures(answers, lost, web.length === 1, ended));
         const kept = [await visitor.isLoggedIn(), await visitor.hasUploads()];
         row.kept = kept.every(Boolean) ? 'yes' : `login ${String(kept[0])}, uploads ${String(kept[1])}`;
         if (!kept.every(Boolean)) wrong.push('a session or an upload was lost');
         if (web.length > 1 && (row.failed ?? 0) > (row.lost ?? 0)) wrong.push('requests failed');
-        if (web.length === 1 && lostAt === undefined && row.stated === 0 && row.failed) wrong.push('requests failed');
-        if (web.length === 1 && lostAt === undefined && (row.gap ?? 0) > Math.max(row.stated ?? 0, 2))
+        if (web.length === 1 && lost === undefined && row.stated === 0 && row.failed) wrong.push('requests failed');
+        if (web.length === 1 && lost === undefined && (row.gap ?? 0) > Math.max(row.stated ?? 0, 2))
           wrong.push(`away for ${row.gap} s, the plan states ${row.stated} s`);
       }
       add({ ...row, wrong: wrong.join('; ') });
@@ -243,13 +243,20 @@ async function endedOrHeld(here: BackupLab, handle: Handle): Promise<Ended> {
   return ended;
 }
 
-/** A power cut, and power again later. Returns when it was. */
-async function lose(here: BackupLab, host: string): Promise<number> {
-  const lostAt = Date.now();
+/** While a host went away: milliseconds since 1970. */
+interface Loss {
+  from: number;
+  to: number;
+}
+
+/** A power cut, and power again later. */
+async function lose(here: BackupLab, host: string): Promise<Loss> {
+  const from = Date.now();
   await here.lab.poweroff(host);
+  const to = Date.now();
   await delay(AWAY_SECONDS * 1000);
   await here.lab.poweron(host);
-  return lostAt;
+  return { from, to };
 }
 
 const observed = async (here: BackupLab, hosts: readonly string[]): Promise<string> =>
@@ -280,7 +287,7 @@ async function judge(
 }
 
 /** What came of the requests. On a single host those that were sent while it was off are lost with it. */
-function figures(answers: readonly Answer[], lostAt: number | undefined, single: boolean, ended: Ended): Partial<Row> {
+function figures(answers: readonly Answer[], loss: Loss | undefined, single: boolean, ended: Ended): Partial<Row> {
   const bad = failed(answers);
   const downtime = RunReport.safeParse(ended.report).data?.plan?.downtime ?? [];
   const undone = ended.end !== 'succeeded';
@@ -288,18 +295,16 @@ function figures(answers: readonly Answer[], lostAt: number | undefined, single:
     ({ id, startedAt }) => id.startsWith('stop-') && startedAt,
   );
   const lost =
-    lostAt === undefined
+    loss === undefined
       ? undefined
       : single
-        ? bad.filter(({ endedAt }) => endedAt >= lostAt).length
-        : underWayAt(bad, lostAt).length;
+        ? bad.filter(({ endedAt }) => endedAt >= loss.from).length
+        : underWay(bad, loss.from, loss.to).length;
   return {
     sent: answers.length,
     failed: bad.length,
     gap:
-      lostAt === undefined
-        ? Math.max(longestGapSeconds(answers), downtimeSeconds(answers))
-        : longestGapSeconds(answers),
+      loss === undefined ? Math.max(longestGapSeconds(answers), downtimeSeconds(answers)) : longestGapSeconds(answers),
     // What fails before the switch has no downtime at all.
     stated: switched
       ? Math.max(0, ...downtime.map(({ seconds, ifUndone }) => (undone ? (ifUndone ?? 0) : seconds)))

@@ -72,9 +72,9 @@ export function startTraffic(options: Site & { path: string; everyMs?: number; c
 
 export const failed = (answers: readonly Answer[]): Answer[] => answers.filter(({ status }) => status !== 200);
 
-/** Those that were under way at a moment: milliseconds since 1970. Pure. */
-export const underWayAt = (answers: readonly Answer[], moment: number): Answer[] =>
-  answers.filter(({ sentAt, endedAt }) => sentAt <= moment && endedAt >= moment);
+/** Those that were under way while a host went away: milliseconds since 1970. Its processes end one after the other. Pure. */
+export const underWay = (answers: readonly Answer[], from: number, to: number): Answer[] =>
+  answers.filter(({ sentAt, endedAt }) => sentAt <= to && endedAt >= from);
 
 /** From the first request that failed to the first good answer after the last failure: seconds, 0 where none failed. Pure. */
 export function downtimeSeconds(answers: readonly Answer[]): number {

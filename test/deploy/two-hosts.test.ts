@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { setTimeout as delay } from 'node:timers/promises';
+import { stepsOf } from '../../workflows/contracts/plan.js';
 import type { RunReport } from '../../workflows/contracts/run.js';
 import { until, type BackupLab } from '../backup/harness.js';
 import { OBSERVED, startScaledLab } from './scaled-lab.js';
-import { arrive, failed, startTraffic, underWayAt, type Site, type Visitor } from './traffic.js';
+import { arrive, failed, startTraffic, underWay, type Site, type Visitor } from './traffic.js';
 
 jest.setTimeout(600_000);
 
@@ -55,18 +56,22 @@ describe('over two servers behind HAProxy, with requests flowing', () => {
 
   test('a server that serves is lost in the middle: at most what was under way on it fails, and both are on v2 once it is back', async () => {
     const before = await observed();
+    // The build lasts long enough to be lost in its middle.
+    const prune = '      - { run: [npm, prune, --omit=dev], timeoutSeconds: 300 }\n';
+    here.changeInventory(prune, `${prune}      - { run: [sleep, '20'], timeoutSeconds: 60 }\n`);
     const flowing = traffic();
     const handle = await here.start({ ref: 'v4-irreversible' }, 'deploy');
     await here.untilStep(handle, 'build-app2', 'running');
     await here.shell(`until systemctl is-active --quiet 'guardia-job-*-build-app2-*'; do sleep 0.1; done`, 'app2');
     const lost = Date.now();
     await here.lab.poweroff('app2');
+    const gone = Date.now();
     await delay(12_000);
     await here.lab.poweron('app2');
     const ended = await here.ended(handle);
     const answers = await flowing.stop();
     expect(`${ended.end}: ${ended.message}`).toMatch(/^rolled back: .*(vanished|lost|went down)/);
-    const inFlight = new Set(underWayAt(answers, lost));
+    const inFlight = new Set(underWay(answers, lost, gone));
     expect(failed(answers).filter((answer) => !inFlight.has(answer))).toEqual([]);
     await until('app2 answers', async () => (await observed()).app2 === before.app2);
     expect(await observed()).toEqual(before);
@@ -94,6 +99,8 @@ describe('over two servers behind HAProxy, with requests flowing', () => {
     } finally {
       await here.shell(`mv /root/env ${file}`, 'app2');
     }
-    expect(await here.run({ host: 'app2', plan: true }, 'provision-host')).toMatchObject({ end: 'nothing to do' });
+    const { report } = await here.run({ host: 'app2', plan: true }, 'provision-host');
+    const { plan } = report as RunReport;
+    expect(plan && stepsOf(plan).map(({ step }) => [step.title, step.diff])).toEqual([]);
   });
 });
