@@ -17,13 +17,13 @@ case ${argument[kind]} in
     echo "fetching ${argument[url]}" >&2
     # A fetch that was killed may have left its locks; nobody else fetches, the run holds the system
     find "$mirror" -name '*.lock' -delete
-    as_user git -C "$mirror" fetch --quiet --prune --force -- "${argument[url]}" '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*' >&2 ||
-      fail_for_space "git does not fetch ${argument[url]}"
+    words=$(as_user git -C "$mirror" fetch --quiet --prune --force -- "${argument[url]}" '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*' 2>&1) ||
+      fail_for_space "git does not fetch ${argument[url]}: $(cause_in "$words")"
     as_user git -C "$mirror" cat-file -e "${argument[commit]}^{commit}" 2>/dev/null ||
       as_user git -C "$mirror" fetch --quiet -- "${argument[url]}" "${argument[commit]}" >&2 ||
       fail "${argument[url]} does not have the commit ${argument[commit]} any more"
-    as_user git -C "$mirror" archive --format=tar "${argument[commit]}" | as_user tar --extract --directory "$partial" ||
-      fail_for_space "the commit could not be unpacked into $partial"
+    unpack() { as_user git -C "$mirror" archive --format=tar "${argument[commit]}" | as_user tar --extract --directory "$partial"; }
+    words=$(unpack 2>&1) || fail_for_space "the commit could not be unpacked into $partial: $(cause_in "$words")"
     ;;
   archive)
     for tool in curl zstd openssl; do command -v "$tool" >/dev/null || fail "$tool is not installed on $(uname -n)"; done
@@ -36,7 +36,8 @@ case ${argument[kind]} in
     digest=$(openssl dgst -sha256 -r "$archive")
     [[ ${digest%% *} == "${argument[commit]}" ]] || fail "the archive has the SHA-256 ${digest%% *}, not ${argument[commit]}"
     chown "$uid:$gid" "$archive"
-    as_user tar --extract --zstd --no-same-owner --file "$archive" --directory "$partial" || fail_for_space "the archive could not be unpacked into $partial"
+    words=$(as_user tar --extract --zstd --no-same-owner --file "$archive" --directory "$partial" 2>&1) ||
+      fail_for_space "the archive could not be unpacked into $partial: $(cause_in "$words")"
     ;;
 esac
 

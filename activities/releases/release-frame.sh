@@ -26,6 +26,11 @@ fail_for_space() { # MESSAGE
   full=$(space_in "${argument[releases]}")
   fail "${full:+$full: }$1"
 }
+# Of many lines, the first one is the cause; the others go to the log only.
+cause_in() { # WORDS OF A PROGRAM
+  printf '%s\n' "$1" >&2
+  printf '%s' "${1%%$'\n'*}"
+}
 
 declare -A argument=()
 shared=() environment_files=() environment_values=()
