@@ -1,6 +1,7 @@
 import { ApplicationFailure } from '@temporalio/common';
 import type { Notice, NoticeDelivery, NoticeReport } from '../../workflows/contracts/notice.js';
-import { isFor, NotificationTarget, type Mail, type NoticeSystem } from '../../workflows/contracts/notifications.js';
+import type { NoticeSystem } from '../../workflows/contracts/notice-system.js';
+import { isFor, NotificationTarget, type Mail } from '../../workflows/contracts/notifications.js';
 import { storeNeeds, storeReference, type StoreReference } from '../../workflows/contracts/store-reference.js';
 import type { SecretReference } from '../../workflows/contracts/secret-reference.js';
 import { given, unsetNeeded, type Unset } from '../../workflows/contracts/unset.js';

@@ -23,7 +23,7 @@ import { builtOnce } from '../packaging/toolbox-cache.js';
 import type { BaseTree } from './base-tree.js';
 import { command } from './command.js';
 import { moveDocker } from './docker-directory.js';
-import type { Lab, LabRequest } from './lab.js';
+import type { Lab, LabRequest } from './lab-interface.js';
 
 const grafana = fileURLToPath(new URL('./fixtures/images/grafana', import.meta.url));
 

@@ -8,7 +8,7 @@ import { ensureBaseTree } from './base-tree.js';
 import { command } from './command.js';
 import { moveDocker } from './docker-directory.js';
 import { ensureImages } from './container-images.js';
-import type { Lab, LabRequest } from './lab.js';
+import type { Lab, LabRequest } from './lab-interface.js';
 import { readState, secretsDirectory, type LabState } from './lab-state.js';
 import { addressOf } from './network.js';
 import { ensureApplication } from './proofpass-application.js';

@@ -11,32 +11,17 @@ import { entranceOf, installCertificates, namesOf, trustAuthority } from './cert
 import { command } from './command.js';
 import { killControlGroup, populated } from './control-group.js';
 import { copyDocker } from './docker-directory.js';
-import type { Fixture } from './fixture-layers.js';
 import { captured, execArguments, hostDirectory, split, ssh } from './host-access.js';
 import { GIT_HOST } from './git-server.js';
 import { identityFile } from './inventory-overlay.js';
 import { giveAddresses, keptHost } from './kept-hosts.js';
+import type { HostSpec } from './lab-interface.js';
 import { directoryOf, hostGroupOf, writeHost, type HostState, type LabState } from './lab-state.js';
 import { boot, forgetMachine, leaderOf } from './machine.js';
 import { mountOverlay } from './mounts.js';
 import { unsealOpenbao } from './openbao.js';
 import { applyFaults, bridgeOf, cardOf, gatewayOf, removeCard } from './network.js';
 import { ensureApplication } from './proofpass-application.js';
-
-/** A host that a lab shall have. */
-export interface HostSpec {
-  /** As the inventory names it. */
-  name: string;
-  fixture?: Fixture;
-  /** True: only what every Debian host has is on it; what a runbook needs, it installs from the host's package source. */
-  bare?: boolean;
-  /** True: the images of container-images.ts are in its Docker; a bare host and a running fixture have them anyway. */
-  images?: boolean;
-  /** A host of keptHosts: the directory. Only that it is bare may be said beside it. */
-  kept?: string;
-  /** Units that start with the host beside sshd, such as `docker.service`; a fixture enables its own. */
-  enable?: string[];
-}
 
 /** A host's npm cache, with what ProofPass is built with. Each host has its own: npm also writes when it only reads. */
 const NPM_CACHE = '/var/cache/npm';

@@ -13,8 +13,9 @@ import { ensureFixtureLayer } from './fixture-layers.js';
 import { proofpassUrlOf, PROOFPASS_URL } from './git-server.js';
 import { keptHost } from './kept-hosts.js';
 import { identityFile, makeSecrets, overlayDirectory, writeOverlay } from './inventory-overlay.js';
-import { captured, execArguments, hostDirectory, rootOf, split, ssh, type Output } from './host-access.js';
-import { powerOff, prepareHost, rebootHost, startHost, writeKnownHosts, type HostSpec } from './lab-host.js';
+import { captured, execArguments, hostDirectory, rootOf, split, ssh } from './host-access.js';
+import { powerOff, prepareHost, rebootHost, startHost, writeKnownHosts } from './lab-host.js';
+import type { HostSpec, Lab, LabRequest } from './lab-interface.js';
 import { startServices } from './lab-services.js';
 import { restoreSnapshot, takeSnapshot } from './lab-snapshot.js';
 import {
@@ -39,87 +40,14 @@ import { startOpenbao } from './openbao.js';
 import { makeProofpassSecrets } from './proofpass-secrets.js';
 import { record } from './recorded-process.js';
 import { ensureRunningProofpass } from './running-proofpass.js';
-import { s3Of, type LabS3 } from './s3-server.js';
+import { s3Of } from './s3-server.js';
 import { waitForAll } from './wait-for-all.js';
 
 export type { Fixture } from './fixture-layers.js';
 export type { LabS3, S3Key } from './s3-server.js';
-export type { HostSpec } from './lab-host.js';
+export type { HostSpec, Lab, LabHost, LabRequest } from './lab-interface.js';
 export { rootClient } from './s3-server.js';
 export { allLabs, isStale, labsDirectory, type LabState } from './lab-state.js';
-
-export interface LabRequest {
-  /** Lower-case letters, digits and hyphens; drawn when missing. */
-  name?: string;
-  hosts: HostSpec[];
-  /** Systems that the hosts belong to: an inventory overlay and keys are made for each. */
-  systems: string[];
-  /** Layout that the systems' overlays choose: `scaled` with the hosts balancer, app1, app2 and db. */
-  layout?: string;
-  /** True: the lab ends with this process; what a killed one leaves is removed by the next start of any lab. */
-  owner: boolean;
-}
-
-/** How to reach a host. */
-export interface LabHost {
-  name: string;
-  address: string;
-  port: 22;
-  user: 'guardia';
-  identityFile: string;
-  /** `ssh-ed25519 AAAA...` */
-  hostKeys: string[];
-}
-
-export interface Lab {
-  name: string;
-  /** Everything of this lab on disk. */
-  directory: string;
-  hosts: Record<string, LabHost>;
-  s3: LabS3;
-  overlayDirectory: string;
-  secretsDirectory: string;
-  /** What a worker or the command needs in its environment to look after this lab. */
-  environment: Record<'GUARDIA_OVERLAY' | 'GUARDIA_SECRETS' | 'NODE_EXTRA_CA_CERTS', string>;
-  /** File with the certificate of the lab's authority, PEM; `NODE_EXTRA_CA_CERTS` and the secret `file:tls/ca.crt` are the same. */
-  ca: string;
-  /** ProofPass's repository: `url` for the hosts, the same in every lab, and `local` for this machine. In labs of that system. */
-  git?: { url: string; local: string };
-  /** Runs a command on the host as `guardia` over SSH. Never throws for an exit code; 255 means that SSH itself failed. */
-  ssh(host: string, argv: readonly string[], options?: { stdin?: string | Buffer }): Promise<Output>;
-  /** Runs a command on the host as root, past its network: for looking at what a host cannot tell. */
-  exec(host: string, argv: readonly string[], options?: { stdin?: string | Buffer }): Promise<Output>;
-  /** Takes the host off the network. Idempotent, kept over a reboot. */
-  cut(host: string): Promise<void>;
-  /** Undoes cut and slow. Idempotent. */
-  heal(host: string): Promise<void>;
-  /** Limits the host's network, both ways, to a rate as `tc` spells it: `10mbit`, `500kbit`. */
-  slow(host: string, rate: string): Promise<void>;
-  /** A power cut: everything on the host is gone at once, its disk stays as it is. Idempotent. */
-  poweroff(host: string): Promise<void>;
-  /** Boots the host and waits until it takes logins. Idempotent. */
-  poweron(host: string): Promise<void>;
-  /** An orderly reboot, as `systemctl reboot` on the host; waits until it takes logins again. */
-  reboot(host: string): Promise<void>;
-  /**
-   * Puts the lab's certificates on the host, where nginx and HAProxy read them: `/etc/letsencrypt/live/NAME/` and, chain and key in one file,
-   * `/etc/haproxy/certs/NAME.pem`. Idempotent.
-   */
-  certificates(host: string): Promise<void>;
-  /**
-   * Starts OpenBao in Docker on the host, initialised, unsealed and seeded with what ProofPass reads; it is unsealed again after each boot.
-   * The application's token is the secret `openbao/HOST.token`, and goes into each `.env` of the application that there is on the lab's hosts:
-   * call it again when one was written. Idempotent.
-   * @param listen address on the host, by default 127.0.0.1
-   */
-  openbao(host: string, listen?: string): Promise<void>;
-  /** Saves hosts and servers under a name; they are stopped for it and started again. */
-  snapshot(name: string): Promise<void>;
-  /** Puts hosts and servers back to a snapshot. */
-  restore(name: string): Promise<void>;
-  /** Removes the lab: processes, mounts, network, rules and files. Idempotent. */
-  down(): Promise<void>;
-}
 
 /** Labs are allocated and removed one at a time on a machine, whatever their directory. */
 const allocation = <T>(work: () => Promise<T>): Promise<T> => withLock('/run/lock/guardia-lab.lock', work);

@@ -12,7 +12,7 @@ import { command } from './command.js';
 import { moveDocker } from './docker-directory.js';
 import type { Fixture } from './fixture-layers.js';
 import { PROOFPASS_URL } from './git-server.js';
-import type { Lab, LabRequest } from './lab.js';
+import type { Lab, LabRequest } from './lab-interface.js';
 import { ensureApplication } from './proofpass-application.js';
 import { ADMINISTRATOR, proofpassSecret, proofpassSecrets } from './proofpass-secrets.js';
 import { readState } from './lab-state.js';

@@ -78,6 +78,12 @@ if systemctl is-active -q postgresql && command -v psql >/dev/null; then
   sql proofpass_prod 'select name from schema_migrations order by 1' 2>/dev/null
 fi
 
+echo '=== balancer'
+# Whether a server is taken out, not whether its check has seen it yet.
+if [ -S /run/haproxy/admin.sock ]; then
+  echo 'show servers state' | socat - /run/haproxy/admin.sock | awk '$1 ~ /^[0-9]+$/ && NF > 6 { print $2, $4, $7 }' | sort
+fi
+
 echo '=== left over'
 # What guardia keeps while it works, and has to take away itself.
 systemctl list-units --all --plain --no-legend 'guardia-job-*' | awk '{ print "unit", $1 }'

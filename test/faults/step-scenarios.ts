@@ -3,6 +3,7 @@ import { startBackupLab, until, type BackupLab } from '../backup/harness.js';
 import type { RunbookName } from '../../workflows/contracts/runbooks.js';
 import { stepsOf, type Plan } from '../../workflows/contracts/plan.js';
 import { RunReport } from '../../workflows/contracts/run.js';
+import { SCALED_HOSTS, startScaledLab } from '../deploy/scaled-lab.js';
 import type { Scenario } from './step-cells.js';
 
 /** A lab, the states it is brought into one after the other, each kept as a snapshot, and the runbooks that start from them. */
@@ -51,9 +52,10 @@ async function installPackages(here: BackupLab): Promise<void> {
   );
 }
 
+const PATIENCE: [from: string, to: string] = ['patienceSeconds: 60', 'patienceSeconds: 30'];
 const QUICK: Ground['inventory'] = [
   ['bake: { minutes: 10, tolerated: 2 }', 'bake: { minutes: 0.1, tolerated: 2 }'],
-  ['patienceSeconds: 60', 'patienceSeconds: 30'],
+  PATIENCE,
 ];
 
 export const grounds: Ground[] = [
@@ -98,6 +100,20 @@ export const grounds: Ground[] = [
       { ...on('bare', 'provision-host', {}, 'provision-host of a bare host'), steps: ['packages'] },
       // Everything behind the packages, without waiting for them each time.
       on('with-packages', 'provision-host'),
+    ],
+  },
+  {
+    // Its watch is short already.
+    start: startScaledLab,
+    inventory: [PATIENCE],
+    states: [{ name: 'behind-haproxy', reach: nothing }],
+    scenarios: [
+      // What one host does not have: the first server is on v2 by then, and the second one is taken out and comes back.
+      {
+        ...on('behind-haproxy', 'deploy', { ref: 'v2' }, 'deploy over two servers'),
+        hosts: [...SCALED_HOSTS],
+        steps: ['drain-app2', 'start-app2', 'ready-app2'],
+      },
     ],
   },
 ];

@@ -8,7 +8,7 @@ import { recoveryPointId, type ArtifactKind } from '../contracts/recovery-point.
 import { storeNeeds, storeReference } from '../contracts/store-reference.js';
 import type { ConfigurationSet, Database, System } from '../contracts/system.js';
 import { given } from '../contracts/unset.js';
-import { serverReference } from '../contracts/server-reference.js';
+import { serverReference } from '../contracts/database-server.js';
 
 /** A dump gets an hour, and a second more for every 2 MB of database: five times what a slow disk needs. */
 const DUMP_SECONDS = 3600;

@@ -2,7 +2,8 @@ import type { CommandEnvironment, Deployment, Migrations, ReleaseCommand } from 
 import { failure } from './errors.js';
 import { hostOf, hostsOf } from './host-groups.js';
 import { hostTarget, type HostTarget } from './host-target.js';
-import { serverReference, type ServerReference } from './server-reference.js';
+import { serverReference } from './database-server.js';
+import type { ServerReference } from './server-reference.js';
 import { serviceReference, type ServiceReference } from './service-reference.js';
 import type { System } from './system.js';
 

@@ -7,7 +7,7 @@ import type { PlannedRun, PlanningMoment, PreparedRun } from './planning.js';
 import type { RecordEntry } from './run-record.js';
 import type { RequesterProof, RequestPlace } from './requester.js';
 import type { RunReport } from './run.js';
-import type { NoticeSystem } from './notifications.js';
+import type { NoticeSystem } from './notice-system.js';
 import type { System } from './system.js';
 
 /** What a run finds when it takes a host over. */

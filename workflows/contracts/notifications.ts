@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import { NoticeEvent, noticeEvents, type Notice } from './notice.js';
 import { SecretReference } from './secret-reference.js';
-import type { System } from './system.js';
 import { settable } from './unset.js';
 
 const Port = z.int().min(1).max(65535);
@@ -112,21 +111,4 @@ export function isFor(target: Pick<NotificationTarget, 'kind' | 'events' | 'tier
   const events = eventsOf(target);
   const wanted = notice.about === undefined ? events.includes(notice.event) : events.includes(notice.about);
   return target.tier <= notice.tier && (wanted || (target.events?.includes(notice.event) ?? false));
-}
-
-/** What of a system the sending of a notice needs. */
-export type NoticeSystem = Pick<System, 'system' | 'notifications' | 'objectStore'> & {
-  mail?: System['mail'];
-  backup: Pick<System['backup'], 'prefix'>;
-};
-
-/** That part of a system, so that a run's history does not hold the whole inventory once more for each notice. Pure. */
-export function noticeSystem({ system, notifications, objectStore, backup, mail }: NoticeSystem): NoticeSystem {
-  return {
-    system,
-    notifications,
-    objectStore: { ...objectStore, keys: { worker: objectStore.keys.worker, hosts: {} } },
-    backup: { prefix: backup.prefix },
-    ...(mail ? { mail } : {}),
-  };
 }

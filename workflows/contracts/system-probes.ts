@@ -3,7 +3,7 @@ import { hostOf, hostsOf } from './host-groups.js';
 import { WORKER_HOST } from './names.js';
 import { within } from './network.js';
 import { Probe, type ProbeEntry, type ProbeOf } from './probe.js';
-import { serverReference } from './server-reference.js';
+import { serverReference } from './database-server.js';
 import type { Endpoint, Flow, Service, System } from './system.js';
 import { given, isUnset } from './unset.js';
 

@@ -1,7 +1,7 @@
 import { TemporalFailure } from '@temporalio/common';
 import { CancellationScope, proxyActivities } from '@temporalio/workflow';
 import type { FrameActivities } from '../contracts/frame-activities.js';
-import { noticeSystem } from '../contracts/notifications.js';
+import { noticeSystem } from '../contracts/notice-system.js';
 import type { Notice } from '../contracts/notice.js';
 import type { System } from '../contracts/system.js';
 import { HEARTBEAT_TIMEOUT } from './activity-options.js';
