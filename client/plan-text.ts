@@ -1,6 +1,6 @@
 import type pico from 'picocolors';
 import { needsSignatures, type Gate } from '../workflows/contracts/gate.js';
-import type { Plan, Step } from '../workflows/contracts/plan.js';
+import { stepsOf, type Plan, type Step } from '../workflows/contracts/plan.js';
 import { durationText } from './text-units.js';
 
 type Colors = ReturnType<typeof pico.createColors>;
@@ -31,8 +31,8 @@ export function planText(plan: Plan, options: { digest?: string | undefined; col
     }
   }
   lines.push('');
-  if (plan.stages.length > 0 && plan.pointOfNoReturn === undefined)
-    lines.push('point of no return: none, every step can be undone to the end');
+  if (plan.pointOfNoReturn === undefined && stepsOf(plan).some(({ step }) => 'activity' in step.undo))
+    lines.push('point of no return: none, to the end a failure undoes what was done');
   lines.push(`downtime: ${plan.downtime.length === 0 ? 'none' : plan.downtime.map(downtimeText).join(', ')}`);
   for (const note of plan.notes) lines.push(`note: ${note}`);
   if (options.digest !== undefined) lines.push(`digest: ${options.digest}`);

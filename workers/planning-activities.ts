@@ -49,6 +49,7 @@ export function createPlanningActivities(
         system,
         systemDigest: Object.keys(sources).length === 0 ? systemDigest : digest({ systemDigest, sources }),
         observe: planner(runbook).observe(input, system, moment, sources),
+        elsewhere: [...(planner(runbook).elsewhere ?? [])],
       };
     },
     async planRun({ runbook, input, system, observation, moment, expected }) {

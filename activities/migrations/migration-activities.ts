@@ -127,6 +127,18 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
     }
   };
 
+  const jobsOf = async (context: CallContext, part: WayBack): Promise<{ id: string; state: string }[]> =>
+    (await hosts.listJobs(targetOf(context))).filter(({ id }) => id.startsWith(wayBackPrefix(context, part)));
+  /**
+   * Before the jobs of a way back: what an earlier attempt left running is gone on with. What ended is judged by the database and not by its
+   * status, so it runs anew; nothing of it is left in the server.
+   */
+  const goOnOrBeginAnew = async (argument: Migrate, part: WayBack, context: CallContext): Promise<void> => {
+    if ((await jobsOf(context, part)).some(({ state }) => state === 'running')) return;
+    await hosts.forgetJobs(targetOf(context), wayBackPrefix(context, part));
+    await endSessions(argument, context);
+  };
+
   /** Takes migrations back, newest first, each by a job of its own, and sees after each that the database knows it no more. */
   const takeBack = async (
     argument: Migrate,
@@ -148,6 +160,7 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
         host,
         {
           id: jobId(context, context.generation, `down-${fileName(migration)}`),
+          runAgainIfLost: context.runAgainIfLost,
           command: { script: scripts.run, args: jobArguments(named(argument, context), command) },
           stdin: await environmentSecrets(secrets, argument.environment),
           timeoutSeconds: command.timeoutSeconds + 60,
@@ -214,15 +227,16 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
     },
 
     /**
-     * Undo of `applyMigrations`: stops its job, and takes back what it has applied where that is possible. Idempotent; does nothing
-     * when the step never began or its transaction went back by itself. Without `down` an applied migration is left and named: `DataAtStake`.
+     * Undo of `applyMigrations`: stops its job, and takes back what it has applied where that is possible. Idempotent by what the database says is
+     * applied; a way back that an attempt before has left running is gone on with. Does nothing when the step never began or its transaction went back
+     * by itself. Without `down` an applied migration is left and named: `DataAtStake`.
      */
     async revertMigrations({ with: raw, context }: CallInput) {
       const argument = Migrate.parse(raw);
       await cancelStepJobs(hosts, targetOf(context), context);
       const entry = await recall<{ before: string[] }>(hosts, context);
       if (!entry) return;
-      await endSessions(argument, context);
+      await goOnOrBeginAnew(argument, 'down', context);
       const added = await since(argument, entry.before, context);
       if (added.length === 0) return;
       if (!argument.down)
@@ -235,7 +249,7 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
               'Decide: correct the release and deploy it, or restore the recovery point from before the deploy and lose what was written since',
           },
         );
-      await takeBack(argument, argument.down, added, context);
+      await takeBack(argument, argument.down, added, { ...context, runAgainIfLost: true });
     },
 
     /**
@@ -260,15 +274,15 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
       return { takenBack: argument.migrations, summary: `took back ${argument.migrations.join(', ')}` };
     },
 
-    /** Undo of `takeBackMigrations`: applies them again with the up command of the same release. Idempotent. */
+    /** Undo of `takeBackMigrations`: applies them again with the up command of the same release. Idempotent by what the database says is applied. */
     async reapplyMigrations({ with: raw, context }: CallInput) {
       const argument = TakeBack.parse(raw);
       const host = targetOf(context);
       const entry = await recall<{ before: string[] }>(hosts, context);
       if (!entry) return;
-      for (const migration of argument.migrations)
-        await hosts.cancelJob(host, jobId(context, context.generation, `down-${fileName(migration)}`));
-      await endSessions(argument, context);
+      for (const { id, state } of await jobsOf(context, 'down'))
+        if (state === 'running') await hosts.cancelJob(host, id);
+      await goOnOrBeginAnew(argument, 'up', context);
       const missing = async (): Promise<string[]> => {
         const now = await applied(argument.database.target, argument.database.server, argument.applied);
         return entry.before.filter((name) => !now.includes(name));
@@ -277,7 +291,8 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
       await hosts.job(
         host,
         {
-          id: jobId(context, context.generation, 'up'),
+          id: jobId(context, context.generation, 'up-all'),
+          runAgainIfLost: true,
           command: { script: scripts.run, args: jobArguments(named(argument, context), argument.up) },
           stdin: await environmentSecrets(secrets, argument.environment),
           timeoutSeconds: argument.timeoutSeconds,
@@ -351,4 +366,6 @@ export function linesOf(rows: RowsAtStake['rows'], since: string): string[] {
   ];
 }
 
+type WayBack = 'down' | 'up';
+const wayBackPrefix = ({ runId, step }: CallContext, part: WayBack): string => `${runId}-${step}-${part}-`;
 const fileName = (migration: string): string => migration.replaceAll(/[^A-Za-z0-9]+/g, '-').slice(0, 80);

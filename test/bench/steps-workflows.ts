@@ -69,6 +69,7 @@ export async function stepsThroughApply(steps: number): Promise<void> {
     lost: new Set(),
     failedAt: new Map(),
     pastCancel: false,
+    ended: false,
   });
 }
 

@@ -140,8 +140,8 @@ describe('the replay notices', () => {
 
   test('a version that breaks on what was recorded', async () => {
     const broken = doctoredBundle({
-      'async function applyStep(run, lane, step) {':
-        "async function applyStep(run, lane, step) { if (step.id === 'b') undefined.mistake;",
+      'async function applyStep(run, stage, lane, step) {':
+        "async function applyStep(run, stage, lane, step) { if (step.id === 'b') undefined.mistake;",
     });
     expect(await replayed(history(), broken)).toContain("reading 'mistake'");
   });

@@ -107,8 +107,8 @@ describe('a mistake in the workflow code parks the run: nothing is undone, and a
 
   test('in the middle of its steps', async () => {
     const broken = doctoredBundle({
-      'async function applyStep(run, lane, step) {':
-        "async function applyStep(run, lane, step) { if (step.id === 'b') undefined.mistake;",
+      'async function applyStep(run, stage, lane, step) {':
+        "async function applyStep(run, stage, lane, step) { if (step.id === 'b') undefined.mistake;",
     });
     const run = await parked(broken, { plan: [lane('app', 'a', 'b', 'c')] }, "reading 'mistake'");
     expect((await run.report()).end).toBe('succeeded');
@@ -130,8 +130,8 @@ describe('a mistake in the workflow code parks the run: nothing is undone, and a
 
   test('in one of two lanes, while the other runs', async () => {
     const broken = doctoredBundle({
-      'async function applyStep(run, lane, step) {':
-        "async function applyStep(run, lane, step) { if (step.id === 'b') undefined.mistake;",
+      'async function applyStep(run, stage, lane, step) {':
+        "async function applyStep(run, stage, lane, step) { if (step.id === 'b') undefined.mistake;",
     });
     const c = held();
     const plan = [stage([lane('app', 'a', 'b'), lane('db', 'c')])];

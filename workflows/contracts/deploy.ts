@@ -64,7 +64,8 @@ export type DeployRecord = z.infer<typeof DeployRecord>;
 export function deployOf(report: RunReport, directory: string): DeployRecord | undefined {
   if (report.runbook !== 'deploy' || report.end !== 'succeeded' || !report.plan) return undefined;
   const status = new Map(report.steps.map((step) => [step.id, step]));
-  const done = (id: string): boolean => ['done', 'kept'].includes(status.get(id)?.state ?? '');
+  // What a person skipped, he has put right by hand; a host that failed within the budget was put back, and its switch undone.
+  const stands = (id: string): boolean => ['done', 'kept', 'skipped'].includes(status.get(id)?.state ?? '');
   const hosts: DeployRecord['hosts'] = {};
   let release: string | undefined;
   let commit = '';
@@ -73,8 +74,7 @@ export function deployOf(report: RunReport, directory: string): DeployRecord | u
     if (argument['directory'] !== directory) continue;
     if (activity === 'buildRelease') commit = Commit.catch('').parse(argument['commit']);
     if (activity !== 'switchRelease') continue;
-    const last = [`ready-${lane.on}`, `wait-${lane.on}`].find((id) => status.has(id)) ?? step.id;
-    if (!done(step.id) || !done(last)) continue;
+    if (!stands(step.id)) continue;
     release = ReleaseId.parse(argument['to']);
     const [from, to] = [status.get(`stop-${lane.on}`)?.startedAt, status.get(`wait-${lane.on}`)?.endedAt];
     hosts[lane.on] = {

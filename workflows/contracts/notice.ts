@@ -194,7 +194,8 @@ export function waitNotices(status: RunStatus, wait: PersonWait) {
   const title = `${status.runbook} of ${status.system} ${wait.event}: ${wait.title}`;
   const about = wait.event;
   return {
-    first: (): Notice => notice({ event: wait.event, ...asking, title, dedupeKey: incident, occurredAt: wait.since }),
+    first: (tier: number): Notice =>
+      notice({ event: wait.event, ...asking, title, tier, dedupeKey: incident, occurredAt: wait.since }),
     reminder: (n: number, now: string, tier: number): Notice =>
       notice({
         event: 'reminder',
@@ -222,9 +223,9 @@ export function waitNotices(status: RunStatus, wait: PersonWait) {
         about,
         ...words,
         title: `${by} is at it: ${title}`,
-        text: `${by} has taken it up.`,
+        text: `${by} has answered; more people have to.`,
         tier,
-        dedupeKey: `${incident}/taken-up`,
+        dedupeKey: `${incident}/taken-up/${by}`,
         occurredAt: now,
       }),
     over: (outcome: string, now: string, tier: number): Notice =>

@@ -27,7 +27,7 @@ export interface Planner<I> {
   plan(input: I, system: System, observation: Observation, moment: PlanningMoment, sources?: Sources): Plan;
   /** The part of the observation that the plan rests on: if it has changed once the lock is held, the plan is made anew. */
   facets(observation: Observation): Record<string, unknown>;
-  /** Facets that are not the hosts' and may change by themselves: an undo cannot put them back, and is not judged by them. */
+  /** Observations, and the facets of the same names, that are not the hosts': an undo cannot put them back, does not look at them again, and is not judged by them. */
   elsewhere?: readonly string[];
 }
 
@@ -36,6 +36,8 @@ export interface PreparedRun {
   /** Of the system and of the sources beside it: another one means that the plan is made anew. */
   systemDigest: string;
   observe: ObservationCall[];
+  /** Names of observations that an undo does not answer for. */
+  elsewhere?: string[];
 }
 
 export interface PlannedRun {

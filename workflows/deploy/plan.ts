@@ -124,7 +124,7 @@ export const deployPlanner: Planner<DeployInput> = {
         downtime: downtimeOf(application, behind, now.deploys.deploys),
         ...(migrations && !migrations.reversible ? { pointOfNoReturn: 'migrate', ...atStakeOf(application) } : {}),
         notes: [
-          `${commit.slice(0, 8)}${subject === '' ? '' : `: ${subject}`}, instead of ${replaced(behind, before)}.`,
+          `${commit.slice(0, 8)}${subject === '' ? '' : `: ${subject}`}${behind.length === 0 ? '' : `, instead of ${replaced(behind, before)}`}.`,
           ...(first ? ['It is the first release here: there is nothing to save and nothing to go back to.'] : []),
           ...notesOf(application, migrations, behind, now),
         ],
@@ -133,7 +133,7 @@ export const deployPlanner: Planner<DeployInput> = {
   },
 
   // Somebody may push meanwhile.
-  elsewhere: ['source'],
+  elsewhere: ['source', 'deploys'],
 
   facets(observation) {
     const now = observation as Now;
@@ -231,7 +231,8 @@ function notesOf(
 ): string[] {
   const irreversible = migrations?.pending?.filter((one) => !one.reversible).map(({ name }) => name);
   const failing = (now.health?.results ?? []).filter(isFailing).map(({ title, on }) => `${title} (${on})`);
-  const { atOnce, errorBudget } = deployment.rolling;
+  const { errorBudget } = deployment.rolling;
+  const atOnce = Math.min(deployment.rolling.atOnce, errorBudget + 1);
   return [
     ...(migrations && !migrations.reversible
       ? [

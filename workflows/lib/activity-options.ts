@@ -30,7 +30,8 @@ export function activityOptions(
 ): ActivityOptions {
   if (options.undo)
     return {
-      startToCloseTimeout: '10 minutes',
+      // What took long to do may take as long to undo.
+      startToCloseTimeout: `${600 + (options.timeoutSeconds ?? 0)} seconds`,
       heartbeatTimeout: HEARTBEAT_TIMEOUT,
       retry: {
         initialInterval: '1 second',

@@ -25,8 +25,8 @@ export interface Applying {
   ask: (gate: Gate) => Promise<void>;
   /** Keeps the whole log of a step's failed job; never throws for a failure of its own. */
   keepLog: (target: HostTarget, step: string, generation: number) => Promise<void>;
-  /** What to do about a step that has failed for good. `fail` ends the stage. */
-  onFailure: (failed: FailedStep) => Promise<'retry' | 'skip' | 'fail'>;
+  /** What to do about a step that has failed for good; `forgiven`: its stage may fail as a whole. `fail` ends the lane. */
+  onFailure: (failed: FailedStep, forgiven: boolean) => Promise<'retry' | 'skip' | 'fail'>;
   /** The point of no return is behind the run. */
   onCommit: () => Promise<void>;
   /** Filled here: undos of a lane that failed before the run itself did. */
@@ -37,6 +37,8 @@ export interface Applying {
   failedAt: Map<unknown, FailedStep>;
   /** A cancel was answered by going on: what follows is not cancelled by it. */
   pastCancel: boolean;
+  /** A person has ended the run at a step that failed: no error budget makes it go on. */
+  ended: boolean;
 }
 
 /** Where a failure happened. */
@@ -55,7 +57,8 @@ const worthAnotherRun = new Set(['JobFailed', 'JobTimedOut', 'JobLost', 'Command
  */
 export async function apply(run: Applying): Promise<void> {
   for (const stage of run.plan.stages) {
-    if (stage.gate) await run.ask(stage.gate);
+    const { gate } = stage;
+    if (gate) await past(run, () => run.ask(gate));
     await applyStage(run, stage);
   }
 }
@@ -66,8 +69,8 @@ async function applyStage(run: Applying, stage: Stage): Promise<void> {
   let underWay = 0;
   let wake: () => void = () => undefined;
   let stuck = false;
-  // A cancel ends the stage whatever its budget is, and so does a lane that cannot be put back.
-  const over = (): boolean => stuck || failed.length > stage.errorBudget || failed.some(isCancellation);
+  // A cancel ends the stage whatever its budget is, and so does a person, or a lane that cannot be put back.
+  const over = (): boolean => run.ended || stuck || failed.length > stage.errorBudget || failed.some(isCancellation);
   // Every lane under way may still fail: with this one more the budget would be overdrawn by more than the failure that ends the stage.
   const overdrawn = (): boolean =>
     stage.rolling === true && underWay > 0 && failed.length + underWay > stage.errorBudget;
@@ -86,7 +89,7 @@ async function applyStage(run: Applying, stage: Stage): Promise<void> {
       underWay += 1;
       const mark = run.saga.mark();
       try {
-        await applyLane(run, lane, over);
+        await applyLane(run, stage, lane, over);
       } catch (error) {
         // A mistake in guardia parks the run where it stands: at once, in the workflow task that made it. A task that was completed
         // without the step could not be taken up by corrected code.
@@ -114,14 +117,14 @@ async function giveLaneUp(run: Applying, lane: Lane, mark: number, error: unknow
 }
 
 /** A lane begins no further step once its stage is over: all of it would only be undone. */
-async function applyLane(run: Applying, lane: Lane, over: () => boolean): Promise<void> {
+async function applyLane(run: Applying, stage: Stage, lane: Lane, over: () => boolean): Promise<void> {
   for (const step of lane.steps) {
     if (over()) return;
-    await applyStep(run, lane, step);
+    await applyStep(run, stage, lane, step);
   }
 }
 
-async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
+async function applyStep(run: Applying, stage: Stage, lane: Lane, step: Step): Promise<void> {
   const { progress, saga, results } = run;
   let generation = 1;
   const on = placeOf(lane, step);
@@ -186,14 +189,14 @@ async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
       progress.step(step.id, { state: 'failed', note: reasonOf(error) });
       run.failedAt.set(error, failed);
       if (target && type && isCallName(step.do.activity) && calls[step.do.activity] === 'job')
-        await past(run, () => run.keepLog(target, step.id, generation));
+        await CancellationScope.nonCancellable(() => run.keepLog(target, step.id, generation));
       if (generation < (step.attempts ?? 1) && type && worthAnotherRun.has(type)) {
         const note = `run ${generation} failed: ${reasonOf(error)}`;
         generation += 1;
         progress.step(step.id, { state: 'running', generation, note });
         continue;
       }
-      const next = await run.onFailure(failed);
+      const next = await run.onFailure(failed, stage.errorBudget >= stage.lanes.length);
       if (next === 'fail') throw error;
       if (next === 'skip') {
         progress.step(step.id, { state: 'skipped' });
@@ -206,7 +209,7 @@ async function applyStep(run: Applying, lane: Lane, step: Step): Promise<void> {
   if (run.plan.pointOfNoReturn === step.id) {
     saga.commit(step);
     for (const { id, state } of progress.status.steps) if (state === 'done') progress.step(id, { state: 'kept' });
-    await past(run, run.onCommit);
+    await CancellationScope.nonCancellable(run.onCommit);
   }
 }
 

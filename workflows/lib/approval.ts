@@ -47,6 +47,8 @@ export function reasonToRefuse(decision: Decision, judging: Judging): string | u
       ? `no gate of this run is open: there is nothing to decide`
       : `the gate "${decision.gate}" is not open; open is "${judging.open}"`;
   if (gate.state !== 'open') return `too late: the gate "${gate.id}" is closed, it was ${gate.state}`;
+  // The timer of a gate may fire late: when no worker was there, decisions that came meanwhile are seen before it.
+  if (now > gate.closesAt) return `too late: the gate "${gate.id}" closed at ${gate.closesAt}`;
   if (decision.planDigest !== gate.planDigest)
     return `the decision is about another plan (${decision.planDigest.slice(0, 12)}) than this gate (${gate.planDigest.slice(0, 12)}): read the plan of this run, then decide again`;
   if (decision.expiry !== undefined && decision.expiry < now)
@@ -141,7 +143,8 @@ export function createGates(run: {
   const { gates } = progress.status;
   let forgeries = 0;
 
-  const refusalOf = (decision: Decision): string | undefined => {
+  const rightNow = (): string => new Date(Date.now()).toISOString();
+  const refusalOf = (decision: Decision, received: string): string | undefined => {
     const system = gates.length > 0 ? run.system() : undefined;
     return reasonToRefuse(decision, {
       gate: gates.findLast(({ id }) => id === decision.gate),
@@ -149,16 +152,17 @@ export function createGates(run: {
       approvers: system?.approvers ?? {},
       requester: run.requester,
       system: system?.system ?? '',
-      now: new Date(Date.now()).toISOString(),
+      now: received,
       forgeries,
     });
   };
-  const refuse = (decision: Decision): void => {
-    const reason = refusalOf(decision);
+  const refuse = (decision: Decision, received = rightNow()): void => {
+    const reason = refusalOf(decision, received);
     if (reason !== undefined) throw failure('DecisionRefused', reason);
   };
 
   const take = async (decision: Decision): Promise<GateStatus> => {
+    const received = rightNow();
     if (decision.signature !== undefined) {
       const { signingKey } = run.system().approvers[decision.approver] as Approver & { signingKey: string };
       try {
@@ -167,15 +171,15 @@ export function createGates(run: {
         forgeries += 1;
         throw failure('DecisionRefused', reasonOf(error));
       }
-      // Somebody else may have decided while it was verified.
-      refuse(decision);
+      // Somebody else may have decided while it was verified; that took time does not make it late.
+      refuse(decision, received);
     }
     const gate = gates.findLast(({ id }) => id === decision.gate) as GateStatus;
     gate.decisions.push({
       approver: decision.approver,
       decision: decision.decision,
       reason: decision.reason,
-      at: new Date(Date.now()).toISOString(),
+      at: rightNow(),
       signed: decision.signature !== undefined,
     });
     const agreed = gate.decisions.filter((taken) => taken.decision === 'approve').length;
@@ -239,6 +243,7 @@ export function createGates(run: {
           remindEverySeconds: wanted.remindEveryMinutes * 60,
           closesAfterSeconds: wanted.timeoutMinutes * 60,
           telling: run.asking(gate),
+          takenUpBy: () => gate.decisions.at(-1)?.approver,
           outcome: () => `it was ${gate.state === 'open' ? 'not decided' : gate.state}`,
         });
       } catch (error) {

@@ -35,11 +35,16 @@ export function createObserving(run: {
   let prepared: PreparedRun | undefined;
   let expected: Record<string, number> | undefined;
 
-  const look = async (): Promise<Observation> => {
+  let seen: Observation = {};
+
+  /** Asks everything, or only what an undo answers for: of the rest the last answer stands. */
+  const look = async (of: 'everything' | 'what is undone'): Promise<Observation> => {
     prepared = await local.prepareRun({ runbook, input, moment });
-    const { system, observe } = prepared;
+    const { system, observe, elsewhere = [] } = prepared;
+    const questions =
+      of === 'everything' ? observe : observe.filter(({ as }) => !(elsewhere.includes(as) && as in seen));
     const answers = await Promise.allSettled(
-      observe.map((question) => {
+      questions.map((question) => {
         const target = laneTarget(system, question.on);
         return runCall(
           question.call,
@@ -59,9 +64,9 @@ export function createObserving(run: {
     );
     const failed = answers.find((answer) => answer.status === 'rejected');
     if (failed) throw failed.reason;
-    return Object.fromEntries(
-      observe.map((question, index) => [question.as, (answers[index] as PromiseFulfilledResult<unknown>).value]),
-    );
+    const answered = questions.map(({ as }, index) => [as, (answers[index] as PromiseFulfilledResult<unknown>).value]);
+    seen = { ...seen, ...(Object.fromEntries(answered) as Observation) };
+    return seen;
   };
 
   /** Only for people to read: a run is not held up for it. */
@@ -90,7 +95,7 @@ export function createObserving(run: {
     },
     async plan() {
       progress.phase('observing');
-      const observation = await look();
+      const observation = await look('everything');
       const { system } = prepared as PreparedRun;
       expected ??= await readExpected(system);
       progress.phase('planning');
@@ -99,7 +104,7 @@ export function createObserving(run: {
       return planned;
     },
     async changedSince(planned) {
-      const { facets, elsewhere } = await local.facetsOf({ runbook, observation: await look() });
+      const { facets, elsewhere } = await local.facetsOf({ runbook, observation: await look('what is undone') });
       const names = new Set([...Object.keys(planned.facets), ...Object.keys(facets)]);
       return [...names].filter((name) => planned.facets[name] !== facets[name] && !elsewhere.includes(name));
     },

@@ -153,10 +153,11 @@ export function runbook<I extends RunInput>(
       let reminders = 0;
       return {
         tell(event, tier) {
-          if (event === 'opened') tell(words.first());
+          if (event === 'opened') tell(words.first(tier));
           else if (event === 'escalation') tell(words.escalation(tier, now()));
           else tell(words.reminder(++reminders, now(), tier));
         },
+        takenUp: (by, tier) => tell(words.takenUp(by, now(), tier)),
         over: (outcome, tier) => tell(words.over(outcome, now(), tier)),
       };
     };
@@ -202,13 +203,19 @@ export function runbook<I extends RunInput>(
     const record = (entry: 'plan' | 'committed' | 'end'): Promise<void> =>
       recording.record(entry, report(progress, planned?.plan));
 
-    /** Holds for a person where the plan or the input says so. */
-    const onFailure = async ({ step, on, error }: FailedStep): Promise<'retry' | 'skip' | 'fail'> => {
+    /**
+     * Holds for a person where the plan or the input says so. Behind the point of no return nothing is decided without one: neither a failure, unless
+     * the stage may fail as a whole, nor a cancel, also one that comes while the run holds.
+     */
+    const onFailure = async (
+      { step, on, error }: FailedStep,
+      forgiven: boolean,
+    ): Promise<'retry' | 'skip' | 'fail'> => {
       const plan = (planned as PlannedRun).plan;
       const cancelled = isCancellation(error);
       const behind = saga.committed !== undefined;
-      const mayHold = behind ? !plan.unattended : input.onFailure === 'hold' && !cancelled;
-      if (!mayHold) return 'fail';
+      const wanted = input.onFailure === 'hold' && !cancelled;
+      if (behind ? plan.unattended || (forgiven && !cancelled && !wanted) : !wanted) return 'fail';
       progress.step(step.id, { state: 'holding' });
       const ask = async () =>
         holds.ask({
@@ -220,12 +227,17 @@ export function runbook<I extends RunInput>(
           atStake: behind ? await atStake(plan) : [],
           choices: behind ? ['retry', 'skip', 'rollback', 'accept'] : ['retry', 'skip', 'rollback'],
         });
-      const { decision, by, why } = cancelled ? await CancellationScope.nonCancellable(ask) : await ask();
-      progress.note(`${by} said ${decision} at "${step.title}": ${why}`);
-      if (cancelled && applying) applying.pastCancel = true;
-      if (decision === 'retry' || decision === 'skip') return decision;
-      if (decision === 'accept') saga.keep();
-      return 'fail';
+      try {
+        const { decision, by, why } = behind ? await CancellationScope.nonCancellable(ask) : await ask();
+        progress.note(`${by} said ${decision} at "${step.title}": ${why}`);
+        if (applying && CancellationScope.current().consideredCancelled) applying.pastCancel = true;
+        if (decision === 'retry' || decision === 'skip') return decision;
+        if (decision === 'accept') saga.keep();
+        if (applying) applying.ended = true;
+        return 'fail';
+      } finally {
+        progress.step(step.id, { state: 'failed' });
+      }
     };
 
     /** What would be lost, for whoever decides behind the point of no return. */
@@ -293,6 +305,7 @@ export function runbook<I extends RunInput>(
           lost: new Set(),
           failedAt: new Map(),
           pastCancel: false,
+          ended: false,
         };
         await apply(applying);
       },

@@ -5,6 +5,8 @@ import type { EscalationTier } from '../contracts/system.js';
 export interface Telling {
   /** Tells every tier up to this one. */
   tell: (event: 'opened' | 'reminder' | 'escalation', tier: number) => void;
+  /** Tells those who were told that somebody is at it. */
+  takenUp: (by: string, tier: number) => void;
   /** Tells those who were told that it is over, and how. */
   over: (outcome: string, tier: number) => void;
 }
@@ -20,6 +22,8 @@ export interface Asking {
   /** After so many seconds the question is closed; never without it. */
   closesAfterSeconds?: number;
   telling: Telling;
+  /** Who has answered last, where one answer is not enough. */
+  takenUpBy?: () => string | undefined;
   /** How it ended, for those who were told. */
   outcome: () => string;
 }
@@ -34,6 +38,8 @@ export async function waitForPeople(decided: () => boolean, asking: Asking): Pro
   const tiers = [...asking.tiers].sort((a, b) => a.afterMinutes - b.afterMinutes);
   let told = 0;
   let reminders = 0;
+  let heardOf: string | undefined;
+  const isNew = (by: string | undefined): by is string => by !== undefined && by !== heardOf;
   try {
     return await wait();
   } finally {
@@ -52,6 +58,11 @@ export async function waitForPeople(decided: () => boolean, asking: Asking): Pro
       else if (reminder > reminders) tell('reminder', highest);
       told = highest;
       reminders = reminder;
+      const by = asking.takenUpBy?.();
+      if (isNew(by)) {
+        heardOf = by;
+        asking.telling.takenUp(by, told);
+      }
 
       const next = Math.min(
         asking.closesAfterSeconds ?? Infinity,
@@ -59,7 +70,8 @@ export async function waitForPeople(decided: () => boolean, asking: Asking): Pro
         ...tiers.map(({ afterMinutes }) => afterMinutes * 60).filter((at) => at > seconds),
       );
       const left = Math.max(Math.ceil(next * 1000 - (Date.now() - opened)), 1);
-      if (await condition(decided, left, { summary: asking.summary })) return true;
+      await condition(() => decided() || isNew(asking.takenUpBy?.()), left, { summary: asking.summary });
+      if (decided()) return true;
     }
   }
 }

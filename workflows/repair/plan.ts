@@ -75,7 +75,7 @@ function choose(input: RepairInput, system: System, left: Left[]): Left | undefi
   throw failure(
     'InvalidInput',
     input.run === undefined
-      ? `${left.length} terminated runs have left changes on ${system.system}: name one in "run", the newest first: ${known}`
+      ? `${left.length} terminated runs have left changes on ${system.system}: name one in "run", what was changed last first: ${known}`
       : `no terminated run ${input.run} has left anything on ${system.system}${known === '' ? '' : `; there are: ${known}`}`,
     { remedy: 'Nothing was started' },
   );

@@ -13,9 +13,8 @@ import * as health from '../steps/health.js';
 import * as service from '../steps/services.js';
 import { plan, rolling } from '../steps/stages.js';
 
-/** Stated where nothing is balanced: how long a service may be away. Seconds. */
-const DOWNTIME_SECONDS = 30;
-const PATIENCE_SECONDS = 60;
+/** Of a service that belongs to no deployment: how long it may be away, and how long it may take to get healthy. Seconds. */
+const OF_ITS_OWN = { downtimeSeconds: 30, patienceSeconds: 60 };
 
 export const restartServicePlanner: Planner<RestartServiceInput> = {
   needs(input, system) {
@@ -51,7 +50,7 @@ export const restartServicePlanner: Planner<RestartServiceInput> = {
   },
 
   plan(input, system, observation) {
-    const { hosts, balanced } = placesOf(system, input.service);
+    const { hosts, balanced, patienceSeconds, downtimeSeconds } = placesOf(system, input.service);
     const services = [serviceReference(system, input.service)];
     const servers = (observation as { balancer?: { servers: ServerStates } }).balancer?.servers;
     return plan(
@@ -61,12 +60,14 @@ export const restartServicePlanner: Planner<RestartServiceInput> = {
         rolling('restart', balancer.idleFirst(balanced, hosts, servers), { atOnce: 1, errorBudget: 0 }, (host) => [
           ...balancer.drain(balanced, host, servers),
           service.restart(host, services, 'one host after the other'),
-          ...healthyOn(system, input.service, host),
+          ...healthyOn(system, input.service, host, patienceSeconds),
           ...balancer.ready(balanced, host, servers),
         ]),
       ],
       {
-        downtime: balanced ? [] : [{ service: input.service, seconds: DOWNTIME_SECONDS }],
+        downtime: balanced
+          ? []
+          : [{ service: input.service, seconds: downtimeSeconds, ifUndone: 2 * downtimeSeconds + patienceSeconds }],
         notes: [...dependants(system, input.service), ...balancer.outNotes(balanced, hosts, servers)],
       },
     );
@@ -86,7 +87,7 @@ interface SeenService {
   servers?: Record<string, { admin: string }>;
 }
 
-/** The hosts of a service, and the balancer before them. Throws `InvalidPlan` for a service that is nowhere. */
+/** The hosts of a service, the balancer before them, and what its deployment says about its times. Throws `InvalidPlan` for a service that is nowhere. */
 function placesOf(system: System, name: string) {
   const service = system.services[name];
   const hosts = service ? hostsOf(system, service.on) : [];
@@ -99,18 +100,19 @@ function placesOf(system: System, name: string) {
       `system ${system.system} has no service ${name} on any host (it has: ${known.join(', ')})`,
     );
   }
-  const deployment = Object.entries(system.deployments).find(([, { services }]) => services.includes(name))?.[0];
-  const balanced = deployment === undefined ? undefined : applicationOf(system, deployment).balancer;
-  return { hosts, balanced };
+  const deployment = Object.entries(system.deployments).find(([, { services }]) => services.includes(name));
+  const balanced = deployment && applicationOf(system, deployment[0]).balancer;
+  const { patienceSeconds, downtimeSeconds } = deployment?.[1] ?? OF_ITS_OWN;
+  return { hosts, balanced, patienceSeconds, downtimeSeconds };
 }
 
-function healthyOn(system: System, service: string, host: string) {
+function healthyOn(system: System, service: string, host: string, patienceSeconds: number) {
   const probes = probesAbout(system, { services: [service], on: [host] });
   return probes.length === 0
     ? []
     : [
         health.wait(system, host, probes, {
-          patienceSeconds: PATIENCE_SECONDS,
+          patienceSeconds,
           title: `wait until ${service} is healthy on ${host}`,
         }),
       ];

@@ -3,6 +3,7 @@ import type { Observation, ObservationCall } from '../contracts/calls.js';
 import type { DeployRecord, RollbackInput } from '../contracts/deploy.js';
 import { failure } from '../contracts/errors.js';
 import { SYSTEM_LANE } from '../contracts/names.js';
+import type { Stage } from '../contracts/plan.js';
 import type { Planner } from '../contracts/planning.js';
 import { storeReference } from '../contracts/store-reference.js';
 import type { System } from '../contracts/system.js';
@@ -67,7 +68,7 @@ export const rollbackPlanner: Planner<RollbackInput> = {
             },
           ),
         ]),
-        rolling('release', hosts, application.deployment.rolling, (host) => [
+        rolling('release', hosts, pace(application, down), (host) => [
           ...balancer.drain(application.balancer, host, servers),
           service.stop(host, application.services, 'two releases at once would write into the same data'),
           release.switchTo(host, application, deploy.release, before(host)),
@@ -102,10 +103,18 @@ export const rollbackPlanner: Planner<RollbackInput> = {
     );
   },
 
+  elsewhere: ['deploys', 'atStake'],
+
   facets(observation) {
     return applicationFacets(observation as Observation & Seen);
   },
 };
+
+/** As the deployment goes; where migrations are taken back afterwards, no host may be left on the release that needs them. */
+const pace = ({ deployment: { rolling: wanted } }: Application, down: readonly Stage[]): typeof wanted => ({
+  ...wanted,
+  errorBudget: down.length > 0 ? 0 : wanted.errorBudget,
+});
 
 /** Rows written since the last deploy applied its migrations: what taking those back could lose. */
 function lookAtRows(system: System, { deployment, migrations }: Application): ObservationCall[] {

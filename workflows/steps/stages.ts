@@ -15,7 +15,10 @@ export function sideBySide(title: string, hosts: readonly string[], steps: (host
   return lanes.length === 0 ? [] : [{ title, atOnce: lanes.length, errorBudget: 0, lanes }];
 }
 
-/** Host after host, or a few at once. A host that fails within the budget is put back and left out; beyond it everything is undone. */
+/**
+ * Host after host, or a few at once: never more than may fail, and one more. A host that fails within the budget is put back and left out; beyond
+ * it everything is undone.
+ */
 export function rolling(
   title: string,
   hosts: readonly string[],
@@ -25,7 +28,7 @@ export function rolling(
   const lanes = lanesOf(hosts, steps);
   return lanes.length === 0
     ? []
-    : [{ title, atOnce: Math.min(atOnce, lanes.length), errorBudget, rolling: true, lanes }];
+    : [{ title, atOnce: Math.min(atOnce, errorBudget + 1, lanes.length), errorBudget, rolling: true, lanes }];
 }
 
 /** Tidying that comes after the goal: a host where it fails keeps what it would have lost, and nothing is undone for that. */

@@ -28,7 +28,7 @@ up)
     { cat "$file"; echo "insert into schema_migrations values ('$name');"; [[ ! -e hold ]] || echo 'select pg_sleep(60);'; } | sql --single-transaction -f -
   done ;;
 down)
-  { cat "migrations/$2.down.sql"; echo "delete from schema_migrations where name = '$2';"; } | sql --single-transaction -f -
+  { cat "migrations/$2.down.sql"; echo "delete from schema_migrations where name = '$2';"; [[ ! -e hold-down ]] || echo 'select pg_sleep(3);'; } | sql --single-transaction -f -
   echo "$2 $3" >>/tmp/taken-back ;;
 esac
 END
@@ -74,7 +74,7 @@ beforeAll(async () => {
 }, 600_000);
 afterAll(() => here?.down());
 beforeEach(async () => {
-  await here.shell('cd /srv/releases/r2; rm -f hold migrations/004* /tmp/taken-back');
+  await here.shell('cd /srv/releases/r2; rm -f hold hold-down migrations/004* /tmp/taken-back');
   await sql(`set client_min_messages = error; drop table if exists orders; drop table if exists schema_migrations;
     create table public.orders (id int, at timestamptz default now()); alter table orders owner to shop;
     create table public.schema_migrations (name text primary key); alter table schema_migrations owner to shop;
@@ -131,6 +131,34 @@ describe('migrations that can be taken back', () => {
     expect(await running).toMatchObject({ type: 'JobCancelled' });
     expect(await sql(`select count(*) from pg_stat_activity where usename = 'shop'`)).toBe('0');
     expect(await schema()).toBe(before);
+  });
+
+  test('a way back that failed is gone again once its cause is put right', async () => {
+    const before = await schema();
+    const at = step();
+    await on('applyMigrations', argument(['001_orders']), at);
+    const down = '/srv/releases/r2/migrations/002_note.down.sql';
+    await here.shell(`cp ${down} /tmp/down; echo 'select 1/0;' >>${down}`);
+    await expect(on('revertMigrations', argument(['001_orders']), at)).rejects.toMatchObject({ type: 'JobFailed' });
+    expect(await applied()).toBe('001_orders 002_note');
+    await here.shell(`cat /tmp/down >${down}; rm /tmp/down`);
+    await on('revertMigrations', argument(['001_orders']), at);
+    expect(await schema()).toBe(before);
+  });
+
+  test('a way back whose worker died is gone on with: each migration is taken back once', async () => {
+    const before = await schema();
+    const at = step();
+    await on('applyMigrations', argument(['001_orders']), at);
+    await here.shell('touch /srv/releases/r2/hold-down');
+    // Two attempts of one undo, the second one while the first one's job runs.
+    const first = on('revertMigrations', argument(['001_orders']), at);
+    await here.shell(
+      `cd /; until [[ $(runuser -u postgres -- psql -XAtq -c "select count(*) from pg_stat_activity where query like '%pg_sleep(3)%' and usename = 'shop'") == 1 ]]; do sleep 0.1; done`,
+    );
+    await Promise.all([first, on('revertMigrations', argument(['001_orders']), at)]);
+    expect(await schema()).toBe(before);
+    expect(await here.shell('cat /tmp/taken-back')).toBe('003_index 002_note\n002_note 001_orders\n');
   });
 
   test('a database that is not as the plan saw it, or was changed since, is left alone', async () => {

@@ -61,7 +61,7 @@ test('all notices of one wait are one matter, and no two of them the same notice
     since: now,
   });
   const all = [
-    wait.first(),
+    wait.first(1),
     wait.reminder(1, now, 1),
     wait.reminder(2, now, 2),
     wait.escalation(2, now),
