@@ -6,8 +6,8 @@ import type { Hosts } from './hosts/hosts.js';
 
 /**
  * What this step has to remember for its undo: read from the host's journal, or looked at now and written there before anything is
- * changed. The first entry of (run, step) stays, so that a retry never takes its own work for the original state. `fresh` tells a first
- * attempt.
+ * changed. The first entry of (run, step) stays and is the one returned, so that a retry never takes its own work, or that of an attempt
+ * beside it, for the original state. `fresh` tells a first attempt.
  */
 export async function remember<T>(
   hosts: Hosts,
@@ -17,19 +17,21 @@ export async function remember<T>(
   const earlier = await recall<T>(hosts, context);
   if (earlier !== undefined) return { entry: earlier, fresh: false };
   const entry = await look();
-  await hosts.journalPut(
+  const { kept } = await hosts.journalPut(
     targetOf(context),
     { run: context.runId, step: context.step, content: Buffer.from(JSON.stringify(entry)) },
     { fence: context.fence },
   );
-  return { entry, fresh: true };
+  return kept === undefined ? { entry, fresh: true } : { entry: parsed<T>(kept), fresh: false };
 }
 
 /** What this step has written into the journal; undefined where it changed nothing, because it never came so far. */
 export async function recall<T>(hosts: Hosts, context: CallContext): Promise<T | undefined> {
   const content = await hosts.journalGet(targetOf(context), context.runId, context.step);
-  return content === undefined ? undefined : (JSON.parse(content.toString('utf8')) as T);
+  return content === undefined ? undefined : parsed<T>(content);
 }
+
+const parsed = <T>(content: Buffer): T => JSON.parse(content.toString('utf8')) as T;
 
 /** Something is neither as the step found it nor as the step was to leave it: touching it would destroy somebody's work. */
 export function thirdState(context: CallContext, what: string, remedy: string): ApplicationFailure {

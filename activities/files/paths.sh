@@ -1,8 +1,9 @@
 # Looks at paths and changes one of them, atomically. Run as `bash -c SCRIPT paths COMMAND ARGUMENT...`.
 #   look MOST-BYTES PATH...                                one line for each path
-#   put PATH TYPE MODE OWNER GROUP TARGET NOW             content by stdin; NOW is the line, without its last field, that must stand there
+#   put PATH TYPE MODE OWNER GROUP TARGET NOW SUM         content by stdin, whose SHA-256 is SUM; NOW is the line, without its last field, that
+#                                                         must stand there
 # A line: TYPE MODE OWNER GROUP SIZE SHA256 TARGET CONTENT, '-' for what does not apply, TARGET and CONTENT in base64.
-# Exit codes of put: 3 something else stands there, 4 it cannot be put there.
+# Exit codes of put: 3 something else stands there, 4 it cannot be put there, 5 the directory is not empty.
 set -u
 export LC_ALL=C
 umask 077
@@ -34,7 +35,7 @@ refuse() { # CODE MESSAGE
   exit "$1"
 }
 
-put() { # PATH TYPE MODE OWNER GROUP TARGET NOW
+put() { # PATH TYPE MODE OWNER GROUP TARGET NOW SUM
   local path=$1 type=$2 mode=$3 owner=$4 group=$5 target=$6 now parent draft
   now=$(describe "$path")
   [[ $now == "$7" ]] || refuse 3 "$path: $now"
@@ -47,7 +48,7 @@ put() { # PATH TYPE MODE OWNER GROUP TARGET NOW
   case $type in
   file)
     [[ ${now%% *} == directory ]] && refuse 4 "$path is a directory"
-    { cat >"$draft" && chown -- "$owner:$group" "$draft" && chmod -- "$mode" "$draft" && sync "$draft"; } || {
+    { cat >"$draft" && [[ $(sha256sum <"$draft") == "$8  -" ]] && chown -- "$owner:$group" "$draft" && chmod -- "$mode" "$draft" && sync "$draft"; } || {
       rm -f -- "$draft"
       refuse 4 "$path cannot be written"
     }

@@ -79,7 +79,17 @@ export async function putPath(
   const owner = field('owner') === '-' ? 'root' : field('owner');
   const group = field('group') === '-' ? 'root' : field('group');
   const link = wanted.type === 'symlink' ? Buffer.from(wanted.target, 'latin1').toString('base64') : '-';
-  const argv = ['put', path, wanted.type, field('mode'), owner, group, link, lineOf(now)];
+  const argv = [
+    'put',
+    path,
+    wanted.type,
+    field('mode'),
+    owner,
+    group,
+    link,
+    lineOf(now),
+    wanted.type === 'file' ? wanted.sha256 : '-',
+  ];
   try {
     await hosts.run(
       target,
@@ -91,14 +101,14 @@ export async function putPath(
     );
   } catch (error) {
     if (!isFailure(error, 'CommandFailed')) throw error;
-    const code = /ended with code (\d)/.exec(error.message)?.[1];
+    const code = (error.details?.[0] as { exitCode?: number } | undefined)?.exitCode;
     const about = { host: target.name, step: options.step };
-    if (code === '3')
+    if (code === 3)
       throw failure('ThirdState', `${path} on ${target.name} was changed by somebody else just now`, {
         ...about,
         remedy: 'Look who else works on the host, then start the run again',
       });
-    if (code === '5')
+    if (code === 5)
       throw failure('ThirdState', `${path} on ${target.name} holds files that did not come with this step`, {
         ...about,
         remedy: `Look at them (ls -la ${path}); move them away or keep the directory`,

@@ -15,23 +15,30 @@ const BACK_SECONDS = 120;
 /** Runs a command on the host while the old state is not back yet. Throws `AccessLost` when it is. */
 export type Act = (argv: readonly string[], stdin?: Uint8Array) => Promise<void>;
 
-/** What an earlier attempt left armed is put back now: this one begins from the old state. Idempotent. */
+/**
+ * What an earlier attempt left armed is put back now: this one begins from the old state. Idempotent. Throws `HostUnusable` where it cannot
+ * be put back.
+ */
 export async function settleDeadMan(hosts: Hosts, context: CallContext): Promise<void> {
   const target = targetOf(context);
   const directory = `${target.stateDirectory}/dead-man`;
-  for (const command of ['fire', 'forget'])
-    await hosts.run(
+  for (const command of ['fire', 'forget']) {
+    const { exitCode } = await hosts.run(
       target,
       {
         argv: ['/bin/bash', '-c', '[ ! -d "$2" ] || exec bash -c "$0" dead-man "$1" "$2"', script, command, directory],
+        okCodes: [0, 9],
       },
       { fence: context.fence },
     );
+    if (exitCode === 9) throw notRestored(context, 'what an earlier attempt changed', directory);
+  }
 }
 
 /**
  * Makes a change that may cut the worker's own way to the host. Before it, the host is told to put the old state back by itself; after
- * it, the worker confirms over a connection that it opens then. Not confirmed in time, the host is as it was, and this throws `AccessLost`.
+ * it, the worker confirms over a connection that it opens then. Not confirmed in time, the host is as it was, and this throws `AccessLost`;
+ * `HostUnusable` where the host could not put the old state back, or cannot be armed, and then nothing was changed.
  * What may cut the way off is run by the `act` that `change` is given: it does nothing once the host has put the old state back.
  * A worker that dies in between has the same effect: its retry finds the old state and makes the change again.
  *
@@ -51,13 +58,22 @@ export async function underDeadMan(
       target,
       {
         argv: ['/bin/bash', '-c', script, 'dead-man', ...args],
-        okCodes: [0, 7, 8],
+        okCodes: [0, 7, 8, 9],
         timeoutSeconds: 60,
         ...(options.stdin ? { stdin: options.stdin } : {}),
       },
       { fence: context.fence, newConnection: options.newConnection ?? false },
     );
-  await deadMan(['arm', directory, String(seconds), guard.undo], { stdin: guard.saved });
+  try {
+    await deadMan(['arm', directory, String(seconds), guard.undo], { stdin: guard.saved });
+  } catch (error) {
+    if (!isFailure(error, 'CommandFailed')) throw error;
+    throw failure('HostUnusable', `${guard.what} on ${target.name} was not changed: ${error.message}`, {
+      host: target.name,
+      step: context.step,
+      remedy: `See that ${target.stateDirectory} has room and that systemd works there, then start the run again`,
+    });
+  }
   const armed = Date.now();
   const act: Act = async (argv, stdin) => {
     const { exitCode } = await deadMan(['act', directory, ...argv], stdin ? { stdin } : {});
@@ -77,7 +93,7 @@ export async function underDeadMan(
   } catch (error) {
     // A change that failed by itself leaves nothing half done; one whose end is unknown is left to the switch.
     if (!isFailure(error, 'HostUnreachable')) {
-      await deadMan(['fire', directory]);
+      if ((await deadMan(['fire', directory])).exitCode === 9) throw notRestored(context, guard.what, directory, error);
       await deadMan(['forget', directory]);
       throw error;
     }
@@ -95,7 +111,17 @@ export async function underDeadMan(
       await delay(500);
     }
   }
-  await untilRestored(deadMan, directory, armed + (seconds + BACK_SECONDS) * 1000, target.name, guard.what);
+  const outcome = await untilDecided(
+    deadMan,
+    directory,
+    armed + (seconds + BACK_SECONDS) * 1000,
+    target.name,
+    guard.what,
+  );
+  // It came through: only its answer was lost.
+  if (outcome === 'confirmed') return;
+  if (outcome === 'failed') throw notRestored(context, guard.what, directory);
+  await deadMan(['forget', directory], { newConnection: true });
   throw failure(
     'AccessLost',
     `${guard.what} on ${target.name} cut the login off (${reason}); the host has put the old state back by itself`,
@@ -107,20 +133,28 @@ export async function underDeadMan(
   );
 }
 
-async function untilRestored(
+/** The switch has fired, but the host could not put the old state back: what stands there is for a person to see. */
+function notRestored(context: CallContext, what: string, directory: string, cause?: unknown): Error {
+  const { name } = targetOf(context);
+  const why = cause instanceof Error ? ` (${cause.message})` : '';
+  return failure('HostUnusable', `${what} on ${name}${why}: the host could not put the old state back`, {
+    host: name,
+    step: context.step,
+    remedy: `Look at ${directory}/log on it, put the old state back by hand (it lies in ${directory}/saved), remove ${directory}, then start the run again`,
+  });
+}
+
+async function untilDecided(
   deadMan: (args: string[], options: { newConnection: boolean }) => Promise<{ stdout: string }>,
   directory: string,
   until: number,
   host: string,
   what: string,
-): Promise<void> {
+): Promise<string> {
   for (;;) {
     try {
       const { stdout } = await deadMan(['state', directory], { newConnection: true });
-      if (stdout.trim() !== 'armed') {
-        await deadMan(['forget', directory], { newConnection: true });
-        return;
-      }
+      if (stdout.trim() !== 'armed') return stdout.trim();
     } catch (error) {
       if (!isFailure(error, 'HostUnreachable', 'HostLoginRefused')) throw error;
     }

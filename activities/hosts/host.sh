@@ -5,7 +5,8 @@
 #   STATE/holders/RUN  the workflow id of a run that works on this host now: the fence's holder, and runs under its fence
 #   STATE/journal/RUN/ what the steps of a run have to remember for their undo, mode 0600
 #   STATE/left/RUN     the workflow id of a run that was terminated here and has a journal: somebody has to see to what it changed
-# Exit codes: 0 done, 90 fenced, 91 no space left, 92 something missing on the host, 93 no such job.
+# What a caller sends by stdin is counted (BYTES): nothing begins before it has arrived whole, as a caller that dies looks like its end.
+# Exit codes: 0 done, 90 fenced, 91 no space left, 92 something missing on the host, 93 no such job or journal entry, 94 stdin was cut.
 set -u
 umask 077
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -31,9 +32,33 @@ prepare() {
     command -v "$tool" >/dev/null || refuse 92 "$tool is missing on this host (packages coreutils, util-linux and procps)"
   done
   mkdir -p "$state" "$state/jobs" "$state/journal" 2>/dev/null || cannot_write
+  prepare_memory
+}
+
+prepare_memory() {
   mkdir -p "$volatile" || refuse 92 "cannot make $volatile"
   # /dev/shm is open to all: a directory that somebody else made there first is refused.
   if [ ! -O "$volatile" ] || [ -L "$volatile" ]; then refuse 92 "$volatile belongs to another user"; fi
+}
+
+# Standard input, whole, as file descriptor 3. It may be secret: it lies in memory and has no name. Before any lock is taken, as a link that
+# is half dead gives neither bytes nor an end.
+receive() { # BYTES
+  exec 3</dev/null
+  [ "$1" = 0 ] && return 0
+  prepare_memory
+  arriving=$(mktemp "$volatile/arriving.XXXXXXXX") || refuse 91 "no space left in $volatile"
+  exec 3<"$arriving" 4>"$arriving"
+  rm -f "$arriving"
+  timeout 60 head -c "$1" >&4
+  case $? in
+  0) ;;
+  124) refuse 94 "standard input did not arrive within 60 s" ;;
+  *) refuse 91 "no space left in $volatile" ;;
+  esac
+  exec 4>&-
+  arrived=$(stat -L -c %s /proc/self/fd/3)
+  [ "$arrived" = "$1" ] || refuse 94 "standard input ended after ${arrived:-0} of $1 bytes"
 }
 
 with_lock() { # one change at a time
@@ -174,6 +199,7 @@ start) # FENCE ID SECONDS AGAIN-IF-LOST COMMAND-BYTES SCRIPT-BYTES RUNNER-BYTES 
   fence=$1 id=$2 seconds=$3 again=$4
   job=$state/jobs/$id
   prepare
+  receive "$(($5 + $6 + $7 + $8))"
   with_lock
   check_fence "$fence"
   now=$(state_of "$job")
@@ -184,19 +210,19 @@ start) # FENCE ID SECONDS AGAIN-IF-LOST COMMAND-BYTES SCRIPT-BYTES RUNNER-BYTES 
   if [ "$now" = absent ]; then
     rm -rf "$job.new" "${volatile:?}/$id"
     mkdir "$job.new" "$volatile/$id" || cannot_write
-    { head -c "$5" >"$job.new/command" && head -c "$6" >"$job.new/script" && head -c "$7" >"$job.new/runner"; } || cannot_write
+    { head -c "$5" >"$job.new/command" && head -c "$6" >"$job.new/script" && head -c "$7" >"$job.new/runner"; } <&3 || cannot_write
     [ "$(stat -c %s "$job.new/command") $(stat -c %s "$job.new/script") $(stat -c %s "$job.new/runner")" = "$5 $6 $7" ] || cannot_write
     # What may be secret is only ever in memory, and only until the command has read it.
     if [ "$8" -gt 0 ]; then
-      { head -c "$8" >"$volatile/$id/stdin" && [ "$(stat -c %s "$volatile/$id/stdin")" = "$8" ]; } || refuse 91 "no space left in $volatile"
+      { head -c "$8" >"$volatile/$id/stdin" <&3 && [ "$(stat -c %s "$volatile/$id/stdin")" = "$8" ]; } || refuse 91 "no space left in $volatile"
     fi
+    exec 3<&-
     printf '%s\n' "$fence" >"$job.new/fence" || cannot_write
     cat /proc/sys/kernel/random/boot_id >"$job.new/boot" || cannot_write
     { mv "$job.new" "$job" && sync "$state/jobs"; } || cannot_write
     launch "$id" "$job" "$seconds"
     echo started
   else
-    cat >/dev/null
     echo "$now"
   fi
   ;;
@@ -330,29 +356,39 @@ close) # RUN: the run has ended; whatever of it is still under way comes too lat
     rm -rf "${state:?}/holders"
   fi
   ;;
-journal-put) # FENCE RUN STEP: content by stdin; the first entry of a step stays
+journal-put) # FENCE RUN STEP BYTES: content by stdin. The first entry of a step stays: prints `written`, or `kept` and the one that stays
   prepare
+  receive "$4"
   with_lock
   check_fence "$1"
-  mkdir -p "$state/journal/$2" || cannot_write
-  if [ -e "$state/journal/$2/$3" ]; then cat >/dev/null; else replace_file "$state/journal/$2/$3" || cannot_write; fi
+  [ -d "$state/journal/$2" ] || { mkdir -p "$state/journal/$2" && sync "$state/journal"; } || cannot_write
+  if [ -e "$state/journal/$2/$3" ]; then
+    echo kept
+    cat "$state/journal/$2/$3"
+  else
+    replace_file "$state/journal/$2/$3" <&3 || cannot_write
+    echo written
+  fi
   ;;
 journal-get) # RUN STEP
-  [ -e "$state/journal/$1/$2" ] || exit 93
+  # An entry that cannot be seen is another answer than none: its undo would be left out.
+  if [ -e "$state" ] && [ ! -x "$state" ]; then refuse 92 "cannot look below $state"; fi
+  [ -e "$state/journal/$1/$2" ] || refuse 93 "no journal entry of $2"
   cat "$state/journal/$1/$2"
   ;;
 journal-forget) # RUN
   rm -rf "${state:?}/journal/$1"
   ;;
-run) # FENCE SECONDS ARGUMENT...: a short command
+run) # FENCE SECONDS BYTES ARGUMENT...: a short command, with its standard input
   fence=$1 seconds=$2
-  shift 2
-  [ "$fence" = - ] && exec timeout -k 5 "$seconds" "$@"
+  receive "$3"
+  shift 3
+  [ "$fence" = - ] && exec timeout -k 5 "$seconds" "$@" <&3 3<&-
   # Whoever raises the fence waits for this lock: the command is refused, or it is over before the other run begins.
   exec 7>>"$state/acting" || cannot_write
   flock -s 7
   check_fence "$fence"
-  GUARDIA_FENCE="$fence $state" timeout -k 5 "$seconds" "$@" 7>&-
+  GUARDIA_FENCE="$fence $state" timeout -k 5 "$seconds" "$@" <&3 3<&- 7>&-
   ;;
 *) refuse 92 "unknown command $command" ;;
 esac

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
+import { CancelledFailure } from '@temporalio/common';
 import { failure, isFailure } from '../../workflows/contracts/errors.js';
 import type { LeftRun, RaisedFence } from '../../workflows/contracts/frame-activities.js';
 import type { HostTarget } from '../../workflows/contracts/host-target.js';
@@ -19,6 +20,14 @@ const runnerScript = readFileSync(new URL('./runner.sh', import.meta.url));
 const TAIL_BYTES = 64 * 1024;
 /** A result printed by `run` above this is an error, never a silent cut. Bytes. */
 const RUN_OUTPUT_BYTES = 1024 * 1024;
+/** A journal entry above this is refused before anything is changed: a file of 512 KiB fits, as JSON and whatever its bytes are. Bytes. */
+const JOURNAL_ENTRY_BYTES = 8 * 1024 * 1024;
+/** How much of what a command said stands in the message of its failure. Characters. */
+const SAID_CHARACTERS = 300;
+/** Exit codes by which a shell says that a signal ended its command: HUP, KILL, TERM. An orderly shutdown of the host, or somebody's `kill`. */
+const SIGNAL_CODES = [129, 137, 143];
+/** How long the host waits for what a call sends by standard input (host.sh, `receive`). Seconds. */
+const RECEIVE_SECONDS = 60;
 /** A progress line above this is ignored. Bytes. */
 const LINE_BYTES = 4096;
 /** A call of the host script that takes longer is given up; the script itself waits at most about 20 s. Milliseconds. */
@@ -130,7 +139,7 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
       timeoutMs?: number;
       newConnection?: boolean | undefined;
     } = {},
-  ): Promise<{ exit: Exit; stdout: Tail; stderr: Tail }> {
+  ): Promise<{ exit: { code: number }; stdout: Tail; stderr: Tail }> {
     const [command, ...rest] = args as [string, ...string[]];
     const argv = ['/bin/sh', '-c', hostScript, 'guardia', command, stateOf(target), ...rest];
     const line = commandLine(becomeRoot(target) ? ['sudo', '-n', '--', ...argv] : argv);
@@ -153,6 +162,7 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
         throw failure('HostUnreachable', `${target.name} did not answer in time`, { host: target.name });
       throw error;
     }
+    if (exit.code === null) throw interrupted(target, command === 'run' ? (rest[3] ?? command) : command, exit);
     const said = scrub(stderr.text()).trim();
     // The shell says what it could not write under the same name; guardia's own word comes last.
     const own = [...said.matchAll(/^guardia: (.*)$/gm)].at(-1)?.[1];
@@ -169,6 +179,7 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
         });
       if (exit.code === 92)
         throw failure('HostUnusable', `${target.name}: ${own}`, { host: target.name, output: said });
+      if (exit.code === 94) throw failure('HostUnreachable', `${target.name}: ${own}`, { host: target.name });
     }
     if (becomeRoot(target) && exit.code === 1 && /^sudo: /m.test(said)) {
       const user = target.connection === 'local' ? 'the worker' : target.connection.user;
@@ -177,7 +188,7 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
         remedy: `Allow it without a password: put "${user} ALL=(ALL) NOPASSWD: ALL" into /etc/sudoers.d/guardia on ${target.name}`,
       });
     }
-    return { exit, stdout, stderr };
+    return { exit: { code: exit.code }, stdout, stderr };
   }
 
   async function ask(
@@ -189,30 +200,63 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
     if (exit.code !== 0)
       throw failure(
         'HostUnusable',
-        `${target.name}: \`${args[0]}\` ended with ${exitText(exit)}: ${scrub(stderr.text()).trim()}`,
+        `${target.name}: \`${args[0]}\` ended with code ${exit.code}: ${lastLine(scrub(stderr.text()))}`,
         { host: target.name },
       );
     return stdout.bytes().toString('utf8');
   }
 
+  /** What a journal command of the host script answers; undefined only where the script itself says that there is no such entry. */
+  async function askJournal(
+    target: HostTarget,
+    args: readonly string[],
+    stdin?: Uint8Array,
+  ): Promise<Buffer | undefined> {
+    const answer = new Tail(JOURNAL_ENTRY_BYTES + 10);
+    const { exit, stderr } = await call(target, args, {
+      ...(stdin ? { stdin } : {}),
+      onStdout: (chunk) => answer.push(chunk),
+    });
+    const said = scrub(stderr.text());
+    if (exit.code === 93 && /^guardia: no journal entry/m.test(said)) return undefined;
+    if (exit.code !== 0)
+      throw failure(
+        'HostUnusable',
+        `${target.name}: the journal cannot be read: \`${args[0]}\` ended with code ${exit.code}: ${lastLine(said)}`,
+        { host: target.name, remedy: 'Look at the state directory on the host; nothing was left out or skipped' },
+      );
+    if (answer.total > JOURNAL_ENTRY_BYTES + 10)
+      throw failure(
+        'OutputTooLarge',
+        `${target.name}: a journal entry has ${answer.total} bytes, more than ${JOURNAL_ENTRY_BYTES}`,
+        { host: target.name },
+      );
+    return answer.bytes();
+  }
+
   /**
    * Runs a short command and returns what it printed. Not a job: it does not outlive its time, and a retry runs it again,
-   * so it must be idempotent. `newConnection`: over a connection of its own, opened now. Throws `CommandFailed`, `CommandTimedOut`, `OutputTooLarge` (1 MiB) and the failures of the host.
+   * so it must be idempotent. `newConnection`: over a connection of its own, opened now. With a `fence` it changes something: a cancel of the
+   * run then waits for it, as it would go on on the host while its undo begins; any other abort (a shutdown of the worker) does not.
+   * Throws `CommandFailed`, `CommandTimedOut`, `OutputTooLarge` (1 MiB), `HostUnreachable` where a signal ended it, and the failures of the
+   * host. What it printed on standard output, which may be the text of a file, is in no failure.
    */
   async function run(
     target: HostTarget,
     command: RunCommand,
     options: { fence?: FenceNumber; signal?: AbortSignal; newConnection?: boolean } = {},
   ): Promise<RunResult> {
+    options.signal?.throwIfAborted();
     const seconds = command.timeoutSeconds ?? 60;
+    const bytes = command.stdin?.length ?? 0;
     const began = Date.now();
     const { exit, stdout, stderr } = await call(
       target,
-      ['run', fenceArgument(options.fence), String(seconds), ...command.argv],
+      ['run', fenceArgument(options.fence), String(seconds), String(bytes), ...command.argv],
       {
         ...(command.stdin ? { stdin: command.stdin } : {}),
-        signal: options.signal,
-        timeoutMs: (seconds + 30) * 1000,
+        signal: options.fence === undefined ? options.signal : exceptCancel(options.signal),
+        timeoutMs: (seconds + 30 + (bytes > 0 ? RECEIVE_SECONDS : 0)) * 1000,
         newConnection: options.newConnection,
       },
     );
@@ -222,15 +266,18 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
         host: target.name,
         output: scrub(stderr.text()),
       });
-    if (exit.code === null || !(command.okCodes ?? [0]).includes(exit.code))
+    if (!(command.okCodes ?? [0]).includes(exit.code)) {
+      if (SIGNAL_CODES.includes(exit.code)) throw interrupted(target, name, { ...exit, signal: null });
       throw failure(
         'CommandFailed',
-        `${name} on ${target.name} ended with ${exitText(exit)}: ${lastLine(scrub(stderr.text())) || lastLine(scrub(stdout.text())) || 'it printed nothing'}`,
+        `${name} on ${target.name} ended with code ${exit.code}: ${lastLine(scrub(stderr.text())) || 'it gave no reason'}`,
         {
           host: target.name,
+          exitCode: exit.code,
           output: scrub(stderr.text()),
         },
       );
+    }
     if (stdout.total > RUN_OUTPUT_BYTES)
       throw failure(
         'OutputTooLarge',
@@ -512,19 +559,34 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
       await ask(target, ['close', run]);
     },
 
-    /** Writes what a step has to remember for its undo; the first entry of (run, step) stays. Mode 0600, synced. */
+    /**
+     * Writes what a step has to remember for its undo, mode 0600 and synced. The first entry of (run, step) stays: `kept` is the one of an
+     * earlier attempt, undefined where this one was written. Throws `HostUnusable` above 8 MiB.
+     */
     async journalPut(
       target: HostTarget,
       entry: { run: string; step: string; content: Uint8Array },
       options: { fence?: FenceNumber } = {},
-    ): Promise<void> {
-      await ask(target, ['journal-put', fenceArgument(options.fence), entry.run, entry.step], { stdin: entry.content });
+    ): Promise<{ kept: Buffer | undefined }> {
+      const { run, step, content } = entry;
+      if (content.length > JOURNAL_ENTRY_BYTES)
+        throw failure(
+          'HostUnusable',
+          `${target.name}: what ${step} has to remember for its undo has ${content.length} bytes, more than ${JOURNAL_ENTRY_BYTES}`,
+          { host: target.name, step },
+        );
+      const args = ['journal-put', fenceArgument(options.fence), run, step, String(content.length)];
+      const answer = await askJournal(target, args, content);
+      const kept = Buffer.from('kept\n');
+      return { kept: answer?.subarray(0, kept.length).equals(kept) ? answer.subarray(kept.length) : undefined };
     },
 
-    /** What a step wrote into the journal; undefined when it never came so far. */
+    /**
+     * What a step wrote into the journal; undefined where the host says that it never came so far. Anything else is a failure: an entry
+     * that cannot be read must not look like nothing to undo.
+     */
     async journalGet(target: HostTarget, run: string, step: string): Promise<Buffer | undefined> {
-      const { exit, stdout } = await call(target, ['journal-get', run, step]);
-      return exit.code === 0 ? stdout.bytes() : undefined;
+      return askJournal(target, ['journal-get', run, step]);
     },
 
     /** Removes the journal of a run. Idempotent. */
@@ -611,12 +673,37 @@ function text(bytes: Buffer, total: number): string {
   return bytes.length < total ? `[${total - bytes.length} bytes before this]\n${lines}` : lines;
 }
 
-function exitText(exit: Exit): string {
-  return exit.code === null ? `signal ${exit.signal}` : `code ${exit.code}`;
+/** A command whose end says nothing about it: the host went down, or somebody killed it. Trying again can help. */
+function interrupted(target: HostTarget, what: string, { code, signal }: Exit): Error {
+  const by = code === null ? signal : ({ 129: 'HUP', 137: 'KILL', 143: 'TERM' }[code] ?? code);
+  return failure(
+    'HostUnreachable',
+    `${what} on ${target.name} was ended by signal ${by}: whether it did its work is unknown`,
+    { host: target.name },
+  );
+}
+
+/**
+ * The signal without what a cancel of the run says: a change under way comes to rest by itself, within its own time. Aborts for every other
+ * reason, as that of a worker that shuts down.
+ */
+function exceptCancel(signal: AbortSignal | undefined): AbortSignal | undefined {
+  if (!signal) return undefined;
+  const rest = new AbortController();
+  signal.addEventListener(
+    'abort',
+    () => {
+      const reason: unknown = signal.reason;
+      if (!(reason instanceof CancelledFailure && reason.message === 'CANCELLED')) rest.abort(reason);
+    },
+    { once: true },
+  );
+  return rest.signal;
 }
 
 function lastLine(output: string): string {
-  return output.trim().split('\n').at(-1)?.trim() ?? '';
+  const line = output.trim().split('\n').at(-1)?.trim() ?? '';
+  return line.length > SAID_CHARACTERS ? `${line.slice(0, SAID_CHARACTERS)} ...` : line;
 }
 
 const fenceArgument = (fence: FenceNumber): string => (fence === undefined ? '-' : String(fence));

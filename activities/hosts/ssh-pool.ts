@@ -1,4 +1,5 @@
 import { Client, type ClientChannel, type ConnectConfig } from 'ssh2';
+import type { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
 import type { HostTarget, SshTarget } from '../../workflows/contracts/host-target.js';
 import type { SecretReference } from '../../workflows/contracts/secret-reference.js';
@@ -68,7 +69,10 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
     try {
       const through = outer ? await forward(outer, last.address, last.port, target.name) : undefined;
       const client = await open(target.name, last, await readIdentity(last.identity), through);
-      if (outer) client.once('close', () => outer.end());
+      if (outer) {
+        client.once('close', () => outer.end());
+        outer.once('close', () => client.destroy());
+      }
       return { client, sessions: 0, limit: SESSIONS_PER_CONNECTION, forwarded: 0, closed: false };
     } catch (error) {
       outer?.end();
@@ -101,8 +105,9 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
       try {
         const connection = await attempt;
         list(key).push(connection);
-        connection.client.on('close', () => drop(key, connection));
-        connection.client.on('error', () => drop(key, connection));
+        // At 'end' already: between it and 'close', while sshd restarts, it takes no command any more.
+        for (const event of ['end', 'close', 'error'] as const)
+          (connection.client as EventEmitter).on(event, () => drop(key, connection));
         connection[use] += 1;
         return connection;
       } finally {
@@ -137,6 +142,8 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
               const started = await session(connection, commandLine, (channel) =>
                 pump(channel, connection.client, target.name, options),
               );
+              if (!started && connection.closed)
+                throw failure('HostUnreachable', `the connection to ${target.name} was lost`, { host: target.name });
               if (!started)
                 throw failure('HostUnusable', `sshd on ${target.name} opens no session`, { host: target.name });
               return await started.exit;
@@ -214,6 +221,8 @@ function open(host: string, ssh: Omit<SshTarget, 'jump'>, privateKey: string, so
     const client = new Client();
     // Each session on it waits for its end, too.
     client.setMaxListeners(0);
+    // For as long as it lives, whoever uses it: an 'error' that nobody listens to ends the worker. What it means, 'close' tells after it.
+    client.on('error', () => undefined);
     client.once('ready', () => {
       client.removeListener('error', fail);
       resolve(client);
@@ -261,17 +270,20 @@ function open(host: string, ssh: Omit<SshTarget, 'jump'>, privateKey: string, so
 
 function forward(client: Client, address: string, port: number, host: string): Promise<Duplex> {
   return new Promise((resolve, reject) => {
-    client.forwardOut('127.0.0.1', 0, address, port, (error, channel) => {
-      if (error)
-        reject(
-          failure(
-            'HostUnreachable',
-            `${host} (${address}:${port}) does not answer through the jump host: ${error.message}`,
-            { host },
-          ),
-        );
-      else resolve(channel);
-    });
+    const refuse = (error: Error): void =>
+      reject(
+        failure(
+          'HostUnreachable',
+          `${host} (${address}:${port}) does not answer through the jump host: ${error.message}`,
+          { host },
+        ),
+      );
+    client.once('close', () => refuse(new Error('the connection to it was lost')));
+    try {
+      client.forwardOut('127.0.0.1', 0, address, port, (error, channel) => (error ? refuse(error) : resolve(channel)));
+    } catch (error) {
+      refuse(error as Error); // the connection ended a moment ago
+    }
   });
 }
 
@@ -340,7 +352,10 @@ function session(
   listen: (channel: ClientChannel) => Promise<Exit>,
 ): Promise<{ exit: Promise<Exit> } | undefined> {
   return new Promise((resolve, reject) => {
-    const lost = (): void => resolve(undefined);
+    const lost = (): void => {
+      connection.closed = true;
+      resolve(undefined);
+    };
     connection.client.once('close', lost);
     try {
       connection.client.exec(commandLine, (error, channel) => {

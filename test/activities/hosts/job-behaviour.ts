@@ -3,6 +3,8 @@ import fc from 'fast-check';
 import { spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import { CancelledFailure } from '@temporalio/common';
+import { remember } from '../../../activities/journal.js';
 import { quote } from '../../../activities/hosts/shell-quoting.js';
 import type { Hosts, JobSpec } from '../../../activities/hosts/hosts.js';
 import type { HostTarget } from '../../../workflows/contracts/host-target.js';
@@ -16,6 +18,8 @@ export interface HostUnderTest {
   /** Environment of a process that runs `job-follower.ts` against the host. */
   follower: Record<string, string>;
 }
+
+const anyContext = { system: 'test', runbook: 'test', workflowId: 'test/1', generation: 1, runAgainIfLost: false };
 
 export const newId = (): string => `test-${randomUUID()}`;
 export const script = (text: string, ...args: string[]): JobSpec['command'] => ({ script: text, args });
@@ -83,6 +87,67 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
         message: expect.stringMatching(/code 3: the reason/),
       });
       expect((await run(['sh', '-c', 'exit 3'], { okCodes: [0, 3] })).exitCode).toBe(3);
+    });
+
+    test('what it printed on standard output is in no failure, and what it said is cut', async () => {
+      const failed = await run(['sh', '-c', 'echo PASSWORD=tiger; exit 3']).catch((error: unknown) => error);
+      expect(failed).toMatchObject({ type: 'CommandFailed' });
+      expect(JSON.stringify(failed) + (failed as Error).message).not.toContain('tiger');
+      const long = await run(['sh', '-c', `printf 'x%.0s' $(seq 1000) >&2; exit 3`]).catch((error: unknown) => error);
+      expect((long as Error).message.length).toBeLessThan(400);
+    });
+
+    test.each([
+      ['changes nothing', undefined],
+      ['changes something', 1],
+    ])('one that %s and was ended by a signal is tried again', async (_, changes) => {
+      const { hosts, target } = under();
+      const runId = newId();
+      const { number } = await hosts.raiseFence(target, { runId, workflowId: `test/${runId}` });
+      const fence = changes && number;
+      for (const signal of ['TERM', 'KILL', 'HUP'])
+        await expect(
+          hosts.run(target, { argv: ['sh', '-c', `kill -${signal} $$`] }, { ...(fence ? { fence } : {}) }),
+        ).rejects.toMatchObject({
+          type: 'HostUnreachable',
+          nonRetryable: false,
+          message: expect.stringMatching(`^sh on .* was ended by signal (SIG)?${signal}: `),
+        });
+      await hosts.closeFence(target, runId);
+    });
+
+    test('a cancel waits for one that changes something, and lets none begin; a shutdown waits for none', async () => {
+      const { hosts, target, shell } = under();
+      const runId = newId();
+      const { number: fence } = await hosts.raiseFence(target, { runId, workflowId: `test/${runId}` });
+      const mark = `/tmp/${runId}`;
+      const slow = (name: string): [string, ...string[]] => [
+        'sh',
+        '-c',
+        `touch ${mark}-${name}; sleep 2; echo whole >>${mark}-${name}; echo done`,
+      ];
+      const abort = async (name: string, reason: string, more: object): Promise<unknown> => {
+        const stop = new AbortController();
+        const under = hosts.run(target, { argv: slow(name) }, { signal: stop.signal, ...more }).catch((error) => error);
+        await shell(`until [ -e ${mark}-${name} ]; do sleep 0.1; done`);
+        stop.abort(new CancelledFailure(reason));
+        const began = Date.now();
+        const outcome: unknown = await under;
+        return outcome instanceof Error ? { message: outcome.message, atOnce: Date.now() - began < 1000 } : outcome;
+      };
+      expect(await abort('change', 'CANCELLED', { fence })).toMatchObject({ stdout: 'done\n' });
+      expect(await shell(`cat ${mark}-change`)).toBe('whole\n');
+      expect(await abort('shutdown', 'WORKER_SHUTDOWN', { fence })).toEqual({
+        message: 'WORKER_SHUTDOWN',
+        atOnce: true,
+      });
+      expect(await abort('look', 'CANCELLED', {})).toEqual({ message: 'CANCELLED', atOnce: true });
+      const cancelled = AbortSignal.abort(new CancelledFailure('CANCELLED'));
+      await expect(
+        hosts.run(target, { argv: ['touch', `${mark}-late`] }, { fence, signal: cancelled }),
+      ).rejects.toThrow('CANCELLED');
+      expect(await shell(`ls ${mark}-late 2>/dev/null; rm -f ${mark}-*`)).toBe('');
+      await hosts.closeFence(target, runId);
     });
 
     test('a command that outlives its time is ended on the host', async () => {
@@ -413,17 +478,21 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
       const { number: fence } = await hosts.raiseFence(target, { runId: dead, workflowId: 'deploy/shop/1' });
       const mark = `/tmp/${dead}`;
       // One that ends by itself is waited for, one that does not is stopped.
-      const short = hosts.run(target, { argv: ['sh', '-c', `sleep 2; echo done > ${mark}`] }, { fence });
+      const short = hosts.run(
+        target,
+        { argv: ['sh', '-c', `touch ${mark}-short; sleep 2; echo done > ${mark}`] },
+        { fence },
+      );
       const long = hosts.run(
         target,
-        { argv: ['sh', '-c', `sleep 300; echo late > ${mark}`], timeoutSeconds: 400 },
+        { argv: ['sh', '-c', `touch ${mark}-long; sleep 300; echo late > ${mark}`], timeoutSeconds: 400 },
         { fence },
       );
       const stopped = long.catch((error: unknown) => error);
-      await new Promise((resolve) => setTimeout(resolve, 1000));
+      await shell(`until [ -e ${mark}-short ] && [ -e ${mark}-long ]; do sleep 0.05; done`);
       const raised = await hosts.raiseFence(target, { runId: next, workflowId: 'x/shop/2' });
       expect(raised.stopped).toEqual([expect.stringContaining('command(s)')]);
-      expect(await shell(`cat ${mark}; rm ${mark}`)).toBe('done\n');
+      expect(await shell(`cat ${mark}; rm ${mark} ${mark}-*`)).toBe('done\n');
       await short;
       expect(await stopped).toBeInstanceOf(Error);
       await hosts.closeFence(target, next);
@@ -436,8 +505,9 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
       const run = newId();
       const { number: fence } = await hosts.raiseFence(target, { runId: run, workflowId: `test/${run}` });
       const content = randomBytes(2000);
-      await hosts.journalPut(target, { run, step: 'a', content }, { fence });
-      await hosts.journalPut(target, { run, step: 'a', content: Buffer.from('other') }, { fence });
+      const other = Buffer.from('other');
+      expect(await hosts.journalPut(target, { run, step: 'a', content }, { fence })).toEqual({ kept: undefined });
+      expect(await hosts.journalPut(target, { run, step: 'a', content: other }, { fence })).toEqual({ kept: content });
       expect((await hosts.journalGet(target, run, 'a'))?.equals(content)).toBe(true);
       expect(await hosts.journalGet(target, run, 'b')).toBeUndefined();
       const state = target.stateDirectory || under().follower['GUARDIA_TEST_STATE'];
@@ -445,6 +515,37 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
       await hosts.journalForget(target, run);
       expect(await hosts.journalGet(target, run, 'a')).toBeUndefined();
       await hosts.closeFence(target, run);
+    });
+
+    test('an entry that cannot be read is a failure, never taken for none', async () => {
+      const { hosts, target, shell } = under();
+      const [run, state] = [newId(), target.stateDirectory || under().follower['GUARDIA_TEST_STATE']];
+      const large = randomBytes(3_000_000);
+      await hosts.journalPut(target, { run, step: 'large', content: large });
+      expect((await hosts.journalGet(target, run, 'large'))?.equals(large)).toBe(true);
+      await expect(
+        hosts.journalPut(target, { run, step: 'huge', content: Buffer.alloc(9_000_000) }),
+      ).rejects.toMatchObject({ type: 'HostUnusable', message: expect.stringMatching(/9000000 bytes/) });
+      await shell(`head -c 9000000 /dev/zero >${state}/journal/${run}/huge; mkdir ${state}/journal/${run}/broken`);
+      await expect(hosts.journalGet(target, run, 'huge')).rejects.toMatchObject({ type: 'OutputTooLarge' });
+      await expect(hosts.journalGet(target, run, 'broken')).rejects.toMatchObject({ type: 'HostUnusable' });
+      await hosts.journalForget(target, run);
+    });
+
+    test('of two attempts at once both go on with the entry that stays', async () => {
+      const { hosts, target } = under();
+      const context = { ...anyContext, runId: newId(), step: 'a', target };
+      const both = await Promise.all(
+        [1, 2].map((attempt) =>
+          remember(hosts, context, async () => {
+            await delay(1000);
+            return { attempt };
+          }),
+        ),
+      );
+      expect(both[0]?.entry).toEqual(both[1]?.entry);
+      expect(both.map(({ fresh }) => fresh).sort()).toEqual([false, true]);
+      await hosts.journalForget(target, context.runId);
     });
   });
 }

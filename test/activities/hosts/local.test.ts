@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { execa } from 'execa';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { createHosts } from '../../../activities/hosts/hosts.js';
 import { createSshPool } from '../../../activities/hosts/ssh-pool.js';
 import { workerHost } from '../../../workflows/contracts/host-target.js';
@@ -24,6 +26,59 @@ describe('this machine, without systemd', () => {
   afterAll(() => rmSync(state, { recursive: true, force: true }));
 
   promisesOfRunAndJob(() => under);
+
+  describe('a caller that dies while it sends standard input', () => {
+    const script = readFileSync('activities/hosts/host.sh', 'utf8');
+    const call = (...args: string[]) =>
+      execa('/bin/sh', ['-c', script, 'guardia', args[0] ?? '', state, ...args.slice(1)], {
+        reject: false,
+        stdin: 'pipe',
+      });
+    const cut = async (...args: string[]) => {
+      const child = call(...args);
+      child.stdin.end('half');
+      return child;
+    };
+    const refused = { exitCode: 94, stderr: 'guardia: standard input ended after 4 of 8 bytes' };
+
+    test('has no command begun', async () => {
+      const file = path.join(state, 'file');
+      writeFileSync(file, 'the old file');
+      const write = ['sh', '-c', 'cat >"$1"', 'write', file];
+      expect(await cut('run', '-', '10', '8', ...write)).toMatchObject(refused);
+      const { number } = await under.hosts.raiseFence(workerHost, { runId: 'cut', workflowId: 'test/cut' });
+      expect(await cut('run', String(number), '10', '8', ...write)).toMatchObject(refused);
+      expect(readFileSync(file, 'utf8')).toBe('the old file');
+      await under.hosts.closeFence(workerHost, 'cut');
+    });
+
+    test('leaves no journal entry, and no job', async () => {
+      const run = newId();
+      expect(await cut('journal-put', '-', run, 'a', '8')).toMatchObject(refused);
+      expect(await under.hosts.journalGet(workerHost, run, 'a')).toBeUndefined();
+      expect(await cut('start', '-', run, '10', 'no', '2', '2', '2', '2')).toMatchObject(refused);
+      expect((await under.hosts.inspectJob(workerHost, run)).state).toBe('absent');
+      expect(
+        readdirSync(`/dev/shm/guardia-${process.getuid?.()}`).filter((name) => name.startsWith('arriving')),
+      ).toEqual([]);
+    });
+
+    test('or whose link hangs holds no lock', async () => {
+      const run = newId();
+      const hanging = [
+        call('journal-put', '-', run, 'a', '8'),
+        call('start', '-', run, '10', 'no', '2', '2', '2', '2'),
+      ];
+      for (const child of hanging) child.stdin.write('half');
+      const began = Date.now();
+      await delay(500);
+      await under.hosts.journalPut(workerHost, { run, step: 'b', content: Buffer.from('whole') });
+      expect(Date.now() - began).toBeLessThan(5_000);
+      for (const child of hanging) child.stdin.end();
+      expect((await Promise.all(hanging)).map(({ exitCode }) => exitCode)).toEqual([94, 94]);
+      await under.hosts.journalForget(workerHost, run);
+    });
+  });
 
   test('a run that takes it over stops no command of another fence: of another worker, or in a container here', async () => {
     const [run, other] = [newId(), newId()];

@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { execa } from 'execa';
 import { readFileSync } from 'node:fs';
+import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createHosts, type Hosts } from '../../../activities/hosts/hosts.js';
 import { createSshPool, type SshHost, type SshPool } from '../../../activities/hosts/ssh-pool.js';
@@ -145,6 +147,117 @@ describe('a host over SSH, with systemd', () => {
       timeoutSeconds: 30,
     });
     expect(result.stdout).toContain((await shell('hostname')).trim());
+  });
+
+  describe('a link that is cut in mid-command', () => {
+    /** A TCP hop on this machine, which can reset every connection that goes through it. */
+    async function hop(to: SshHost['connection']) {
+      const sockets = new Set<net.Socket>();
+      const server = net.createServer((inner) => {
+        const outer = net.connect(to.port, to.address);
+        for (const [from, other] of [
+          [inner, outer],
+          [outer, inner],
+        ] as const) {
+          sockets.add(from);
+          from.on('error', () => other.destroy());
+          from.pipe(other);
+        }
+      });
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+      return {
+        connection: { ...to, address: '127.0.0.1', port: (server.address() as net.AddressInfo).port },
+        reset: () => {
+          for (const socket of sockets) socket.resetAndDestroy();
+          sockets.clear();
+        },
+        close: () => server.close(),
+      };
+    }
+
+    test.each([
+      ['to the jump host', true, false],
+      ['to the jump host, on a connection of its own', true, true],
+      ['to the host', false, false],
+      ['to the host, on a connection of its own', false, true],
+    ])('%s, is HostUnreachable at once, and the next command connects anew', async (_, jump, newConnection) => {
+      const way = await hop(targetOf(jump ? 'bastion' : 'app').connection);
+      try {
+        const through = jump
+          ? { ...target, connection: { ...target.connection, jump: way.connection } }
+          : { ...target, connection: way.connection };
+        const mark = `/tmp/${newId()}`;
+        const lost = hosts
+          .run(through, { argv: ['sh', '-c', `touch ${mark}; sleep 30`] }, { newConnection })
+          .catch((error: unknown) => error);
+        await shell(`until [ -e ${mark} ]; do sleep 0.1; done; rm ${mark}`);
+        const began = Date.now();
+        way.reset();
+        expect(await lost).toMatchObject({ type: 'HostUnreachable' });
+        expect(Date.now() - began).toBeLessThan(3_000);
+        // Idle, it has nobody else who listens.
+        expect((await hosts.run(through, { argv: ['echo', 'back'] })).stdout).toBe('back\n');
+        way.reset();
+        await delay(200);
+        expect((await hosts.run(through, { argv: ['echo', 'back'] })).stdout).toBe('back\n');
+      } finally {
+        way.reset();
+        way.close();
+      }
+    });
+
+    test('while sshd ends its sessions again and again, is only ever HostUnreachable', async () => {
+      let stop = false;
+      const ending = (async () => {
+        while (!stop) {
+          await shell(
+            `for p in $(pgrep -x sshd); do [ "$p" = "$(systemctl show -p MainPID --value ssh)" ] || kill "$p"; done; true`,
+          );
+          await delay(50);
+        }
+      })();
+      const ends = await Promise.all(
+        Array.from({ length: 4 }, async () => {
+          const seen: unknown[] = [];
+          for (let round = 0; round < 25; round++)
+            await hosts.run(target, { argv: ['true'] }).catch((error: { type?: string }) => seen.push(error.type));
+          return seen;
+        }),
+      );
+      stop = true;
+      await ending;
+      expect([...new Set(ends.flat())].filter((type) => type !== 'HostUnreachable')).toEqual([]);
+    });
+  });
+
+  test('worker SIGKILLed in the middle of a write: the file is the old one, and the journal has no entry', async () => {
+    const file = `/tmp/${newId()}`;
+    const run = newId();
+    const write = () =>
+      execa(process.execPath, ['.build/test/activities/hosts/file-writer.js', file, '1500000', run], {
+        env: { GUARDIA_TEST_TARGET: JSON.stringify(target) },
+        reject: false,
+      });
+    await shell(`echo old >${file}`);
+    await lab.slow('app', '1mbit');
+    try {
+      // 3 MB take about 24 s: the worker dies before any of it has come, and in the middle of it.
+      for (const milliseconds of [1_000, 3_000, 7_000]) {
+        const worker = write();
+        await delay(milliseconds);
+        worker.kill('SIGKILL');
+        expect((await worker).signal).toBe('SIGKILL');
+      }
+    } finally {
+      await lab.heal('app');
+    }
+    await delay(1_000);
+    expect(await shell(`cat ${file}; ls ${file}.draft 2>/dev/null; true`)).toBe('old\n');
+    expect(await hosts.journalGet(target, run, 'write')).toBeUndefined();
+    expect((await write()).exitCode).toBe(0);
+    expect(await shell(`stat -c %s ${file}; rm ${file}`)).toBe('1500000\n');
+    expect((await hosts.journalGet(target, run, 'write'))?.length).toBe(1_500_000);
+    await hosts.journalForget(target, run);
   });
 
   test('the exit of a command that ends at once is never missed', async () => {
