@@ -2,12 +2,12 @@
 # opened after it, the host puts the old state back by itself; also after a reboot. Run as `bash -c SCRIPT dead-man COMMAND DIRECTORY ...`.
 #   arm DIRECTORY SECONDS UNDO      what UNDO (a bash script) needs comes as a tar archive by stdin; it runs in the unpacked archive
 #   act DIRECTORY ARGUMENT...       runs the command that may cut the way off; exit code 8: too late, the old state is back already
-#   confirm DIRECTORY               exit code 7: too late, the old state is back; 0 also when it is asked again
+#   confirm DIRECTORY               exit code 7: too late, the old state is back; 6: no `act` has come to its end; 0 also when it is asked again
 #   fire DIRECTORY                  puts the old state back now, also once more; exit code 9: that failed, DIRECTORY/log says why
 #   state DIRECTORY                 none, armed, confirmed, restored, or failed: fired, but the old state could not be put back
 #   forget DIRECTORY
-# DIRECTORY is there only as a whole: it comes and goes by rename. In it: saved, undo, fire, log, lock; `confirmed` or `restored` (with the
-# exit code of UNDO) once it is decided. DIRECTORY.confirmed stays after a confirmation, whose answer may have been lost.
+# DIRECTORY is there only as a whole: it comes and goes by rename. In it: saved, undo, fire, log, lock; `acted` once the change is whole;
+# `confirmed` or `restored` (with the exit code of UNDO) once it is decided. DIRECTORY.confirmed stays after a confirmation, whose answer may have been lost.
 set -u
 umask 077
 export LC_ALL=C
@@ -53,7 +53,7 @@ mv "$1/restored.pending" "$1/restored"
 sync "$1"
 # whole
 FIRE
-  [ "$(cat "$new/undo")" = "$1" ] && bash -n "$new/undo" && bash -n "$new/fire" && [ "$(tail -n 1 "$new/fire")" = '# whole' ] &&
+  [ "$(cat "$new/undo")" = "$(printf '%s' "$1")" ] && bash -n "$new/undo" && bash -n "$new/fire" && [ "$(tail -n 1 "$new/fire")" = '# whole' ] &&
     sync "$new/undo" "$new/fire" "$new/restored.pending" && sync -f "$new/saved" &&
     mv -T "$new" "$directory" && sync "$(dirname "$directory")"
 }
@@ -103,6 +103,7 @@ confirm)
   exec 9>>"$directory/lock"
   flock 9
   [ -e "$directory/restored" ] && exit 7
+  [ -e "$directory/acted" ] || exit 6
   # From here on the new state stands, also over a power cut.
   { : >"$directory/confirmed" && : >"$directory.confirmed" && sync "$directory" "$(dirname "$directory")"; } || exit 1
   disarm
@@ -114,7 +115,7 @@ act)
   exec 9>>"$directory/lock" || exit 8
   flock 9
   [ "$(outcome)" = armed ] || exit 8
-  "$@" 9>&-
+  "$@" 9>&- && : >"$directory/acted"
   ;;
 fire)
   # A directory without its script comes from an arming that failed: nothing was changed under it.

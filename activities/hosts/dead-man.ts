@@ -39,7 +39,8 @@ export async function settleDeadMan(hosts: Hosts, context: CallContext): Promise
  * Makes a change that may cut the worker's own way to the host. Before it, the host is told to put the old state back by itself; after
  * it, the worker confirms over a connection that it opens then. Not confirmed in time, the host is as it was, and this throws `AccessLost`;
  * `HostUnusable` where the host could not put the old state back, or cannot be armed, and then nothing was changed.
- * What may cut the way off is run by the `act` that `change` is given: it does nothing once the host has put the old state back.
+ * What may cut the way off is run by the `act` that `change` is given, as its last: it does nothing once the host has put the old state back,
+ * and only a change whose `act` has come to its end on the host is confirmed.
  * A worker that dies in between has the same effect: its retry finds the old state and makes the change again.
  *
  * `saved`: a tar archive with what `undo` needs, a bash script that runs in the unpacked archive.
@@ -58,7 +59,7 @@ export async function underDeadMan(
       target,
       {
         argv: ['/bin/bash', '-c', script, 'dead-man', ...args],
-        okCodes: [0, 7, 8, 9],
+        okCodes: [0, 6, 7, 8, 9],
         timeoutSeconds: 60,
         ...(options.stdin ? { stdin: options.stdin } : {}),
       },
@@ -88,28 +89,34 @@ export async function underDeadMan(
         },
       );
   };
+  const takeBack = async (error: unknown): Promise<never> => {
+    if ((await deadMan(['fire', directory])).exitCode === 9) throw notRestored(context, guard.what, directory, error);
+    await deadMan(['forget', directory]);
+    throw error;
+  };
+  let unknownEnd: unknown;
   try {
     await change(act);
   } catch (error) {
-    // A change that failed by itself leaves nothing half done; one whose end is unknown is left to the switch.
-    if (!isFailure(error, 'HostUnreachable')) {
-      if ((await deadMan(['fire', directory])).exitCode === 9) throw notRestored(context, guard.what, directory, error);
-      await deadMan(['forget', directory]);
-      throw error;
-    }
+    // A change that failed by itself leaves nothing half done; of one whose answer was lost the host knows whether it is whole.
+    if (!isFailure(error, 'HostUnreachable')) return takeBack(error);
+    unknownEnd = error;
   }
   let reason = 'it was not tried';
   while (Date.now() - armed < seconds * 1000) {
+    let exitCode: number;
     try {
-      const { exitCode } = await deadMan(['confirm', directory], { newConnection: true });
-      if (exitCode === 0) return;
-      reason = 'the confirmation came too late';
-      break;
+      ({ exitCode } = await deadMan(['confirm', directory], { newConnection: true }));
     } catch (error) {
       if (!isFailure(error, 'HostUnreachable', 'HostLoginRefused', 'HostUnusable', 'SudoMissing')) throw error;
       reason = error.message;
       await delay(500);
+      continue;
     }
+    if (exitCode === 0) return;
+    if (exitCode === 6) return takeBack(unknownEnd ?? new Error(`the change of ${guard.what} made no act`));
+    reason = 'the confirmation came too late';
+    break;
   }
   const outcome = await untilDecided(
     deadMan,

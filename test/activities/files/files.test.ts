@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { readFileSync } from 'node:fs';
 import { createFileActivities } from '../../../activities/files/file-activities.js';
 import { createSystemdActivities } from '../../../activities/systemd/systemd-activities.js';
 import type { SeenFile } from '../../../workflows/contracts/files.js';
@@ -134,6 +135,24 @@ describe('on a host', () => {
     } finally {
       await here.shell('umount /etc/trial/small');
     }
+  });
+
+  test('a draft that is not what was to be written is never put in the place of the file', async () => {
+    const path = '/etc/trial/cut';
+    await here.shell(`echo old >${path}`);
+    const script = readFileSync('activities/files/paths.sh', 'utf8');
+    const now = (await here.shell(`echo "file 0644 root root 4 $(sha256sum <${path} | cut -d' ' -f1) -"`)).trim();
+    const put = ['put', path, 'file', '0644', 'root', 'root', '-', now, '0'.repeat(64)];
+    await expect(
+      here.hosts.run(here.target(), {
+        argv: ['/bin/bash', '-c', script, 'paths', ...put],
+        stdin: Buffer.from('cut'),
+      }),
+    ).rejects.toMatchObject({
+      type: 'CommandFailed',
+      message: expect.stringMatching(/code 4: \/etc\/trial\/cut cannot be written/),
+    });
+    expect(await here.shell(`cat ${path}; find /etc/trial -name '*.guardia-draft'`)).toBe('old\n');
   });
 
   test('a block: the rest of the file stays byte for byte, also what changes meanwhile', async () => {

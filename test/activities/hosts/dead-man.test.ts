@@ -14,7 +14,7 @@ describe("a dead man's switch", () => {
   const directory = '/var/lib/guardia/dead-man';
   const unit = '/etc/systemd/system/guardia-dead-man.service';
   const script = readFileSync('activities/hosts/dead-man.sh', 'utf8');
-  const undo = 'echo old >/etc/guarded';
+  const undo = 'echo old >/etc/guarded\n\n';
   let here: LabActivities;
   const context = (stateDirectory = '/var/lib/guardia'): CallContext => ({
     system: 'test',
@@ -41,7 +41,7 @@ describe("a dead man's switch", () => {
     (
       await here.hosts.run(here.target(), {
         argv: ['/bin/bash', '-c', script, 'dead-man', ...args],
-        okCodes: [0, 7, 8, 9],
+        okCodes: [0, 6, 7, 8, 9],
       })
     ).exitCode;
 
@@ -125,6 +125,34 @@ describe("a dead man's switch", () => {
     expect(await command('confirm', directory)).toBe(7);
   });
 
+  test.each<[string, (act: Act) => Promise<void>]>([
+    [
+      'never began',
+      async () => {
+        throw failure('HostUnreachable', 'the connection to app was lost');
+      },
+    ],
+    [
+      'was killed in its middle',
+      (act) => act(['sh', '-c', 'echo half >/etc/guarded; kill -TERM $$; echo new >/etc/guarded']),
+    ],
+  ])('a change that %s is not confirmed, whoever can be reached', async (_, change) => {
+    await here.shell('echo old >/etc/guarded');
+    await expect(underDeadMan(here.hosts, context(), guard(), change)).rejects.toMatchObject({
+      type: 'HostUnreachable',
+      nonRetryable: false,
+    });
+    expect([await guarded(), await leftovers()]).toEqual(['old\n', '']);
+  });
+
+  test('a change that is whole on the host is confirmed, also where its answer was lost', async () => {
+    await underDeadMan(here.hosts, context(), guard(), async (act) => {
+      await makeNew(act);
+      throw failure('HostUnreachable', 'the connection to app was lost');
+    });
+    expect([await guarded(), await leftovers()]).toEqual(['new\n', '']);
+  });
+
   test('that was confirmed does not fire any more, whatever came in between', async () => {
     await here.shell('echo new >/etc/guarded');
     await here.hosts.run(here.target(), {
@@ -132,7 +160,7 @@ describe("a dead man's switch", () => {
       stdin: saved,
     });
     // The host went down between the decision and its tidying up: the unit runs at the next boot.
-    await here.shell(`touch ${directory}/confirmed && systemctl start guardia-dead-man.service`);
+    await here.shell(`touch ${directory}/acted ${directory}/confirmed && systemctl start guardia-dead-man.service`);
     expect(await guarded()).toBe('new\n');
     expect(await command('act', directory, 'sh', '-c', 'echo late >/etc/guarded')).toBe(8);
     expect(await command('confirm', directory)).toBe(0);
