@@ -91,7 +91,7 @@ export function createRunRecordActivities({ hosts, secrets, isOpen }: Dependenci
   return {
     ...frame,
 
-    /** What terminated runs have left on a host, each with its record. Reads only. */
+    /** What runs that never left a host have left there, each with its record: terminated ones, or such that lost it at their end. Reads only. */
     async observeLeftRuns({ with: raw, context }: CallInput) {
       const { store } = ObserveLeftRuns.parse(raw);
       const signal = cancellationSignal();
@@ -110,13 +110,14 @@ export function createRunRecordActivities({ hosts, secrets, isOpen }: Dependenci
               ...run,
               plan: (parsed?.success && parsed.data.report.plan) || null,
               committed: committed !== undefined,
+              ended: (await getSmallObject(bucket, keys.entry('end'), signal)) !== undefined,
             };
           }),
         ),
       }));
     },
 
-    /** What a terminated run has left on a host was seen to: its mark and its journal go. Idempotent by run. */
+    /** What a run has left on a host was seen to: its mark and its journal go. Idempotent by run. */
     async forgetLeftRun({ with: raw, context }: CallInput) {
       const { run } = ForgetLeftRun.parse(raw);
       await hosts.markRepaired(targetOf(context), run, { fence: context.fence });
