@@ -20,6 +20,7 @@ import { getSmallObject, putOnce, replaceSmallObject } from '../object-store/obj
 import { jobId, targetOf } from '../activity-context.js';
 import type { Hosts } from '../hosts/hosts.js';
 import type { Secrets } from '../secrets/resolve.js';
+import { jsonOf } from './record-json.js';
 
 /** How much of each stream of a failed job is kept. Bytes. */
 const LOG_BYTES = 8 * 1024 * 1024;
@@ -105,7 +106,7 @@ export function createRunRecordActivities({ hosts, secrets, isOpen }: Dependenci
             const keys = recordKeys(store.prefix, store.system, run);
             const plan = await getSmallObject(bucket, keys.entry('plan'), signal);
             const committed = await getSmallObject(bucket, keys.entry('committed'), signal);
-            const parsed = plan && RunRecord.safeParse(jsonOf(plan.toString('utf8')));
+            const parsed = plan && RunRecord.safeParse(jsonOf(plan));
             return {
               ...run,
               plan: (parsed?.success && parsed.data.report.plan) || null,
@@ -142,7 +143,7 @@ async function readDurations(bucket: Bucket, key: string, signal: AbortSignal): 
   const object = await getSmallObject(bucket, key, signal);
   if (object === undefined) return {};
   // Only for people to read: what somebody else has put there is as good as nothing.
-  const parsed = Durations.safeParse(jsonOf(object.toString('utf8')));
+  const parsed = Durations.safeParse(jsonOf(object));
   return parsed.success ? parsed.data : {};
 }
 
@@ -167,12 +168,4 @@ async function keepDurations(
 function median(seconds: readonly number[]): number {
   const sorted = [...seconds].sort((a, b) => a - b);
   return Math.round((sorted[Math.floor(sorted.length / 2)] ?? 0) * 10) / 10;
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
