@@ -23,7 +23,8 @@ export function activityInterceptor(scrub: (text: string) => string): ActivityIn
           return await next(input);
         } catch (error) {
           if (cancellationSignal().aborted && !(error instanceof CancelledFailure)) throw cancellationSignal().reason;
-          throw scrubbed(lastWord(error, input.args[0] as Partial<CallInput> | undefined), scrub);
+          const call = input.args[0] as Partial<CallInput> | undefined;
+          throw scrubbed(lastWord(error, call, { ...activityInfo(), now: Date.now() }), scrub);
         } finally {
           stop();
         }
@@ -43,15 +44,19 @@ function beating(): () => void {
 
 /**
  * A job is attempted for as long as it may take and a day more, as workers may be away that long; what is no fault of a worker ends sooner: a host
- * that stays away, and what nobody foresaw.
+ * that stays away, and what nobody foresaw. Pure.
  */
-function lastWord(error: unknown, call: Partial<CallInput> | undefined): unknown {
-  const { activityType, attempt, scheduledTimestampMs } = activityInfo();
+export function lastWord(
+  error: unknown,
+  call: Partial<CallInput> | undefined,
+  at: { activityType: string; attempt: number; scheduledTimestampMs: number; now: number },
+): unknown {
+  const { activityType, attempt, scheduledTimestampMs, now } = at;
   if (!isCallName(activityType) || calls[activityType] !== 'job') return error;
   if (!(error instanceof ApplicationFailure))
     return attempt < UNFORESEEN_ATTEMPTS ? error : ApplicationFailure.nonRetryable(...wordsOf(error));
   const seconds = Number(call?.with?.['timeoutSeconds'] ?? 0) + HOST_AWAY_SECONDS;
-  if (!isFailure(error, 'HostUnreachable') || Date.now() < scheduledTimestampMs + seconds * 1000) return error;
+  if (!isFailure(error, 'HostUnreachable') || now < scheduledTimestampMs + seconds * 1000) return error;
   const host = call?.context?.target?.name;
   return failure('JobLost', `the host stays away: ${error.message}`, host === undefined ? {} : { host });
 }
