@@ -128,7 +128,9 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
       ];
       const abort = async (name: string, reason: string, more: object): Promise<unknown> => {
         const stop = new AbortController();
-        const under = hosts.run(target, { argv: slow(name) }, { signal: stop.signal, ...more }).catch((error) => error);
+        const under = hosts
+          .run(target, { argv: slow(name) }, { signal: stop.signal, ...more })
+          .catch((error: unknown) => error);
         await shell(`until [ -e ${mark}-${name} ]; do sleep 0.1; done`);
         stop.abort(new CancelledFailure(reason));
         const began = Date.now();
