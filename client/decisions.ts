@@ -44,11 +44,12 @@ async function ask<T>(
 async function tell<T>(
   access: TemporalAccess,
   run: RunReference,
+  milliseconds: number,
   update: (handle: WorkflowHandle) => Promise<T>,
 ): Promise<T> {
   const handle = access.client.workflow.getHandle(run.workflowId, run.runId);
   try {
-    return await access.client.withDeadline(Date.now() + DECISION_MS, () => update(handle));
+    return await access.client.withDeadline(Date.now() + milliseconds, () => update(handle));
   } catch (error) {
     if (error instanceof WorkflowNotFoundError) throw tooLate(run, error);
     if (!isNoAnswer(error)) throw error;
@@ -56,7 +57,7 @@ async function tell<T>(
       access,
       run,
       error,
-      `not within ${DECISION_MS / 1000} s; whether the decision counts is not known, to give it again does no harm`,
+      `not within ${milliseconds / 1000} s; whether the decision counts is not known, to give it again does no harm`,
     );
   }
 }
@@ -171,11 +172,21 @@ export async function signDecision(
 }
 
 /** Sends a decision. Throws `refused` with the run's own reason, and `unreachable` when no worker takes it. */
-export async function decide(access: TemporalAccess, run: RunReference, decision: Decision): Promise<GateStatus> {
-  return tell(access, run, (handle) => handle.executeUpdate(decideUpdate, { args: [decision] }));
+export async function decide(
+  access: TemporalAccess,
+  run: RunReference,
+  decision: Decision,
+  milliseconds = DECISION_MS,
+): Promise<GateStatus> {
+  return tell(access, run, milliseconds, (handle) => handle.executeUpdate(decideUpdate, { args: [decision] }));
 }
 
 /** Says to a run that holds what to do. Throws as `decide` does. */
-export async function recover(access: TemporalAccess, run: RunReference, answer: Recovery): Promise<TakenRecovery> {
-  return tell(access, run, (handle) => handle.executeUpdate(recoverUpdate, { args: [answer] }));
+export async function recover(
+  access: TemporalAccess,
+  run: RunReference,
+  answer: Recovery,
+  milliseconds = DECISION_MS,
+): Promise<TakenRecovery> {
+  return tell(access, run, milliseconds, (handle) => handle.executeUpdate(recoverUpdate, { args: [answer] }));
 }
