@@ -111,7 +111,7 @@ test('a drained server gets no new request, and the step waits for those in flig
   const began = Date.now();
   const draining = step();
   const done = balancer('setServers', of('app1', 'drain'), draining);
-  await delay(500);
+  while ((await states())['api_backend/app1'] !== 'drain') await delay(20);
   expect(new Set(await answers())).toEqual(new Set(['app2']));
   expect(await done).toMatchObject({
     summary: expect.stringContaining('api_backend/app1, platform_backend/app1: drain'),
