@@ -1,4 +1,4 @@
-import { activityInfo, cancellationDetails, cancellationSignal, heartbeat, log } from '@temporalio/activity';
+import { activityInfo, cancellationDetails, cancellationSignal, Context, heartbeat, log } from '@temporalio/activity';
 import type { CallContext } from '../workflows/contracts/calls.js';
 import { failure, isFailure } from '../workflows/contracts/errors.js';
 import type { HostTarget } from '../workflows/contracts/host-target.js';
@@ -7,6 +7,22 @@ import type { FollowPosition, Hosts, JobResult, JobSpec } from './hosts/hosts.js
 /** The id of a step's job on its host: the same for every attempt, another for each generation. */
 export function jobId(context: Pick<CallContext, 'runId' | 'step'>, generation: number, part?: string): string {
   return `${context.runId}-${context.step}${part ? `-${part}` : ''}-g${generation}`;
+}
+
+/** After its own limit and this much more a job's host is not waited for any longer: it stays away. Seconds. */
+export const HOST_AWAY_SECONDS = 900;
+
+const places = new WeakMap<Context, unknown>();
+
+/** Says where the activity is: the next attempt goes on from there. */
+export function sayWhere(place: unknown): void {
+  places.set(Context.current(), place);
+  heartbeat(place);
+}
+
+/** A sign of life that keeps what was said last, by this attempt or the one before. */
+export function beat(): void {
+  heartbeat(places.get(Context.current()) ?? activityInfo().heartbeatDetails);
 }
 
 /**
@@ -29,10 +45,10 @@ export async function runStepJob(
       {
         fence: context.fence,
         signal: cancellationSignal(),
-        mustHaveEndedBy: activityInfo().scheduledTimestampMs + (spec.timeoutSeconds + 900) * 1000,
+        mustHaveEndedBy: activityInfo().scheduledTimestampMs + (spec.timeoutSeconds + HOST_AWAY_SECONDS) * 1000,
         ...(details?.job === id && details.position ? { from: details.position } : {}),
         ...(options.okCodes ? { okCodes: options.okCodes } : {}),
-        onPosition: (position) => heartbeat({ job: id, position }),
+        onPosition: (position) => sayWhere({ job: id, position }),
       },
     );
   } catch (error) {
@@ -50,7 +66,6 @@ export async function runStepJob(
 /** Stops every generation of a step's job and waits until it is gone. Idempotent by (run, step). */
 export async function cancelStepJobs(hosts: Hosts, target: HostTarget, context: CallContext): Promise<void> {
   for (let generation = 1; generation <= context.generation; generation++) {
-    heartbeat({ cancelling: generation });
     await hosts.cancelJob(target, jobId(context, generation));
   }
 }

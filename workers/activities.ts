@@ -12,6 +12,7 @@ import { createComposeActivities } from '../activities/compose/compose-activitie
 import { createProvisionActivities } from '../activities/provision/provision-activities.js';
 import { createSecretFileActivities } from '../activities/secret-files/secret-file-activities.js';
 import { createSshdActivities } from '../activities/sshd/sshd-activities.js';
+import { createSysctlActivities } from '../activities/sysctl/sysctl-activities.js';
 import { createFileActivities } from '../activities/files/file-activities.js';
 import { createFenceActivities } from '../activities/hosts/fence-activities.js';
 import type { Hosts } from '../activities/hosts/hosts.js';
@@ -54,6 +55,7 @@ export function createActivities({ hosts, secrets, client, fingerprints }: Depen
     ...createAccountActivities({ hosts }),
     ...createFirewallActivities({ hosts }),
     ...createSshdActivities({ hosts }),
+    ...createSysctlActivities({ hosts }),
     ...createSecretFileActivities({ hosts, secrets, fingerprints }),
     ...createClusterActivities({ hosts, secrets }),
     ...createAdoptionActivities({ hosts }),

@@ -1,10 +1,14 @@
-import { activityInfo, cancellationSignal, heartbeat } from '@temporalio/activity';
+import { activityInfo, cancellationSignal } from '@temporalio/activity';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import type { ActivityInboundCallsInterceptor, ActivityInterceptorsFactory } from '@temporalio/worker';
-import { calls, isCallName } from '../workflows/contracts/calls.js';
+import { beat, HOST_AWAY_SECONDS } from '../activities/activity-context.js';
+import { calls, isCallName, type CallInput } from '../workflows/contracts/calls.js';
+import { failure, isFailure } from '../workflows/contracts/errors.js';
 
 /** How often an activity gives a sign of life. Milliseconds. */
 const BEAT_MS = 5_000;
+/** A failure that nobody foresaw is tried this often: the attempts of a job are not counted, and it would hold its locks for a day. */
+const UNFORESEEN_ATTEMPTS = 10;
 
 /**
  * What every activity needs at its edge: a sign of life while it works, so that a dead worker is noticed soon and a cancel arrives; a cancel, a pause or a shutdown leaves it as what it is (an AbortError of a library
@@ -14,12 +18,13 @@ export function activityInterceptor(scrub: (text: string) => string): ActivityIn
   return () => {
     const inbound: ActivityInboundCallsInterceptor = {
       async execute(input, next) {
-        const stop = beat();
+        const stop = beating();
         try {
           return await next(input);
         } catch (error) {
           if (cancellationSignal().aborted && !(error instanceof CancelledFailure)) throw cancellationSignal().reason;
-          throw scrubbed(error, scrub);
+          const call = input.args[0] as Partial<CallInput> | undefined;
+          throw scrubbed(lastWord(error, call, { ...activityInfo(), now: Date.now() }), scrub);
         } finally {
           stop();
         }
@@ -29,13 +34,37 @@ export function activityInterceptor(scrub: (text: string) => string): ActivityIn
   };
 }
 
-/** Beats until it is stopped. Not for a job: that speaks for itself, and a follower that hangs must be noticed. */
-function beat(): () => void {
-  const { activityType, heartbeatTimeoutMs, isLocal } = activityInfo();
-  const isJob = isCallName(activityType) && calls[activityType] === 'job';
-  if (isLocal || isJob || heartbeatTimeoutMs === undefined) return () => undefined;
-  const timer = setInterval(() => heartbeat(), Math.min(BEAT_MS, heartbeatTimeoutMs / 4));
+/** Beats until it is stopped. */
+function beating(): () => void {
+  const { heartbeatTimeoutMs, isLocal } = activityInfo();
+  if (isLocal || heartbeatTimeoutMs === undefined) return () => undefined;
+  const timer = setInterval(beat, Math.min(BEAT_MS, heartbeatTimeoutMs / 4));
   return () => clearInterval(timer);
+}
+
+/**
+ * A job is attempted for as long as it may take and a day more, as workers may be away that long; what is no fault of a worker ends sooner: a host
+ * that stays away, and what nobody foresaw. Pure.
+ */
+export function lastWord(
+  error: unknown,
+  call: Partial<CallInput> | undefined,
+  at: { activityType: string; attempt: number; scheduledTimestampMs: number; now: number },
+): unknown {
+  const { activityType, attempt, scheduledTimestampMs, now } = at;
+  if (!isCallName(activityType) || calls[activityType] !== 'job') return error;
+  if (!(error instanceof ApplicationFailure))
+    return attempt < UNFORESEEN_ATTEMPTS ? error : ApplicationFailure.nonRetryable(...wordsOf(error));
+  const seconds = Number(call?.with?.['timeoutSeconds'] ?? 0) + HOST_AWAY_SECONDS;
+  if (!isFailure(error, 'HostUnreachable') || now < scheduledTimestampMs + seconds * 1000) return error;
+  const host = call?.context?.target?.name;
+  return failure('JobLost', `the host stays away: ${error.message}`, host === undefined ? {} : { host });
+}
+
+/** Message and type of an error that is none of ours. */
+function wordsOf(error: unknown): [message: string, type: string] {
+  const plain = error instanceof Error ? error : new Error(String(error));
+  return [plain.message, plain.name];
 }
 
 /** The same failure, without secrets in its messages and details. Its cause and stack are left out: they may hold anything. */
@@ -49,8 +78,8 @@ export function scrubbed(error: unknown, scrub: (text: string) => string): unkno
       details: scrubDeep(error.details ?? [], scrub) as unknown[],
       ...(error.category ? { category: error.category } : {}),
     });
-  const plain = error instanceof Error ? error : new Error(String(error));
-  return ApplicationFailure.create({ message: scrub(plain.message), type: plain.name, nonRetryable: false });
+  const [message, type] = wordsOf(error);
+  return ApplicationFailure.create({ message: scrub(message), type, nonRetryable: false });
 }
 
 function scrubDeep(value: unknown, scrub: (text: string) => string): unknown {

@@ -23,7 +23,11 @@ make)
   done
   ;;
 restore)
-  getent passwd -- "$1" >/dev/null || exit 0
+  if ! getent passwd -- "$1" >/dev/null; then
+    # Cut off behind userdel, the group is left.
+    [ "$2" = yes ] || ! getent group -- "$1" >/dev/null || groupdel -- "$1" || exit 1
+    exit 0
+  fi
   if [ "$2" = yes ]; then
     IFS=, read -r -a groups <<<"$4"
     for group in ${groups[@]+"${groups[@]}"}; do gpasswd -d "$1" "$group" >/dev/null 2>&1; done
@@ -34,9 +38,10 @@ restore)
     exit 3
   fi
   home=$(getent passwd -- "$1" | cut -d: -f6)
+  # The home goes first: once the user is gone nobody knows whose it was.
+  if [ "$3" = yes ] && [ -n "$home" ]; then rm -rf --one-file-system -- "${home:?}" || exit 1; fi
   userdel -- "$1" || exit 1
-  getent group -- "$1" >/dev/null && groupdel -- "$1"
-  [ "$3" = yes ] && [ -n "$home" ] && rm -rf --one-file-system -- "${home:?}"
+  getent group -- "$1" >/dev/null && { groupdel -- "$1" || exit 1; }
   true
   ;;
 esac

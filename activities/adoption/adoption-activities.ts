@@ -72,6 +72,7 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       link: one('link').join(' '),
       commit: one('commit')[0] ?? '',
       sameFileSystem: one('same')[0] === 'yes',
+      mounts: lines.filter(([name]) => name === 'mount').map(([, ...rest]) => rest.join(' ')),
       shared: Object.fromEntries(
         lines
           .filter(([name]) => name === 'shared')

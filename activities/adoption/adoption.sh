@@ -28,12 +28,18 @@ third() {
   echo "$1" >&2
   exit 3
 }
-
+# One move at a time: an earlier attempt, or the step whose undo this is, may still be at work here.
+alone() { # PATH
+  exec 9<"$(existing "$(dirname -- "$1")")" && flock --timeout 100 9 && return
+  echo "another move of $1 does not end" >&2
+  exit 1
+}
 
 draft_of() { echo "$(dirname -- "$1")/.$(basename -- "$1").guardia-draft"; }
 # By rename: nothing is copied. A file system that cannot rename a directory (overlayfs, of what a lower layer holds) gets a copy that is
 # compared before the original goes; a mark says that it is complete, so that an interrupted move goes on.
 move() { # FROM TO
+  ! mountpoint -q -- "$1" || third "$1 is a mount point"
   perl -e 'rename($ARGV[0], $ARGV[1]) or exit 1' "$1" "$2" && return
   local draft
   draft=$(draft_of "$2")
@@ -52,6 +58,7 @@ moving() { # FROM TO: finishes a move whose copy is complete; fails where there 
   if [ -e "$draft" ] || [ -L "$draft" ]; then
     perl -e 'rename($ARGV[0], $ARGV[1]) or exit 1' "$draft" "$2" || exit 1
   fi
+  [ -e "$2" ] || [ -L "$2" ] || third "the copy of $1 is gone"
   rm -rf -- "$1" && rm -f -- "$draft.complete" || exit 1
 }
 
@@ -72,9 +79,11 @@ checkout)
     [ "$(stat -L -c %d -- "$path")" = "$(stat -c %d -- "$(existing "$place")")" ] || same=no
   done
   echo "same $same"
+  ! mountpoint -q -- "$path" || echo "mount ."
   while [ $# -ge 2 ]; do
     inside=$(state "$path/$1")
     case $inside in empty | taken) inside=there ;; esac
+    ! mountpoint -q -- "$path/$1" || echo "mount $1"
     echo "shared $inside $(state "$2") $1"
     shift 2
   done
@@ -86,6 +95,7 @@ projects)
 where) echo "$(state "$1") $(state "$2")" ;;
 relocate)
   from=$1 to=$2
+  alone "$from"
   if [ -L "$from" ]; then
     [ "$(readlink -- "$from")" = "$to" ] && [ -e "$to" ] && exit 0
     third "$from is a link to $(readlink -- "$from")"
@@ -105,6 +115,7 @@ relocate)
   ;;
 return)
   from=$1 to=$2
+  alone "$from"
   if [ -L "$from" ]; then
     [ "$(readlink -- "$from")" = "$to" ] && [ -e "$to" ] || third "$from is a link to $(readlink -- "$from")"
     rm -- "$from" || exit 1

@@ -1,15 +1,20 @@
 # Puts UFW back as firewall.sh saved it, in the directory of the unpacked archive.
 set -u
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+status=0
 if command -v ufw >/dev/null; then
-  find /etc/ufw -mindepth 1 -delete
-  cp -a etc/ufw/. /etc/ufw/
-  cp -a etc/default-ufw /etc/default/ufw
-  if [ -e active ]; then
-    ufw --force enable >/dev/null
-    ufw reload >/dev/null
+  # Never without its files, also over a power cut: first what was there, then away with what was not.
+  if cp -a etc/ufw/. /etc/ufw/ && cp -a etc/default-ufw /etc/default/ufw && sync /etc/default/ufw; then
+    find /etc/ufw -mindepth 1 -depth -printf '%P\0' | while IFS= read -r -d '' path; do
+      [ -e "etc/ufw/$path" ] || [ -L "etc/ufw/$path" ] || rm -rf "/etc/ufw/${path:?}"
+    done
   else
-    ufw --force disable >/dev/null
+    status=1
+  fi
+  if [ -e active ]; then
+    ufw --force enable >/dev/null && ufw reload >/dev/null || status=1
+  else
+    ufw --force disable >/dev/null || status=1
   fi
 fi
 # Neither UFW nor Docker takes rules out of this chain again.
@@ -21,4 +26,4 @@ for tool in iptables ip6tables; do
     "$tool" -w -X DOCKER-USER 2>/dev/null || "$tool" -w -A DOCKER-USER -j RETURN
   fi
 done
-true
+exit "$status"

@@ -176,6 +176,20 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
     }
   };
 
+  /** Says to `discardRelease` whether a release has to stay because only it knows the way back of its migrations. Idempotent. */
+  const markNeeded = async (
+    { releases, id }: Migrate,
+    context: CallContext,
+    state: 'needed' | 'not needed',
+  ): Promise<void> => {
+    const mark = `${releases}/${id}/.guardia-needed`;
+    await hosts.run(
+      targetOf(context),
+      { argv: state === 'needed' ? ['touch', mark] : ['rm', '-f', mark] },
+      { fence: context.fence, signal: cancellationSignal() },
+    );
+  };
+
   /** What has become of the database since `before`. Throws `ThirdState` where a migration of before is gone. */
   const since = async (argument: Migrate, before: readonly string[], context: CallContext): Promise<string[]> => {
     const now = await applied(argument.database.target, argument.database.server, argument.applied);
@@ -238,7 +252,7 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
       if (!entry) return;
       await goOnOrBeginAnew(argument, 'down', context);
       const added = await since(argument, entry.before, context);
-      if (added.length === 0) return;
+      if (added.length === 0) return markNeeded(argument, context, 'not needed');
       if (!argument.down)
         throw failure(
           'DataAtStake',
@@ -249,7 +263,10 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
               'Decide: correct the release and deploy it, or restore the recovery point from before the deploy and lose what was written since',
           },
         );
+      // Until they are gone the release must stay: an undo that failed can be tried again.
+      await markNeeded(argument, context, 'needed');
       await takeBack(argument, argument.down, added, { ...context, runAgainIfLost: true });
+      await markNeeded(argument, context, 'not needed');
     },
 
     /**

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { failure } from '../../workflows/contracts/errors.js';
 
 /** What a job on a host is made of: fits `command` and `stdin` of the `job` primitive. */
 export interface ArtifactJob {
@@ -29,12 +30,15 @@ export function argumentsOf(values: Record<string, string | number | readonly st
 
 /**
  * Lines of NAME=VALUE for the script's standard input.
- * @throws RangeError, naming the secret and never its value, when one cannot be a line.
+ * Throws `SecretUnavailable`, naming the secret and never its value, when one cannot be a line.
  */
 export function secretLines(values: Record<string, string | undefined>): Buffer {
   const lines = Object.entries(values).flatMap(([name, value]) => {
     if (value === undefined) return [];
-    if (/[\0\n\r]/.test(value)) throw new RangeError(`the secret ${name} holds a line break or NUL`);
+    if (/[\0\n\r]/.test(value))
+      throw failure('SecretUnavailable', `the secret ${name} holds a line break or NUL, and goes by a line`, {
+        remedy: 'Keep a value of several lines in a file of its own, or encode it',
+      });
     return [`${name}=${value}\n`];
   });
   return Buffer.from(lines.join(''));

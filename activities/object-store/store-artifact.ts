@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { cancellationSignal, heartbeat } from '@temporalio/activity';
+import { cancellationSignal } from '@temporalio/activity';
 import { ApplicationFailure } from '@temporalio/common';
 import { z } from 'zod';
 import type { CallContext } from '../../workflows/contracts/calls.js';
@@ -121,26 +121,20 @@ async function uploadOf(hosts: Hosts, bucket: Bucket, key: string, context: Call
   return kept;
 }
 
-/** Waits out an object store that does not answer, with heartbeats; then the failure is final. */
+/** Waits out an object store that does not answer; then the failure is final. */
 export async function patiently<T>(act: () => Promise<T>): Promise<T> {
   const until = Date.now() + STORE_PATIENCE_MS;
-  // Also while one request hangs: a cancel reaches us by the answer to a heartbeat.
-  const beat = setInterval(() => heartbeat(), 5_000);
-  try {
-    for (let pause = 1_000; ; pause = Math.min(pause * 2, 15_000)) {
-      try {
-        return await act();
-      } catch (error) {
-        cancellationSignal().throwIfAborted();
-        if (!isFailure(error, 'ObjectStoreUnavailable')) throw error;
-        if (Date.now() > until) throw final(error);
-        await delay(pause, undefined, { signal: cancellationSignal() }).catch(() =>
-          cancellationSignal().throwIfAborted(),
-        );
-      }
+  for (let pause = 1_000; ; pause = Math.min(pause * 2, 15_000)) {
+    try {
+      return await act();
+    } catch (error) {
+      cancellationSignal().throwIfAborted();
+      if (!isFailure(error, 'ObjectStoreUnavailable')) throw error;
+      if (Date.now() > until) throw final(error);
+      await delay(pause, undefined, { signal: cancellationSignal() }).catch(() =>
+        cancellationSignal().throwIfAborted(),
+      );
     }
-  } finally {
-    clearInterval(beat);
   }
 }
 

@@ -88,7 +88,7 @@ export function scramVerifier(password: string, salt = randomBytes(16), iteratio
 
 interface RoleEntry {
   /** What the server kept as the password; null without one, undefined where there was no such role. */
-  before: { password: string | null } | null;
+  before: { password: string | null; canLogin: boolean } | null;
 }
 interface DatabaseEntry {
   existed: boolean;
@@ -124,9 +124,14 @@ export function createClusterActivities(dependencies: Dependencies) {
           context,
           cluster,
           'postgres',
-          `select coalesce(rolpassword, '-') from pg_authid where rolname = ${literal(role)};`,
+          `select rolcanlogin, coalesce(rolpassword, '-') from pg_authid where rolname = ${literal(role)};`,
         );
-        return { before: answer === '' ? null : { password: answer === '-' ? null : answer } };
+        const bar = answer.indexOf('|');
+        const password = answer.slice(bar + 1);
+        return {
+          before:
+            answer === '' ? null : { password: password === '-' ? null : password, canLogin: answer.startsWith('t') },
+        };
       });
       const target = targetOf(context);
       const { values } = await findSecrets(dependencies, target, [cluster.password]);
@@ -146,7 +151,7 @@ alter role ${role} login password ${literal(scramVerifier(password.reveal()))};`
       );
     },
 
-    /** Undo of `makeRole`: drops the role that it made, or puts the old password back. Idempotent by (run, step). */
+    /** Undo of `makeRole`: drops the role that it made, or puts back the old password and whether it may log in. Idempotent by (run, step). */
     async restoreRole({ with: raw, context }: CallInput) {
       const cluster = ClusterArgument.parse(raw);
       const { role } = cluster;
@@ -158,11 +163,11 @@ alter role ${role} login password ${literal(scramVerifier(password.reveal()))};`
         'postgres',
         entry.before === null
           ? `drop role if exists ${role};`
-          : `alter role ${role} password ${entry.before.password === null ? 'null' : literal(entry.before.password)};`,
+          : `alter role ${role} ${entry.before.canLogin ? 'login' : 'nologin'} password ${entry.before.password === null ? 'null' : literal(entry.before.password)};`,
       );
     },
 
-    /** Makes a database with its owner, or gives it to the owner. Idempotent by (run, step); undo `dropMadeDatabase`. */
+    /** Makes a database with its owner; one that is there stays as it is. Idempotent by (run, step); undo `dropMadeDatabase`. */
     async makeDatabase({ with: raw, context }: CallInput) {
       const cluster = ClusterArgument.parse(raw);
       const { database, role } = cluster;

@@ -98,7 +98,7 @@ export function createProvisionActivities(dependencies: {
 
     /**
      * Lets the program that reads them judge configuration files, before it reads them. Throws `VerificationFailed` with the program's own
-     * words. Changes nothing but kernel settings, which take effect with their check; idempotent.
+     * words. Reads only.
      */
     async checkConfiguration({ with: raw, context }: CallInput) {
       const { kind, paths } = CheckConfiguration.parse(raw);

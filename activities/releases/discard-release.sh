@@ -4,6 +4,9 @@ releases=${argument[releases]} directory=${argument[directory]} id=${argument[id
 if [[ $(readlink "$directory" 2>/dev/null) == "$releases/$id" ]]; then
   third_state "$directory points to the release $id: it is in use"
 fi
+if [[ -e $releases/$id/.guardia-needed ]]; then
+  third_state "the release $id is still needed: migrations of it are applied that it knows how to take back, and that failed"
+fi
 rm -rf "${releases:?}/$id.partial" "${releases:?}/$id" "${releases:?}/.$id.tar.zst" || fail "$releases/$id could not be removed"
 if [[ ${argument[mirror]:-} == made ]]; then rm -rf "${releases:?}/.mirror.git"; fi
 if [[ ${argument[made]:-} == yes ]]; then rmdir "$releases" 2>/dev/null; fi

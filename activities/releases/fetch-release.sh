@@ -5,7 +5,8 @@ prepare_user
 missing=()
 for pair in "${shared[@]}"; do [[ -e ${pair#*$'\x1f'} ]] || missing+=("${pair#*$'\x1f'}"); done
 ((${#missing[@]} == 0)) || fail "shared data is not there: ${missing[*]}"
-install -d -o "$uid" -g "$gid" -m 0755 "$releases" || fail_for_space "cannot make $releases"
+# One that is there keeps its owner and mode
+[[ -d $releases ]] || install -d -o "$uid" -g "$gid" -m 0755 "$releases" || fail_for_space "cannot make $releases"
 rm -rf "$partial"
 install -d -o "$uid" -g "$gid" -m 0755 "$partial" || fail_for_space "cannot make $partial"
 

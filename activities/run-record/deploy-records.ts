@@ -5,9 +5,10 @@ import { deployOf, type DeployRecord } from '../../workflows/contracts/deploy.js
 import { recordsPrefix, RunRecord } from '../../workflows/contracts/run-record.js';
 import { StoreReference } from '../../workflows/contracts/store-reference.js';
 import type { Bucket } from '../object-store/object-store.js';
-import { getSmallObject, listObjects, type ListedObject } from '../object-store/objects.js';
+import { getSmallObject, listObjects, SMALL_OBJECT, type ListedObject } from '../object-store/objects.js';
 import { withBucket } from '../object-store/open-store.js';
 import type { Secrets } from '../secrets/resolve.js';
+import { jsonOf } from './record-json.js';
 
 const ObserveDeploys = z.object({
   store: StoreReference,
@@ -48,11 +49,12 @@ export async function readDeploys(
   const found: DeployRecord[] = [];
   for (const some of [named, others]) {
     let here = 0;
-    for (const { key } of some) {
+    for (const { key, bytes } of some) {
       if (here === most) break;
+      if (bytes > SMALL_OBJECT) continue;
       heartbeat({ reading: key });
       const content = await getSmallObject(bucket, key, signal);
-      const record = content && RunRecord.safeParse(JSON.parse(content.toString('utf8'))).data;
+      const record = content && RunRecord.safeParse(jsonOf(content)).data;
       const deploy = record && deployOf(record.report, directory);
       if (!deploy) continue;
       found.push(deploy);

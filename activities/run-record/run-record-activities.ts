@@ -20,6 +20,7 @@ import { getSmallObject, putOnce, replaceSmallObject } from '../object-store/obj
 import { jobId, targetOf } from '../activity-context.js';
 import type { Hosts } from '../hosts/hosts.js';
 import type { Secrets } from '../secrets/resolve.js';
+import { jsonOf } from './record-json.js';
 
 /** How much of each stream of a failed job is kept. Bytes. */
 const LOG_BYTES = 8 * 1024 * 1024;
@@ -91,7 +92,7 @@ export function createRunRecordActivities({ hosts, secrets, isOpen }: Dependenci
   return {
     ...frame,
 
-    /** What terminated runs have left on a host, each with its record. Reads only. */
+    /** What runs that never left a host have left there, each with its record: terminated ones, or such that lost it at their end. Reads only. */
     async observeLeftRuns({ with: raw, context }: CallInput) {
       const { store } = ObserveLeftRuns.parse(raw);
       const signal = cancellationSignal();
@@ -105,18 +106,19 @@ export function createRunRecordActivities({ hosts, secrets, isOpen }: Dependenci
             const keys = recordKeys(store.prefix, store.system, run);
             const plan = await getSmallObject(bucket, keys.entry('plan'), signal);
             const committed = await getSmallObject(bucket, keys.entry('committed'), signal);
-            const parsed = plan && RunRecord.safeParse(jsonOf(plan.toString('utf8')));
+            const parsed = plan && RunRecord.safeParse(jsonOf(plan));
             return {
               ...run,
               plan: (parsed?.success && parsed.data.report.plan) || null,
               committed: committed !== undefined,
+              ended: (await getSmallObject(bucket, keys.entry('end'), signal)) !== undefined,
             };
           }),
         ),
       }));
     },
 
-    /** What a terminated run has left on a host was seen to: its mark and its journal go. Idempotent by run. */
+    /** What a run has left on a host was seen to: its mark and its journal go. Idempotent by run. */
     async forgetLeftRun({ with: raw, context }: CallInput) {
       const { run } = ForgetLeftRun.parse(raw);
       await hosts.markRepaired(targetOf(context), run, { fence: context.fence });
@@ -141,7 +143,7 @@ async function readDurations(bucket: Bucket, key: string, signal: AbortSignal): 
   const object = await getSmallObject(bucket, key, signal);
   if (object === undefined) return {};
   // Only for people to read: what somebody else has put there is as good as nothing.
-  const parsed = Durations.safeParse(jsonOf(object.toString('utf8')));
+  const parsed = Durations.safeParse(jsonOf(object));
   return parsed.success ? parsed.data : {};
 }
 
@@ -166,12 +168,4 @@ async function keepDurations(
 function median(seconds: readonly number[]): number {
   const sorted = [...seconds].sort((a, b) => a - b);
   return Math.round((sorted[Math.floor(sorted.length / 2)] ?? 0) * 10) / 10;
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -169,7 +169,7 @@ function report(lines: readonly Line[]): string {
     ...(unfinished.length > 0 ? ['', `Not run to the end: ${unfinished.join(', ')}.`] : []),
     '',
     '`fail`: the step does its work and then fails. `kill`: the worker does the work and dies before anybody hears of it. `lose`: the host goes off the network',
-    'just before, for 60 s. Every step fails once; the worker is killed and the host lost once for each kind of step. Each cell starts from a snapshot of the lab.',
+    'just before, for 60 s. `undo`: the step fails, and the worker dies in the middle of its undo. Every step fails once; the worker is killed, the host lost and the undo cut off once for each kind of step. Each cell starts from a snapshot of the lab.',
     'Allowed: `succeeded` after a kill or a lost host, with the hosts as they are after an undisturbed run; `rolled back`, or `failed` before anything was changed, with',
     'files, modes, owners, links, accounts, packages, units, ports, containers, volumes, firewall rules, crontabs, roles, settings and schema of the database as before; behind the',
     'point of no return `failed`. Compared by an observer that is not guardia (`test/faults/host-observation.sh`), which also looks for what a run has left over.',

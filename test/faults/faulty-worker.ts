@@ -10,6 +10,9 @@ import type { PlantedFault } from './planted-fault.js';
 
 const fault = JSON.parse(process.env['GUARDIA_TEST_FAULT'] ?? '{}') as PlantedFault;
 
+/** Into an undo when the worker dies: its first command is under way on the host. Milliseconds. */
+const INTO_UNDO_MS = 250;
+
 type Activity = (input: CallInput) => Promise<unknown>;
 
 /** Whether a call is the one that the fault is meant for. */
@@ -25,6 +28,16 @@ const withFault =
   (name: string, real: Activity): Activity =>
   async (input) => {
     const { context } = input as { context?: CallInput['context'] };
+    if (context && fault.kind === 'undo' && name === fault.undo && context.step === fault.step) {
+      if (existsSync(fault.reached)) return real(input);
+      const die = (): void => {
+        writeFileSync(fault.reached, `undo of ${context.step}`);
+        process.kill(process.pid, 'SIGKILL');
+      };
+      setTimeout(die, INTO_UNDO_MS);
+      await real(input);
+      die();
+    }
     if (!context || !isMeant(name, context)) return real(input);
     const here = `${name} of ${context.step}`;
     // A failure stays one however often it is tried; what comes from outside comes once.
@@ -36,6 +49,7 @@ const withFault =
       return real(input);
     }
     const result = await real(input);
+    if (fault.kind === 'undo') throw failure('CommandFailed', 'a planted failure');
     writeFileSync(fault.reached, here);
     // The work is done, and nobody will ever hear of it.
     if (fault.kind === 'kill') process.kill(process.pid, 'SIGKILL');

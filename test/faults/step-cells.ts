@@ -35,6 +35,8 @@ export interface Cell {
   calledAs: string;
   title: string;
   activity: string;
+  /** Its undo; none where it has none. */
+  undo: string | undefined;
   on: string;
   kind: PlantedFault['kind'];
   /** Behind the point of no return: a failure there leaves what was done, and says so. */
@@ -76,7 +78,8 @@ export async function runUndisturbed(
 }
 
 /**
- * Every step fails once; the worker is killed and the host lost once for each kind of step (its activity), or in every step with `all`. Pure.
+ * Every step fails once; the worker is killed, the host lost and the undo cut off once for each kind of step (its activity), or in every step
+ * with `all`. Pure.
  */
 export function cellsOf(scenario: Scenario, plan: Plan, options: { all?: boolean } = {}): Cell[] {
   const steps = stepsOf(plan);
@@ -94,6 +97,7 @@ export function cellsOf(scenario: Scenario, plan: Plan, options: { all?: boolean
       calledAs,
       title: step.title,
       activity,
+      undo: 'activity' in step.undo ? step.undo.activity : undefined,
       on,
       stands,
       tolerated: stage.errorBudget > 0,
@@ -105,6 +109,8 @@ export function cellsOf(scenario: Scenario, plan: Plan, options: { all?: boolean
       { ...cell, kind: 'fail' },
       ...(isNew ? [{ ...cell, kind: 'kill' as const }] : []),
       ...(isNew && isOnHost ? [{ ...cell, kind: 'lose' as const }] : []),
+      // Behind the point of no return nothing is undone unless a person says so.
+      ...(isNew && isOnHost && cell.undo !== undefined && !stands ? [{ ...cell, kind: 'undo' as const }] : []),
     ];
   });
 }
@@ -122,10 +128,17 @@ export async function runCell(
   options: { restore?: boolean; awaySeconds?: number } = {},
 ): Promise<Outcome> {
   const { restore = true, awaySeconds = 60 } = options;
-  const { scenario, kind, activity } = cell;
+  const { scenario, kind, activity, undo } = cell;
   const reached = path.join(here.state, 'fault-reached');
   rmSync(reached, { force: true });
-  const fault: PlantedFault = { kind, runbook: scenario.runbook, step: cell.calledAs, activity, reached };
+  const fault: PlantedFault = {
+    kind,
+    runbook: scenario.runbook,
+    step: cell.calledAs,
+    activity,
+    reached,
+    ...(undo ? { undo } : {}),
+  };
   await here.worker().kill();
   await Promise.all([
     restore ? here.lab.restore(scenario.from) : undefined,
@@ -171,7 +184,7 @@ async function disturb(
 ): Promise<void> {
   const answering = answerHolds(here, handle, over);
   while (!over.aborted && !existsSync(reached)) await delay(50);
-  if (kind === 'kill' && !over.aborted) {
+  if ((kind === 'kill' || kind === 'undo') && !over.aborted) {
     await here.worker().kill();
     await here.startWorker();
   }
@@ -208,7 +221,7 @@ export function whatIsWrong(
 ): string {
   if (!planted) return `the step was never reached, and it ended as ${end}`;
   if (end === 'succeeded') {
-    if (kind === 'fail') return tolerated ? '' : 'a step failed, and yet it succeeded';
+    if (kind === 'fail' || kind === 'undo') return tolerated ? '' : 'a step failed, and yet it succeeded';
     return differences.length > 0 ? 'it succeeded, and does not look as it does without the fault' : '';
   }
   if (again) {

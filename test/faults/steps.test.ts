@@ -77,6 +77,9 @@ describe('a step fails once', () => {
   test('deploy: the start of the new release', async () => {
     expect(await fails('deploy', 'startServices', 'fail')).toBe('rolled back');
   });
+  test('deploy: its migrations, and the worker dies while they are taken back', async () => {
+    expect(await fails('deploy', 'applyMigrations', 'undo')).toBe('rolled back');
+  });
   test('repair of a deploy that was terminated: a second run makes a failed one good', async () => {
     const before = await observeHosts(here.lab, ['app']);
     await terminatedDeploy(here);

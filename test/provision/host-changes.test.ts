@@ -1,7 +1,8 @@
-import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { createAccountActivities } from '../../activities/accounts/account-activities.js';
+import { createAdoptionActivities } from '../../activities/adoption/adoption-activities.js';
 import { createComposeActivities } from '../../activities/compose/compose-activities.js';
 import { createFileActivities } from '../../activities/files/file-activities.js';
 import { createFirewallActivities } from '../../activities/firewall/firewall-activities.js';
@@ -10,6 +11,7 @@ import { createClusterActivities } from '../../activities/postgres/cluster-activ
 import { createProvisionActivities } from '../../activities/provision/provision-activities.js';
 import { createSecretFileActivities } from '../../activities/secret-files/secret-file-activities.js';
 import { createSshdActivities } from '../../activities/sshd/sshd-activities.js';
+import { createSysctlActivities } from '../../activities/sysctl/sysctl-activities.js';
 import { inventoryLocations } from '../../activities/inventory/locations.js';
 import { loadSystem } from '../../activities/inventory/load.js';
 import { readSources } from '../../activities/inventory/sources.js';
@@ -33,6 +35,8 @@ describe('on a host', () => {
     does = here.calls({
       ...createPackageActivities(here),
       ...createAccountActivities(here),
+      ...createAdoptionActivities(here),
+      ...createSysctlActivities(here),
       ...createFirewallActivities(here),
       ...createSshdActivities(here),
       ...createFileActivities(here),
@@ -423,9 +427,80 @@ endpoints: { api: { url: 'https://api.proofpass.test/health' }, platform: { url:
     });
     await here.shell('rm /etc/nginx/conf.d/wrong.conf; printf "vm.swappiness = 10\\n" >/etc/sysctl.d/60-trial.conf');
     expect(await does('checkConfiguration', { kind: 'nginx', paths: [] })).toEqual({});
-    // The test's host is a container: its machine's settings are not touched.
-    expect(await does('checkConfiguration', { kind: 'sysctl', paths: ['/etc/sysctl.d/60-trial.conf'] })).toEqual({
-      summary: 'file only: this host is a container',
+    expect(await does('checkConfiguration', { kind: 'sysctl', paths: ['/etc/sysctl.d/60-trial.conf'] })).toEqual({});
+    await here.shell('echo nonsense >/etc/sysctl.d/60-trial.conf');
+    await expect(
+      does('checkConfiguration', { kind: 'sysctl', paths: ['/etc/sysctl.d/60-trial.conf'] }),
+    ).rejects.toMatchObject({ message: expect.stringContaining('not a setting: nonsense') });
+    await here.shell('rm /etc/sysctl.d/60-trial.conf');
+  });
+
+  test('kernel settings are put in force, and back to what they were', async () => {
+    // Settings of the network are the host's own, even where it is a container.
+    const paths = ['/etc/sysctl.d/60-trial.conf'];
+    const now = () => here.shell('sysctl net.ipv4.tcp_keepalive_time net.ipv4.ip_local_port_range');
+    const before = await now();
+    await here.shell(
+      `printf '# ours\nnet.ipv4.tcp_keepalive_time = 611\nnet.ipv4.ip_local_port_range = 20000 60000\n' >${paths[0]}`,
+    );
+    const at = step();
+    expect(await does('applySysctl', { paths }, at)).toEqual({ summary: '2 changed' });
+    expect(await does('applySysctl', { paths }, at)).toEqual({ summary: '2 changed' });
+    expect(await now()).toContain('net.ipv4.tcp_keepalive_time = 611');
+    for (let twice = 0; twice < 2; twice++) await does('restoreSysctl', { paths }, at);
+    expect(await now()).toBe(before);
+    await here.shell(`rm ${paths[0]}`);
+  });
+
+  describe('a directory that is moved', () => {
+    const look = () => here.shell('cd /opt; find trial -printf "%p %y %l\n" | sort; cat trial/old/data/file');
+    const paths = { from: '/opt/trial/old/data', to: '/opt/trial/new/data' };
+    beforeEach(async () => {
+      await here.shell('mkdir -p /opt/trial/old/data /opt/trial/new; echo upload >/opt/trial/old/data/file');
+    });
+    afterEach(async () => {
+      await here.shell('umount /opt/trial/old/data 2>/dev/null; rm -rf /opt/trial');
+    });
+
+    test('leaves a link, and comes back', async () => {
+      const [before, at] = [await look(), step()];
+      for (let twice = 0; twice < 2; twice++) await does('relocatePath', paths, at);
+      expect(await here.shell('readlink /opt/trial/old/data; cat /opt/trial/old/data/file')).toBe(
+        '/opt/trial/new/data\nupload\n',
+      );
+      for (let twice = 0; twice < 2; twice++) await does('returnPath', paths, at);
+      expect(await look()).toBe(before);
+    });
+
+    test('is not touched where it is a mount point: it would be copied to another disk', async () => {
+      await here.shell('mount -t tmpfs tmpfs /opt/trial/old/data; echo mounted >/opt/trial/old/data/file');
+      const at = step();
+      await expect(does('relocatePath', paths, at)).rejects.toMatchObject({
+        type: 'ThirdState',
+        message: expect.stringContaining('/opt/trial/old/data is a mount point'),
+      });
+      await does('returnPath', paths, at);
+      expect(await here.shell('cat /opt/trial/old/data/file')).toBe('mounted\n');
+    });
+
+    test('is not given up for a copy that is gone', async () => {
+      // As an undo leaves it that ran while the move was under way: the mark of a complete copy, without the copy.
+      await here.shell('touch /opt/trial/new/.data.guardia-draft.complete');
+      await expect(does('relocatePath', paths, step())).rejects.toMatchObject({
+        message: expect.stringContaining('the copy of /opt/trial/old/data is gone'),
+      });
+      expect(await here.shell('cat /opt/trial/old/data/file')).toBe('upload\n');
+    });
+
+    test('waits for an earlier attempt that is still at work', async () => {
+      const earlier = here.shell(
+        'exec 9</opt/trial/old; flock 9; touch /opt/trial/began; sleep 2; touch /opt/trial/ended',
+      );
+      await here.shell('until [[ -e /opt/trial/began ]]; do sleep 0.05; done');
+      const at = step();
+      await does('relocatePath', paths, at);
+      expect(await here.shell('ls /opt/trial')).toContain('ended');
+      await earlier;
     });
   });
 });

@@ -132,6 +132,16 @@ describe('a run that was terminated in the middle', () => {
     expect(await here.shell(OBSERVED)).toBe(left);
     expect(await here.run({ service: 'platform' }, 'restart-service')).toMatchObject({ end: 'succeeded' });
   });
+
+  test('a run that came to its end, and could only not leave its host, is no terminated one: the next run forgets it', async () => {
+    const ended = await here.run({ service: 'platform' }, 'restart-service');
+    const marks = `/var/lib/guardia/left/${ended.runId} /var/lib/guardia/journal/${ended.runId}`;
+    await here.shell(
+      `set -- ${marks}; mkdir -p "$2" "\${1%/*}"; echo ${ended.workflowId} >"$1"; echo '{}' >"$2/restart-app"`,
+    );
+    expect(await here.run({ service: 'platform' }, 'restart-service')).toMatchObject({ end: 'succeeded' });
+    expect(await here.shell(`ls -d ${marks} 2>/dev/null; true`)).toBe('');
+  });
 });
 
 test('a run that is rolled back tells every target once, also when the worker dies in the middle', async () => {

@@ -45,6 +45,8 @@ export interface Script {
   child?: Script;
   /** What the planner asks for, instead of one look at the system. */
   observe?: ObservationCall[];
+  /** Names of what an undo does not answer for. */
+  elsewhere?: string[];
 }
 
 /** One activity that ran, or one attempt of it. */
@@ -213,7 +215,10 @@ export async function openScriptedRuns(
       const { plan = [lane('app', 'a')] } = scriptedAs(moment.workflowId)?.script ?? {};
       return typeof plan === 'function' ? plan(system.system, seen, moment, system) : toyPlan(system.system, plan);
     },
-    // `facets` is asked right after `plan`, and is not told the run.
+    // What follows is asked right after `plan`, and is not told the run.
+    get elsewhere() {
+      return scriptedAs(planned)?.script.elsewhere ?? [];
+    },
     facets: (seen) => ({ seen: scriptedAs(planned)?.script.facets?.(seen) ?? seen }),
   };
   /** `needs` is not told the run: the last one of the system. */

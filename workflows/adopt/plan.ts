@@ -339,6 +339,9 @@ function refuseWhatIsInTheWay(host: string, checkout: Checkout, now: SeenCheckou
     ...(now.kind === 'checkout' && !now.sameFileSystem
       ? [`${checkout.path} is on another file system than ${checkout.releases} or ${checkout.writable}`]
       : []),
+    ...now.mounts.map(
+      (mount) => `${mount === '.' ? checkout.path : `${checkout.path}/${mount}`} is a mount point and cannot be moved`,
+    ),
     ...checkout.shared
       .filter(({ path }) => now.shared[path]?.inCheckout === 'there' && now.shared[path]?.target === 'taken')
       .map(({ path, target }) => `${target} is there already, and so is ${checkout.path}/${path}`),
@@ -346,7 +349,8 @@ function refuseWhatIsInTheWay(host: string, checkout: Checkout, now: SeenCheckou
   if (wrong.length > 0)
     throw failure('HostUnusable', `${host} cannot be adopted: ${wrong.join('; ')}`, {
       host,
-      remedy: 'Clear up by hand which of them is right; adopt a host before it is provisioned',
+      remedy:
+        'Clear up by hand which of them is right, and mount what is mounted in its new place; adopt a host before it is provisioned',
     });
 }
 

@@ -84,6 +84,8 @@ export interface SeenCheckout {
   commit: string;
   /** Whether a rename can bring it to the releases. */
   sameFileSystem: boolean;
+  /** Mount points among what is to be moved: paths in the checkout, `.` for itself. */
+  mounts: string[];
   /** By path: what is in the checkout, and whether its target is free. */
   shared: Record<string, { inCheckout: 'absent' | 'link' | 'there'; target: 'absent' | 'empty' | 'taken' }>;
   releases: 'absent' | 'directory' | 'other';

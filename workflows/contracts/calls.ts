@@ -76,6 +76,8 @@ export const calls = {
   applyUnit: 'change',
   reapplyUnit: 'change',
   observeProvision: 'observe',
+  applySysctl: 'change',
+  restoreSysctl: 'change',
   checkConfiguration: 'change',
   checkJails: 'observe',
   installPackages: 'job',

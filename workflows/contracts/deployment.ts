@@ -44,7 +44,13 @@ export const ReleaseSource = z.discriminatedUnion('kind', [
     .strictObject({
       kind: z.literal('git'),
       url: settable(
-        z.string().regex(/^(?:https?|ssh|git|file):\/\/[^\s\0]+$/, 'a URL that starts with https://, ssh:// or git://'),
+        z
+          .string()
+          .regex(/^(?:https?|ssh|git|file):\/\/[^\s\0]+$/, 'a URL that starts with https://, ssh:// or git://')
+          .regex(
+            /^(?!https?:\/\/[^/@]*@|[a-z]+:\/\/[^/@]*:[^/@]*@)/,
+            'a URL without a token or password, which would stand in plans, histories and process lists: give the hosts a deploy key, or git a credential helper',
+          ),
       ).describe('Repository, as the hosts reach it; they need read access of their own'),
       ref: z
         .string()

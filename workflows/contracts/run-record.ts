@@ -62,4 +62,6 @@ export interface LeftRecord {
   plan: Plan | null;
   /** Whether it was behind its point of no return. */
   committed: boolean;
+  /** Whether it came to its end, and could only not leave a host: there is nothing of it to be undone. */
+  ended: boolean;
 }

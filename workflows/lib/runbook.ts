@@ -34,6 +34,7 @@ import { laneTarget, resolveReferences, runCall } from './calls.js';
 import type { Inheritance } from './child-runbook.js';
 import { createHolds } from './guided-failure.js';
 import { createHostsHeld } from './hosts-held.js';
+import { refuseLeftBehind } from './left-behind.js';
 import { parseInput } from './input.js';
 import { acquireLocks, lockablesOf, type Lock } from './lock.js';
 import { createNotices } from './notices.js';
@@ -288,7 +289,11 @@ export function runbook<I extends RunInput>(
         else {
           tookOver = true;
           const unrepaired = await held.takeOver(plan, observing.system());
-          if (!definition.afterTerminated && !inherited) refuseLeftBehind(input.system, unrepaired);
+          if (!definition.afterTerminated && !inherited)
+            await refuseLeftBehind(unrepaired, {
+              ...{ system: observing.system(), runbook: definition.name, workflowId, runId },
+              ...{ fences: held.fences, note: progress.note },
+            });
           await record('plan');
         }
         applying = {
@@ -509,20 +514,6 @@ function refuseChanges(plan: Plan): void {
       'InvalidPlan',
       `${plan.runbook} only reads, but step ${change.step.id} of its plan changes something`,
     );
-}
-
-/** Changes of a terminated run that nobody has seen to: working on top of them would make them impossible to undo. Throws `LeftBehind`. */
-function refuseLeftBehind(
-  system: string,
-  unrepaired: ReadonlyMap<string, { run: { runId: string; workflowId: string }; hosts: string[] }>,
-): void {
-  if (unrepaired.size === 0) return;
-  const each = [...unrepaired.values()].map(
-    ({ run, hosts }) => `${run.workflowId} (${run.runId}) on ${hosts.join(', ')}`,
-  );
-  throw failure('LeftBehind', `a run was terminated and has left changes that were not undone: ${each.join('; ')}`, {
-    remedy: `See what would be undone: guardia run repair ${system} --plan. Undo it: guardia run repair ${system}. Leave it as it is: guardia run repair ${system} --set leave=true`,
-  });
 }
 
 /** What people are told about a gate that is open. */

@@ -339,6 +339,17 @@ function program(work: Work, name: string): Step[] {
             undo: { none: 'it only looks' },
           },
         ];
+  // Machine-wide settings belong to the machine: inside a container there is only the file.
+  if (wanted.check === 'sysctl' && check.length > 0 && !now.container) {
+    const argument = { paths: judged(wanted) };
+    check.push({
+      id: `apply-${idPart(name)}`,
+      title: `put the kernel settings of ${name} in force`,
+      why: 'as the next boot will',
+      do: call('applySysctl', argument),
+      undo: call('restoreSysctl', argument),
+    });
+  }
   if (wanted.check === 'sysctl' && now.container)
     notes.push(
       `${part.host} is a container: the settings of ${name} are machine-wide and are written to their file only.`,

@@ -38,7 +38,7 @@ export const repairPlanner: Planner<RepairInput> = {
     } satisfies Partial<Plan>;
     if (!chosen) return { ...base, stages: [], notes: ['no terminated run has left anything'] };
     const { record, hosts } = chosen;
-    const undo = input.leave ? [] : undoStages(record.plan, record, hosts);
+    const undo = input.leave || record.ended ? [] : undoStages(record.plan, record, hosts);
     return {
       ...base,
       stages: [...undo, forget(record, hosts)],
@@ -139,8 +139,9 @@ function forget(record: LeftRecord, hosts: ReadonlyMap<string, unknown>): Stage 
 function notesOf(input: RepairInput, record: LeftRecord, undo: Stage[]): string[] {
   return [
     `About ${record.workflowId} (${record.runId}).`,
+    ...(record.ended ? ['It has come to its end, and could only not leave its hosts: there is nothing to undo.'] : []),
     ...(input.leave ? ['Nothing is undone: the hosts stay as they are.'] : []),
-    ...(record.committed
+    ...(record.committed && !record.ended
       ? [`It was behind its point of no return: only what came after it is undone (${undo.length} steps).`]
       : []),
   ];

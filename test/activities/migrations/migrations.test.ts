@@ -141,9 +141,13 @@ describe('migrations that can be taken back', () => {
     await here.shell(`cp ${down} /tmp/down; echo 'select 1/0;' >>${down}`);
     await expect(on('revertMigrations', argument(['001_orders']), at)).rejects.toMatchObject({ type: 'JobFailed' });
     expect(await applied()).toBe('001_orders 002_note');
+    // Only this release can take it back: it is not to be discarded now.
+    const needed = () => here.shell('cd /srv/releases/r2; [[ -e .guardia-needed ]] && echo yes || echo no');
+    expect(await needed()).toBe('yes\n');
     await here.shell(`cat /tmp/down >${down}; rm /tmp/down`);
     await on('revertMigrations', argument(['001_orders']), at);
     expect(await schema()).toBe(before);
+    expect(await needed()).toBe('no\n');
   });
 
   test('a way back whose worker died is gone on with: each migration is taken back once', async () => {

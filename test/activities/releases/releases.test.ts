@@ -148,6 +148,13 @@ describe('a release', () => {
       message: expect.stringContaining('`bash -c echo broken >&2; exit 7` ended with code 7'),
     });
     expect((await look()).releases).toEqual([]);
+    // The way back of migrations failed meanwhile, and only this release knows it.
+    await here.shell('mkdir -p /srv/shop/releases/r2; touch /srv/shop/releases/r2/.guardia-needed');
+    await expect(release('discardRelease', { ...place, id: 'r2' }, building)).rejects.toMatchObject({
+      type: 'ThirdState',
+      message: expect.stringContaining('the release r2 is still needed'),
+    });
+    await here.shell('rm -r /srv/shop/releases/r2');
     for (const at of [building, building, fetching, fetching])
       await release('discardRelease', { ...place, id: 'r2' }, at);
     expect(await here.shell('ls -A /srv/shop')).toBe('shared\n');

@@ -21,6 +21,7 @@ const checkout: SeenCheckout = {
   link: '',
   commit: '0f1e2d3c'.repeat(5),
   sameFileSystem: true,
+  mounts: [],
   shared: {
     '.env': { inCheckout: 'there', target: 'absent' },
     storage: { inCheckout: 'there', target: 'empty' },
@@ -93,6 +94,7 @@ describe('the plan to adopt proofpass', () => {
   test.each([
     [change({ kind: 'other' }), /platform is no directory/],
     [change({ sameFileSystem: false }), /is on another file system/],
+    [change({ mounts: ['apps/api/uploads'] }), /platform\/apps\/api\/uploads is a mount point and cannot be moved/],
     [
       change({ shared: { storage: { inCheckout: 'there', target: 'taken' } } }),
       /shared\/storage is there already, and so is/,

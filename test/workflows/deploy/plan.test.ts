@@ -57,6 +57,10 @@ function proofpass(layout?: string, change: (system: System) => void = () => und
   }
 }
 
+/** Two application hosts with another pace. */
+const paced = (rolling: System['deployments'][string]['rolling']): System =>
+  proofpass('scaled', ({ deployments }) => Object.assign(deployments['platform']!, { rolling }));
+
 const running = { state: 'running', instance: 'x' };
 const host = (more: Partial<ReleaseObservation> = {}): ReleaseObservation => ({
   link: `/opt/proofpass/releases/${before}`,
@@ -203,6 +207,22 @@ describe('a deploy over two hosts behind a balancer', () => {
     expect(plan.stages[2]).toMatchObject({ atOnce: 2, errorBudget: 0 });
     expect(plan.stages[4]).toMatchObject({ atOnce: 1, errorBudget: 0, rolling: true });
     expect(plan.downtime).toEqual([]);
+  });
+
+  test('never has more hosts under way than may fail, and one more; the plan says so', () => {
+    const release = (rolling: System['deployments'][string]['rolling']) => {
+      const plan = planOf(paced(rolling));
+      const { atOnce, errorBudget } = plan.stages.find(({ title }) => title === 'release') ?? {};
+      return { atOnce, errorBudget, notes: plan.notes.join(' ') };
+    };
+    expect(release({ atOnce: 2, errorBudget: 0 })).toMatchObject({
+      ...{ atOnce: 1, errorBudget: 0 },
+      notes: expect.stringContaining('app1 and app2 one after the other: each leaves the balancer'),
+    });
+    expect(release({ atOnce: 2, errorBudget: 1 })).toMatchObject({
+      ...{ atOnce: 2, errorBudget: 1 },
+      notes: expect.stringContaining('app1 and app2 2 at a time'),
+    });
   });
 
   test('the balancer is told on its own host, the database is asked on its own', () => {
@@ -533,6 +553,18 @@ describe('a rollback', () => {
     expect(() => back(after(later))).toThrow('003_later was applied after the deploy that is to be taken back');
   });
 
+  test('leaves no host on the release whose migrations it takes back', () => {
+    const system = paced({ atOnce: 2, errorBudget: 1 });
+    const on = { app1: { from: before, downtimeSeconds: null }, app2: { from: before, downtimeSeconds: null } };
+    const seen = after({
+      'host app1': now,
+      'host app2': now,
+      deploys: { deploys: [record(on, { migrations: applied })] },
+    });
+    const budget = (more = {}) => back(seen, more, system).stages.find(({ title }) => title === 'release')?.errorBudget;
+    expect([budget(), budget({ migrations: 'keep' })]).toEqual([0, 1]);
+  });
+
   test('that was done already has nothing to do', () => {
     expect(back(after({ 'host app': host({ releases }) }))).toMatchObject({ stages: [] });
   });
@@ -575,6 +607,14 @@ describe('a rollback', () => {
       hosts: { app1: { from: before, downtimeSeconds: 4 } },
       migrations: { ...applied },
     });
+    // Somebody has put the last step of a host right by hand, and had it skipped: the host is on the new release all the same.
+    const byHand = report.steps.map((one) =>
+      one.on === 'app2' ? { ...one, state: one.id === 'ready-app2' ? 'skipped' : 'done' } : one,
+    ) as RunReport['steps'];
+    expect(Object.keys(deployOf({ ...report, steps: byHand }, '/opt/proofpass/platform')?.hosts ?? {})).toEqual([
+      'app1',
+      'app2',
+    ]);
     expect(deployOf(report, '/opt/other')).toBeUndefined();
     expect(deployOf({ ...report, end: 'rolled back' }, '/opt/proofpass/platform')).toBeUndefined();
     expect(deployOf({ ...report, runbook: 'backup' }, '/opt/proofpass/platform')).toBeUndefined();
@@ -591,7 +631,7 @@ describe('restart-service', () => {
     const one = plan(proofpass(), 'api');
     expect(outline(one)).toEqual(['restart | app | restart-app, wait-app']);
     expect(one).toMatchObject({
-      downtime: [{ service: 'api', seconds: 30 }],
+      downtime: [{ service: 'api', seconds: 30, ifUndone: 120 }],
       notes: ['platform starts after api and may be away with it.'],
     });
     const two = plan(proofpass('scaled'), 'api');
