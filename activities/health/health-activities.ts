@@ -23,6 +23,7 @@ const CheckHealth = ProbeHost.extend({
   patienceSeconds: Seconds.describe('How long it may take until all of them pass'),
   intervalSeconds: Seconds.default(1).describe('Pause between two looks'),
   consecutive: z.int().min(1).default(1).describe('How many looks in a row must pass'),
+  failingBefore: z.array(ProbeId).default([]).describe('Probes that failed before the change: they are not waited for'),
 });
 const WatchHealth = ProbeHost.extend({
   seconds: Seconds.describe('How long they are watched'),
@@ -56,15 +57,15 @@ export function createHealthActivities({ hosts, secrets }: { hosts: Hosts; secre
     },
 
     /**
-     * Waits until all probes pass `consecutive` times in a row; warnings pass. Throws `VerificationFailed` after `patienceSeconds`, naming
+     * Waits until all probes pass `consecutive` times in a row, but for those of `failingBefore`; warnings pass. Throws `VerificationFailed` after `patienceSeconds`, naming
      * each probe that fails with what was seen. A retry after a dead worker waits anew.
      */
     async checkHealth({ with: raw, context }: CallInput) {
-      const { probes, targets, patienceSeconds, intervalSeconds, consecutive } = CheckHealth.parse(raw);
+      const { probes, targets, patienceSeconds, intervalSeconds, consecutive, failingBefore } = CheckHealth.parse(raw);
       const began = performance.now();
       for (let passed = 0, looks = 1; ; looks++) {
         const results = await runProbes(probes, access(targets, context.target), cancellationSignal());
-        const failing = results.filter(isFailing);
+        const failing = results.filter((result) => isFailing(result) && !failingBefore.includes(result.id));
         passed = failing.length === 0 ? passed + 1 : 0;
         const seconds = (performance.now() - began) / 1000;
         if (passed >= consecutive)

@@ -5,9 +5,11 @@ import { hostsOf } from '../contracts/host-groups.js';
 import { PLAN_FORMAT, type Lane, type Plan, type Stage, type Step } from '../contracts/plan.js';
 import type { Planner, PlanningMoment } from '../contracts/planning.js';
 import { runbooks } from '../contracts/runbooks.js';
+import { probeNeeds, probesAbout } from '../contracts/system-probes.js';
 import type { System } from '../contracts/system.js';
 import { call, idPart } from '../steps/call.js';
 import { directory, file, noFile } from '../steps/file.js';
+import { asBefore } from '../steps/health.js';
 import { unit } from '../steps/service.js';
 import { scheduleCommand } from './schedule-command.js';
 
@@ -27,7 +29,7 @@ const STANDSTILL_SECONDS = 20;
 
 export const adoptPlanner: Planner<AdoptInput> = {
   needs(input, system) {
-    return hostsToAdopt(input, system).map((host) => `hosts.${host}.connection`);
+    return [...hostsToAdopt(input, system).map((host) => `hosts.${host}.connection`), ...probeNeeds];
   },
 
   observe(input, system) {
@@ -57,7 +59,7 @@ export const adoptPlanner: Planner<AdoptInput> = {
         .map((host) => ({ on: host, steps: steps(host, observation[`host ${host}`] as SeenAdoption) }))
         .filter((lane) => lane.steps.length > 0);
     for (const host of hosts) refuseRenamedVolumes(system, host, observation[`host ${host}`] as SeenAdoption);
-    return {
+    const adopting: Plan = {
       format: PLAN_FORMAT,
       runbook: 'adopt',
       system: system.system,
@@ -114,6 +116,10 @@ export const adoptPlanner: Planner<AdoptInput> = {
       downtime,
       notes,
     };
+    if (adopting.stages.length === 0) return adopting;
+    // The services stand still for a moment; then everything has to be as it was for those who use them.
+    const health = asBefore(system, probesAbout(system, { services: servicesToAdopt(hosts, system) }));
+    return { ...adopting, stages: [...health.before, ...adopting.stages, ...health.after] };
   },
 
   facets(observation: Observation) {
@@ -144,6 +150,10 @@ function checkoutsOf(system: System): Record<string, Checkout> {
     }),
   );
 }
+
+/** Services of the deployments that are taken over on these hosts. */
+const servicesToAdopt = (hosts: readonly string[], system: System): string[] =>
+  hosts.flatMap((host) => here(system, host, checkoutsOf(system)).flatMap(([, { services }]) => services));
 
 const here = <T extends { on: string }>(system: System, host: string, all: Record<string, T>): [string, T][] =>
   Object.entries(all).filter(([, { on }]) => hostsOf(system, on).includes(host));

@@ -1,9 +1,10 @@
 import { failure } from '../contracts/errors.js';
 import { hostTarget } from '../contracts/host-target.js';
-import { WORKER_HOST } from '../contracts/names.js';
-import type { Call, Step } from '../contracts/plan.js';
+import { SYSTEM_LANE, WORKER_HOST } from '../contracts/names.js';
+import type { Call, Stage, Step } from '../contracts/plan.js';
 import type { Probe } from '../contracts/probe.js';
 import type { System } from '../contracts/system.js';
+import { once } from './stages.js';
 
 /** Time for one look: probes have at most 60 s each, and some wait for others. Seconds. */
 export const LOOK_SECONDS = 300;
@@ -95,6 +96,25 @@ export function bake(
     undo: { none: 'it only looks' },
     expectedSeconds: seconds,
   };
+}
+
+/**
+ * Around a change that nobody should notice: a look before it, and a wait behind it until what worked before works again. The two stages; none
+ * where there is nothing to look at.
+ */
+export function asBefore(
+  system: System,
+  probes: readonly Probe[],
+  patience: Patience = {},
+): { before: Stage[]; after: Stage[] } {
+  if (probes.length === 0) return { before: [], after: [] };
+  const look = before(system, probes);
+  const { do: call, ...rest } = wait(system, SYSTEM_LANE, probes, {
+    ...{ id: 'health-after', title: 'wait until what worked before works again', ...patience },
+    why: `${probes.length} probes; those that failed before are not waited for`,
+  });
+  const after = { ...rest, do: { ...call, with: { ...call.with, failingBefore: { from: look.id, path: 'failing' } } } };
+  return { before: once('before', SYSTEM_LANE, [look]), after: once('after', SYSTEM_LANE, [after]) };
 }
 
 /** Looks once and reports; never fails for what it finds. */

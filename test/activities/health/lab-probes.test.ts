@@ -591,6 +591,9 @@ describe('as activities', () => {
       type: 'VerificationFailed',
       message: 'not healthy within 1.5 s: the marker (from app): not there, expected there',
     });
+    // What failed before the change is not waited for.
+    const before = { probes: [marker()], patienceSeconds: 1.5, failingBefore: ['marker'] };
+    expect(await run('checkHealth', before)).toMatchObject({ looks: 1, results: [{ state: 'critical' }] });
   });
 
   test('watches, bears what is tolerated, and fails beyond it', async () => {
