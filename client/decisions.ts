@@ -1,4 +1,5 @@
 import { userInfo } from 'node:os';
+import { WorkflowNotFoundError, type WorkflowHandle } from '@temporalio/client';
 import {
   decideUpdate,
   SIGNATURE_NAMESPACE,
@@ -11,18 +12,102 @@ import { planQuery, statusQuery, type CurrentPlan, type RunStatus } from '../wor
 import { CommandFailure } from './command-failure.js';
 import type { RunReference } from './run-observer.js';
 import { signText } from './signing.js';
-import type { TemporalAccess } from './temporal-access.js';
+import { isNoAnswer, type TemporalAccess } from './temporal-access.js';
+import { withoutWorker, workersSeen } from './workers-seen.js';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Where an open run stands, from the run itself; needs a worker. */
-export async function statusOf(access: TemporalAccess, run: RunReference): Promise<RunStatus> {
-  return access.client.workflow.getHandle(run.workflowId, run.runId).query(statusQuery);
+/** How long a run may take to answer a question; after this there is no worker, or a stuck one. Milliseconds. */
+const QUESTION_MS = 5_000;
+/** The same for what a person decides: its signature is verified meanwhile, and that is tried again. Milliseconds. */
+const DECISION_MS = 30_000;
+/** gRPC status of a question that the server does not even pass on: no worker has been seen for long, or the run is parked. */
+const FAILED_PRECONDITION = 9;
+
+/** Asks a run itself, which needs a worker. Throws `unreachable` when none answers, and not Temporal's words for that. */
+async function ask<T>(
+  access: TemporalAccess,
+  run: RunReference,
+  question: (handle: WorkflowHandle) => Promise<T>,
+): Promise<T> {
+  const handle = access.client.workflow.getHandle(run.workflowId, run.runId);
+  try {
+    return await access.client.withDeadline(Date.now() + QUESTION_MS, () => question(handle));
+  } catch (error) {
+    const refusal = unmetCondition(error);
+    if (refusal === undefined && !isNoAnswer(error)) throw error;
+    throw await noWorkerAnswers(access, run, error, refusal ?? `not within ${QUESTION_MS / 1000} s`);
+  }
 }
 
-/** The plan of a run and its digest. Throws `not found` while it has none. */
+/** Tells a run what a person has decided. Throws `unreachable` as `ask` does, and `refused` for a run that has ended meanwhile. */
+async function tell<T>(
+  access: TemporalAccess,
+  run: RunReference,
+  milliseconds: number,
+  update: (handle: WorkflowHandle) => Promise<T>,
+): Promise<T> {
+  const handle = access.client.workflow.getHandle(run.workflowId, run.runId);
+  try {
+    return await access.client.withDeadline(Date.now() + milliseconds, () => update(handle));
+  } catch (error) {
+    if (error instanceof WorkflowNotFoundError) throw tooLate(run, error);
+    if (!isNoAnswer(error)) throw error;
+    throw await noWorkerAnswers(
+      access,
+      run,
+      error,
+      `not within ${milliseconds / 1000} s; whether the decision counts is not known, to give it again does no harm`,
+    );
+  }
+}
+
+async function noWorkerAnswers(
+  access: TemporalAccess,
+  run: RunReference,
+  cause: unknown,
+  why: string,
+): Promise<CommandFailure> {
+  // Where it is Temporal that is away, this throws, and says so.
+  const seen = await access.client.withDeadline(Date.now() + QUESTION_MS, () => workersSeen(access));
+  const nobody = withoutWorker(seen);
+  return new CommandFailure(
+    'unreachable',
+    {
+      message: `no worker answers for ${run.workflowId}: ${nobody?.split(': ')[0] ?? why}`,
+      remedy:
+        nobody?.split(': ')[1] ??
+        `One was there a moment ago: look at its log (journalctl -u guardia-worker), and whether the run is parked (guardia watch ${run.workflowId})`,
+    },
+    { cause },
+  );
+}
+
+/** What the server says about a question that it does not pass on. */
+function unmetCondition(error: unknown): string | undefined {
+  for (let at: unknown = error; at instanceof Error; at = at.cause)
+    if ('code' in at && at.code === FAILED_PRECONDITION)
+      return 'details' in at && typeof at.details === 'string' ? at.details : at.message;
+  return undefined;
+}
+
+/** A decision about a run that has ended. */
+export function tooLate(run: RunReference, cause?: unknown): CommandFailure {
+  return new CommandFailure(
+    'refused',
+    { message: `too late: the run has ended`, remedy: `How it ended: guardia watch ${run.workflowId}` },
+    { cause },
+  );
+}
+
+/** Where a run stands, from the run itself; needs a worker. Throws `unreachable` when none answers. */
+export async function statusOf(access: TemporalAccess, run: RunReference): Promise<RunStatus> {
+  return ask(access, run, (handle) => handle.query(statusQuery));
+}
+
+/** The plan of a run and its digest. Throws `not found` while it has none, and `unreachable` when no worker answers. */
 export async function planOf(access: TemporalAccess, run: RunReference): Promise<CurrentPlan> {
-  const current = await access.client.workflow.getHandle(run.workflowId, run.runId).query(planQuery);
+  const current = await ask(access, run, (handle) => handle.query(planQuery));
   if (current === null)
     throw new CommandFailure('not found', {
       message: `${run.workflowId} has no plan yet`,
@@ -33,6 +118,7 @@ export async function planOf(access: TemporalAccess, run: RunReference): Promise
 
 /** The gate that is meant: the one that is open, or one by its name. Throws `refused` where none is. */
 export function openGate(status: RunStatus, name: string | undefined): GateStatus {
+  if (status.phase === 'ended') throw tooLate(status);
   const open = status.gates.filter(({ state }) => state === 'open');
   const gate = name === undefined ? open[0] : open.find(({ id }) => id === name);
   if (gate) return gate;
@@ -85,12 +171,22 @@ export async function signDecision(
   return { ...full, signature: signed.signature };
 }
 
-/** Sends a decision. Throws `refused` with the run's own reason. */
-export async function decide(access: TemporalAccess, run: RunReference, decision: Decision): Promise<GateStatus> {
-  return access.client.workflow.getHandle(run.workflowId, run.runId).executeUpdate(decideUpdate, { args: [decision] });
+/** Sends a decision. Throws `refused` with the run's own reason, and `unreachable` when no worker takes it. */
+export async function decide(
+  access: TemporalAccess,
+  run: RunReference,
+  decision: Decision,
+  milliseconds = DECISION_MS,
+): Promise<GateStatus> {
+  return tell(access, run, milliseconds, (handle) => handle.executeUpdate(decideUpdate, { args: [decision] }));
 }
 
-/** Says to a run that holds what to do. Throws `refused` with the run's own reason. */
-export async function recover(access: TemporalAccess, run: RunReference, answer: Recovery): Promise<TakenRecovery> {
-  return access.client.workflow.getHandle(run.workflowId, run.runId).executeUpdate(recoverUpdate, { args: [answer] });
+/** Says to a run that holds what to do. Throws as `decide` does. */
+export async function recover(
+  access: TemporalAccess,
+  run: RunReference,
+  answer: Recovery,
+  milliseconds = DECISION_MS,
+): Promise<TakenRecovery> {
+  return tell(access, run, milliseconds, (handle) => handle.executeUpdate(recoverUpdate, { args: [answer] }));
 }

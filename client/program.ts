@@ -25,6 +25,9 @@ const SETUP = 'Set up and repair:';
 
 /** What every command that starts a run takes. */
 const STARTING: readonly [flags: string, description: string][] = [
+  ['--plan', 'make the plan and show it; start nothing (dry run)'],
+  ['--input <file>', 'further fields of the input, JSON or YAML; - for standard input'],
+  ['--set <field=value...>', 'one field of the input; wins over --input'],
   ['--reason <text>', 'why; kept in the record of the run'],
   ['--requester <name>', 'who asks (default: GUARDIA_APPROVER or the login, at this host)'],
   ['--id <suffix>', 'end of the workflow id RUNBOOK/SYSTEM/SUFFIX (default: the time)'],
@@ -45,12 +48,7 @@ With --id, starting twice is starting once: a second start with the same input f
       ['[runbook]', 'what to do: see guardia runbooks'],
       ['[system]', 'what to do it to: see guardia systems'],
     ],
-    options: [
-      ['--plan', 'make the plan and show it; start nothing (dry run)'],
-      ['--input <file>', 'further fields of the input, JSON or YAML; - for standard input'],
-      ['--set <field=value...>', 'one field of the input; wins over --input'],
-      ...STARTING,
-    ],
+    options: STARTING,
     examples: [
       ['guardia run backup proofpass --plan', 'what a backup would do, step by step'],
       ['guardia run backup proofpass --reason "before the update"', 'do it, and watch'],
@@ -69,7 +67,6 @@ With --id, starting twice is starting once: a second start with the same input f
       ['[ref]', 'branch, tag or commit, or the SHA-256 of an archive (default: what the inventory says)'],
     ],
     options: [
-      ['--plan', 'make the plan and show it; start nothing (dry run)'],
       ['--force', 'also where this commit is current and healthy'],
       ['--deployment <name>', 'which of the deployments, where the system has several'],
       ...STARTING,
@@ -77,6 +74,10 @@ With --id, starting twice is starting once: a second start with the same input f
     examples: [
       ['guardia deploy proofpass v2 --plan', 'what it would do, host by host, with downtime and undo'],
       ['guardia deploy proofpass v2 --reason "ticket 17"', 'do it, and watch'],
+      [
+        'guardia deploy proofpass v2 --set onFailure=hold',
+        'a failed step waits for a person, before anything is undone',
+      ],
     ],
     load: async () => (await import('./commands/deploy.js')).deploy,
   },
@@ -88,7 +89,6 @@ With --id, starting twice is starting once: a second start with the same input f
 command is refused and names the rows at stake. Data is never restored by it.`,
     arguments: [['<system>', 'what to go back on: see guardia systems']],
     options: [
-      ['--plan', 'make the plan and show it; start nothing (dry run)'],
       ['--migrations <down|keep>', '`keep` brings the release back and leaves the schema as it is (default: down)'],
       ['--deployment <name>', 'which of the deployments, where the system has several'],
       ...STARTING,
@@ -177,7 +177,7 @@ this answer, and counts for nothing else. Who may decide and with which key is i
     about: `A run holds where an undo failed, where something failed behind the point of no return, and, when it was started with onFailure=hold, at
 every step that failed for good. It keeps its locks until somebody decides; guardia watch shows the choices.`,
     arguments: [
-      ['<id>', 'as for guardia watch'],
+      ['<id>', 'workflow id, its beginning, or "latest"'],
       [
         '[decision]',
         'retry: do it again; skip: go on without it; rollback: undo; done: undone by hand; accept: leave it and end',
@@ -186,7 +186,7 @@ every step that failed for good. It keeps its locks until somebody decides; guar
     options: [
       ['--reason <text>', 'why; kept in the record'],
       ['--hold <name>', 'which one, where the run holds at several places'],
-      ['--by <name>', 'who says so (default: user@host)'],
+      ['--by <name>', 'who says so (default: GUARDIA_APPROVER or the login, at this host)'],
       ['--no-follow', 'return as soon as it is said'],
     ],
     examples: [['guardia recover latest retry --reason "disk was full, is not any more"', 'do the failed step again']],
@@ -409,7 +409,9 @@ export function buildProgram(act: Call, write: (text: string) => void = () => un
       // Commands below a command stand beside it.
       visibleCommands: (command) => command.commands.flatMap((below) => [below, ...below.commands]),
     })
-    .description('Durable runbooks for small production systems: back up and look after them, with undo, on Temporal.')
+    .description(
+      'Durable runbooks for small production systems: back them up, deploy to them and look after them, with undo, on Temporal.',
+    )
     .usage('COMMAND [options]')
     .version(version(), '--version', 'print the version')
     .helpOption('-h, --help', 'this help')
@@ -456,10 +458,25 @@ export function buildProgram(act: Call, write: (text: string) => void = () => un
         (at, name) => at?.commands.find((candidate) => candidate.name() === name),
         program,
       );
-      if (command !== undefined) command.outputHelp();
+      if (command !== undefined && help.opts<{ json?: boolean }>().json === true)
+        write(`${JSON.stringify(helpDocument(topic.join(' ')), null, 2)}\n`);
+      else if (command !== undefined) command.outputHelp();
       else await act(helpTopics, { topic: topic.join(' ') });
     });
   return program;
+}
+
+/** `guardia help --json` and `guardia help COMMAND --json`. */
+function helpDocument(topic: string): object {
+  const documents = commands.map(({ name, summary, about, arguments: words = [], options = [], examples }) => ({
+    name,
+    summary,
+    ...(about === undefined ? {} : { about }),
+    arguments: words.map(([syntax, means]) => ({ syntax, means })),
+    options: options.map(([flags, means]) => ({ flags, means })),
+    examples: examples.map(([line, does]) => ({ line, does })),
+  }));
+  return topic === '' ? { commands: documents } : (documents.find(({ name }) => name === topic) ?? {});
 }
 
 const helpTopics: CommandWords = {

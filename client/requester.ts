@@ -17,11 +17,11 @@ import { signingKey, signText } from './signing.js';
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Who asks, where nobody says otherwise: the name in the inventory (GUARDIA_APPROVER) or of the login, at this machine. */
-export function requesterHere(env: Environment = process.env): string {
+export function requesterHere(env: Environment = process.env, account: () => { username: string } = userInfo): string {
   const said = env['GUARDIA_APPROVER'];
   if (said !== undefined && said !== '') return `${said}@${hostname()}`;
   try {
-    return `${userInfo().username}@${hostname()}`;
+    return `${account().username}@${hostname()}`;
   } catch {
     return `uid ${process.getuid?.()}@${hostname()}`;
   }

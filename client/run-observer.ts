@@ -3,7 +3,7 @@ import { WorkflowFailedError, WorkflowNotFoundError, type WorkflowExecutionDescr
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { decodeArrayFromPayloads } from '@temporalio/common/lib/internal-non-workflow/index.js';
 import { EndState, RunReport, RunStatus, statusQuery } from '../workflows/contracts/run.js';
-import { GuardiaEnd, GuardiaRunbook, GuardiaSystem } from '../workflows/contracts/search-attributes.js';
+import { GuardiaEnd, GuardiaPhase, GuardiaRunbook, GuardiaSystem } from '../workflows/contracts/search-attributes.js';
 import { parseRunWorkflowId } from '../workflows/contracts/workflow-ids.js';
 import { CommandFailure } from './command-failure.js';
 import { millisecondsOf } from './protobuf-time.js';
@@ -28,6 +28,8 @@ const QUERY_MS = 5_000;
 const STUCK_MS = 3_000;
 /** So often a task has failed that waiting does not help: a mistake in guardia, or a worker that does not fit. */
 const PARKED_ATTEMPTS = 3;
+/** What Temporal's client says where somebody who terminated a run gave no reason. */
+const NO_REASON = 'Workflow execution terminated';
 /** Speeds are taken over this time: heartbeats come every five seconds. */
 const SPEED_WINDOW_MS = 20_000;
 
@@ -169,6 +171,7 @@ async function ended(
   view.open = false;
   let end = endOf(description);
   let words: string | undefined;
+  let reason: string | undefined;
   let report: RunReport | RunStatus | undefined;
   try {
     const result: unknown = await access.client.workflow.result(workflowId, runId, { followRuns: false });
@@ -187,7 +190,7 @@ async function ended(
         cause.type === 'InvalidInput'
       )
         end = 'refused';
-    } else if (end === 'terminated' && error.message !== '') words = `terminated: ${error.message}`;
+    } else if (end === 'terminated' && error.message !== NO_REASON) reason = error.message;
   }
   view.source = report === undefined ? 'temporal' : 'result';
   if (report === undefined) {
@@ -197,7 +200,8 @@ async function ended(
   }
   view.report = report;
   view.end = report?.end ?? end;
-  view.message = report?.message ?? words ?? endSentence(view, view.end);
+  const phase = report?.phase ?? description.typedSearchAttributes.get(GuardiaPhase) ?? 'starting';
+  view.message = report?.message ?? words ?? endSentence({ ...view, phase }, view.end, reason);
   view.exitCode = exitCodeOfEnd(view.end);
   if (report !== undefined) view.system = report.system;
   return view;

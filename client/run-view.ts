@@ -5,6 +5,7 @@ import {
   type RunStatus,
   type StepStatus,
 } from '../workflows/contracts/run.js';
+import { runbooks, type Runbook } from '../workflows/contracts/runbooks.js';
 import { durationText } from './text-units.js';
 
 /** How a run ended: one of guardia's ends, or one that Temporal made without asking the run. */
@@ -82,11 +83,28 @@ export function runTitle(view: Pick<RunView, 'runbook' | 'system'>): string {
   return view.system === undefined ? view.runbook : `${view.runbook} of ${view.system}`;
 }
 
-/** One sentence for the end of a run whose own words are not known. */
-export function endSentence(view: Pick<RunView, 'runbook' | 'system' | 'startedAt' | 'endedAt'>, end: RunEnd): string {
+/** The phases in which nothing has been changed yet. */
+const BEFORE_CHANGES = ['starting', 'observing', 'planning', 'waiting for approval', 'waiting for the lock'];
+
+/** Whether a run that Temporal ended in this phase may have left changes on hosts; undefined: no worker had taken it up. */
+export function mayHaveLeft(runbook: string, phase: string | undefined): boolean {
+  const known: Record<string, Runbook> = runbooks;
+  return phase !== undefined && !BEFORE_CHANGES.includes(phase) && known[runbook]?.readOnly !== true;
+}
+
+/** One sentence for the end of a run whose own words are not known. `reason`: what somebody gave as theirs. */
+export function endSentence(
+  view: Pick<RunView, 'runbook' | 'system' | 'startedAt' | 'endedAt'> & { phase?: string | undefined },
+  end: RunEnd,
+  reason?: string,
+): string {
   const after = view.endedAt === undefined ? '' : ` after ${durationText(runMilliseconds(view, 0))}`;
-  const left = 'what it had done was not undone; the next run on its hosts says what it left';
-  if (end === 'terminated') return `${runTitle(view)} was terminated from outside${after}: ${left}`;
+  const why = reason === undefined ? '' : ` (${reason})`;
+  // Where the phase is not known, it may have been any.
+  const left = mayHaveLeft(view.runbook, view.phase ?? 'applying')
+    ? `what it had done was not undone; guardia run repair ${view.system ?? 'SYSTEM'} --plan says what it left, and how that is undone`
+    : 'it had changed nothing';
+  if (end === 'terminated') return `${runTitle(view)} was terminated from outside${after}${why}: ${left}`;
   if (end === 'timed out') return `${runTitle(view)} ran out of time${after}: ${left}`;
   return `${runTitle(view)}: ${end}${after}`;
 }

@@ -116,6 +116,7 @@ export interface RunSummary {
   system?: string | undefined;
   requester?: string | undefined;
   open: boolean;
+  /** Where it is; of a run that was terminated or timed out, where it was. */
   phase?: string | undefined;
   waitingFor?: string | undefined;
   end?: RunEnd | undefined;
@@ -178,6 +179,7 @@ function nameIn(value: string, what: string): string {
 function summaryOf(info: WorkflowExecutionInfo): RunSummary {
   const attributes = info.typedSearchAttributes;
   const open = info.status.name === 'RUNNING';
+  const end = open ? undefined : endOf(info);
   return {
     workflowId: info.workflowId,
     runId: info.runId,
@@ -185,9 +187,8 @@ function summaryOf(info: WorkflowExecutionInfo): RunSummary {
     system: attributes.get(GuardiaSystem) ?? parseRunWorkflowId(info.workflowId)?.system,
     requester: attributes.get(GuardiaRequester),
     open,
-    ...(open
-      ? { phase: attributes.get(GuardiaPhase), waitingFor: attributes.get(GuardiaWaitingFor) }
-      : { end: endOf(info) }),
+    ...(open ? { waitingFor: attributes.get(GuardiaWaitingFor) } : { end }),
+    ...(open || end === 'terminated' || end === 'timed out' ? { phase: attributes.get(GuardiaPhase) } : {}),
     startedAt: info.startTime.toISOString(),
     endedAt: info.closeTime?.toISOString(),
   };

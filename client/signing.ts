@@ -1,7 +1,7 @@
 import { execa } from 'execa';
 import { existsSync } from 'node:fs';
-import { homedir } from 'node:os';
 import path from 'node:path';
+import { homeDirectory } from '../activities/temporal/dev-server-state.js';
 import { CommandFailure } from './command-failure.js';
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -11,7 +11,7 @@ const USUAL_KEYS = ['id_ed25519', 'id_ed25519_sk', 'id_ecdsa', 'id_ecdsa_sk', 'i
 
 /** The key that people sign with: what was said, GUARDIA_SIGNING_KEY, or the first usual key. Throws `usage` where none is there. */
 export function signingKey(given: string | undefined, env: Environment): string {
-  const home = env['HOME'] ?? homedir();
+  const home = homeDirectory(env);
   const said = given ?? env['GUARDIA_SIGNING_KEY'];
   const candidates = said === undefined ? USUAL_KEYS.map((name) => path.join(home, '.ssh', name)) : [said];
   const found = candidates.find((file) => existsSync(file));

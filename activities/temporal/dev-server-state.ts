@@ -20,13 +20,23 @@ export type DevServerState = z.infer<typeof DevServerState>;
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
+/** HOME, or the home of the account; `/` for a user id that has no account. */
+export function homeDirectory(env: Environment = process.env, ofAccount: () => string = homedir): string {
+  if (env['HOME'] !== undefined) return env['HOME'];
+  try {
+    return ofAccount();
+  } catch {
+    return '/';
+  }
+}
+
 /** Where guardia keeps what it must find again on this machine: GUARDIA_STATE, or `guardia` below XDG_STATE_HOME or ~/.local/state. */
 export function stateDirectory(env: Environment = process.env): string {
   const chosen = env['GUARDIA_STATE'];
   if (chosen !== undefined && chosen !== '') return path.resolve(chosen);
   const xdg = env['XDG_STATE_HOME'];
   return path.join(
-    xdg !== undefined && path.isAbsolute(xdg) ? xdg : path.join(env['HOME'] ?? homedir(), '.local/state'),
+    xdg !== undefined && path.isAbsolute(xdg) ? xdg : path.join(homeDirectory(env), '.local/state'),
     'guardia',
   );
 }

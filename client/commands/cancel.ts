@@ -1,7 +1,7 @@
-import { hostname, userInfo } from 'node:os';
 import { z } from 'zod';
 import { endStates } from '../../workflows/contracts/run.js';
 import { command } from '../command.js';
+import { requesterHere } from '../requester.js';
 import { followRun } from '../run-following.js';
 import { cancelRun, findRun } from '../runs.js';
 import { withTemporal } from '../temporal-access.js';
@@ -17,7 +17,7 @@ export const cancel = command({
   async execute({ id, system, reason, follow }, terminal) {
     return withTemporal(terminal.env, async (access) => {
       const run = await findRun(access, id, system);
-      const asked = await cancelRun(access, run, { reason, requester: `${userInfo().username}@${hostname()}` });
+      const asked = await cancelRun(access, run, { reason, requester: requesterHere(terminal.env) });
       if (!asked) terminal.say(`${run.workflowId} has ended already; there is nothing to cancel.`);
       else terminal.say(`${run.workflowId} was asked to stop; it undoes what it did.`);
       if (!follow) {

@@ -5,7 +5,8 @@ import type { Decision, GateStatus } from '../../workflows/contracts/gate.js';
 import type { RunStatus } from '../../workflows/contracts/run.js';
 import { CommandFailure } from '../command-failure.js';
 import { command } from '../command.js';
-import { approverHere, decide, openGate, planOf, signDecision, statusOf } from '../decisions.js';
+import { approverHere, decide, openGate, planOf, signDecision, statusOf, tooLate } from '../decisions.js';
+import { missingOptions, type Missing } from '../missing-options.js';
 import { planText } from '../plan-text.js';
 import { findRun } from '../runs.js';
 import { signingKey } from '../signing.js';
@@ -34,6 +35,7 @@ export const reject = command({ options, execute: (given, terminal) => say('reje
 async function say(decision: 'approve' | 'reject', given: Options, terminal: Terminal): Promise<void> {
   await withTemporal(terminal.env, async (access) => {
     const run = await findRun(access, given.id, given.system);
+    if (!run.open) throw tooLate(run);
     const status = await statusOf(access, run);
     const gate = openGate(status, given.gate);
     const { plan, digest } = await planOf(access, run);
@@ -44,13 +46,21 @@ async function say(decision: 'approve' | 'reject', given: Options, terminal: Ter
         message: `the plan is ${digest.slice(0, 12)}, not ${given.digest}; nothing was decided`,
         remedy: `Read it: guardia plan ${run.workflowId}`,
       });
+    const here = given.as ?? approverHere(gate, terminal.env);
+    const types = decision === 'approve' && gate.typedSystemName;
     if (terminal.interactive) terminal.print(`${planText(plan, { digest, colors: terminal.colors })}\n`);
-    const approver = given.as ?? approverHere(gate, terminal.env) ?? (await chooseApprover(gate, terminal));
-    const reason = given.reason ?? (await askFor('--reason', 'Why?', terminal));
-    const typed =
-      decision === 'approve' && gate.typedSystemName
-        ? (given.typed ?? (await askFor('--typed', `Type the name of the system to ${decision}:`, terminal)))
-        : undefined;
+    else {
+      const missing: Missing[] = [
+        ...(here === undefined ? [{ name: '--as', placeholder: 'NAME', choices: gate.approvers }] : []),
+        ...(given.reason === undefined ? [{ name: '--reason', placeholder: 'WHY' }] : []),
+        ...(types && given.typed === undefined ? [{ name: '--typed', placeholder: 'SYSTEM' }] : []),
+      ];
+      if (missing.length > 0)
+        throw missingOptions(missing, ['guardia', decision, run.workflowId, ...saidOptions(given)]);
+    }
+    const approver = here ?? (await chooseApprover(gate));
+    const reason = given.reason ?? (await askFor('Why?'));
+    const typed = types ? (given.typed ?? (await askFor(`Type the name of the system to ${decision}:`))) : undefined;
     const plain: Decision = {
       ...{ gate: gate.id, planDigest: gate.planDigest, decision, approver, reason },
       ...(typed === undefined ? {} : { system: typed }),
@@ -81,18 +91,18 @@ function hasKey(status: RunStatus, approver: string, terminal: Terminal): boolea
   }
 }
 
-async function chooseApprover(gate: GateStatus, terminal: Terminal): Promise<string> {
-  if (!terminal.interactive)
-    throw new CommandFailure('usage', {
-      message: '--as is missing: who decides?',
-      remedy: `One of: ${gate.approvers.join(', ')}. Or set GUARDIA_APPROVER`,
-    });
+/** The options as they were given. */
+const saidOptions = ({ gate, as, key, unsigned, reason, typed, digest }: Options): string[] =>
+  Object.entries({ gate, as, key, reason, typed, digest })
+    .flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`, value]))
+    .concat(unsigned ? ['--unsigned'] : []);
+
+async function chooseApprover(gate: GateStatus): Promise<string> {
   const { select } = await import('@inquirer/prompts');
   return select({ message: 'Who are you?', choices: gate.approvers.map((value) => ({ value, name: value })) });
 }
 
-async function askFor(option: string, message: string, terminal: Terminal): Promise<string> {
-  if (!terminal.interactive) throw new CommandFailure('usage', { message: `${option} is missing` });
+async function askFor(message: string): Promise<string> {
   const { input } = await import('@inquirer/prompts');
   return input({ message, validate: (text) => text.trim() !== '' || 'say it in a few words' });
 }

@@ -1,9 +1,10 @@
-import { hostname } from 'node:os';
 import { z } from 'zod';
 import { RecoverChoice, recoverChoices, type Hold } from '../../workflows/contracts/hold.js';
 import { CommandFailure } from '../command-failure.js';
 import { command } from '../command.js';
-import { loginName, recover, statusOf } from '../decisions.js';
+import { recover, statusOf, tooLate } from '../decisions.js';
+import { missingOptions, type Missing } from '../missing-options.js';
+import { requesterHere } from '../requester.js';
 import { followRun } from '../run-following.js';
 import { findRun } from '../runs.js';
 import { withTemporal } from '../temporal-access.js';
@@ -22,21 +23,47 @@ export const recoverCommand = command({
   async execute({ id, decision, reason, hold, by, follow }, terminal) {
     return withTemporal(terminal.env, async (access) => {
       const run = await findRun(access, id);
-      const { holds } = await statusOf(access, run);
+      if (!run.open) throw tooLate(run);
+      const { holds, phase } = await statusOf(access, run);
+      if (phase === 'ended') throw tooLate(run);
       if (holds.length === 0)
         throw new CommandFailure('refused', {
           message: `${run.workflowId} does not wait for a person: there is nothing to decide`,
           remedy: `Look at it: guardia watch ${run.workflowId}`,
         });
-      const at = hold === undefined && holds.length > 1 ? await chooseHold(holds, terminal) : hold;
+      if (hold !== undefined && !holds.some(({ id: one }) => one === hold))
+        throw new CommandFailure('refused', {
+          message: `${run.workflowId} does not hold at "${hold}"; it holds at: ${holds.map(({ id: one }) => one).join(', ')}`,
+          remedy: `Look at it: guardia watch ${run.workflowId}`,
+        });
+      const several = hold === undefined && holds.length > 1;
+      if (!terminal.interactive) {
+        const meant = several ? holds : holds.filter(({ id: one }) => hold === undefined || one === hold);
+        const choices = [...new Set(meant.flatMap((one) => one.choices))];
+        const missing: Missing[] = [
+          ...(decision === undefined ? [{ name: 'DECISION', placeholder: 'DECISION', choices }] : []),
+          ...(several ? [{ name: '--hold', placeholder: 'STEP', choices: holds.map((one) => one.id) }] : []),
+          ...(reason === undefined ? [{ name: '--reason', placeholder: 'WHY' }] : []),
+        ];
+        const said = Object.entries({ hold, reason, by }).flatMap(([name, value]) =>
+          value === undefined ? [] : [`--${name}`, value],
+        );
+        if (missing.length > 0)
+          throw missingOptions(missing, [
+            ...['guardia', 'recover', run.workflowId],
+            ...(decision === undefined ? [] : [decision]),
+            ...said,
+          ]);
+      }
+      const at = several ? await chooseHold(holds) : hold;
       const meant = holds.find((one) => one.id === at) ?? holds[0];
       const choice = decision ?? (await chooseDecision(meant, terminal));
-      const why = reason ?? (await askWhy(terminal));
+      const why = reason ?? (await askWhy());
       const taken = await recover(access, run, {
         ...(at === undefined ? {} : { hold: at }),
         decision: choice,
         reason: why,
-        by: by ?? `${loginName() ?? 'unknown'}@${hostname()}`,
+        by: by ?? requesterHere(terminal.env),
       });
       terminal.say(`${taken.decision} at "${taken.title}": ${recoverChoices[taken.decision]}`);
       if (follow) return followRun(access, run, terminal);
@@ -46,12 +73,7 @@ export const recoverCommand = command({
   },
 });
 
-async function chooseHold(holds: readonly Hold[], terminal: Terminal): Promise<string> {
-  if (!terminal.interactive)
-    throw new CommandFailure('usage', {
-      message: `the run holds at ${holds.length} places: --hold is missing`,
-      remedy: `One of: ${holds.map(({ id }) => id).join(', ')}`,
-    });
+async function chooseHold(holds: readonly Hold[]): Promise<string> {
   const { select } = await import('@inquirer/prompts');
   return select({
     message: 'Where?',
@@ -61,11 +83,6 @@ async function chooseHold(holds: readonly Hold[], terminal: Terminal): Promise<s
 
 async function chooseDecision(hold: Hold | undefined, terminal: Terminal): Promise<RecoverChoice> {
   const choices = hold?.choices ?? [];
-  if (!terminal.interactive)
-    throw new CommandFailure('usage', {
-      message: 'DECISION is missing',
-      remedy: `One of: ${choices.join(', ')}`,
-    });
   terminal.print([`${hold?.title} on ${hold?.on}: ${hold?.reason}`, ...(hold?.atStake ?? [])].join('\n'));
   const { select } = await import('@inquirer/prompts');
   return select({
@@ -74,8 +91,7 @@ async function chooseDecision(hold: Hold | undefined, terminal: Terminal): Promi
   });
 }
 
-async function askWhy(terminal: Terminal): Promise<string> {
-  if (!terminal.interactive) throw new CommandFailure('usage', { message: '--reason is missing' });
+async function askWhy(): Promise<string> {
   const { input } = await import('@inquirer/prompts');
   return input({ message: 'Why?', validate: (text) => text.trim() !== '' || 'say it in a few words' });
 }

@@ -7,6 +7,7 @@ import { storeNeeds, storeReference } from '../../workflows/contracts/store-refe
 import type { System } from '../../workflows/contracts/system.js';
 import { unsetNeeded } from '../../workflows/contracts/unset.js';
 import { millisecondsOf } from '../protobuf-time.js';
+import { mayHaveLeft } from '../run-view.js';
 import { listRuns, type RunSummary } from '../runs.js';
 import { runPage, type TemporalAccess } from '../temporal-access.js';
 import { durationText } from '../text-units.js';
@@ -29,9 +30,6 @@ const SHORTEST_MINUTES = 15;
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
 
-/** The phases in which nothing has been changed yet. */
-const BEFORE_CHANGES = ['starting', 'observing', 'planning', 'waiting for approval', 'waiting for the lock'];
-
 /** A run of a known system: others have nobody to be told. */
 export type OpenRun = RunSummary & { system: string };
 
@@ -39,7 +37,7 @@ export function openRuns(access: TemporalAccess): Promise<RunSummary[]> {
   return listRuns(access, { open: true, limit: 1000 });
 }
 
-/** Runs that were terminated or timed out in the last seven days, and after which no run of the same runbook and system has ended well. */
+/** Runs that were terminated or timed out in the last seven days, and after which neither the same runbook nor a repair of the system has ended well. */
 export async function lostRuns(access: TemporalAccess, now: Date): Promise<Condition[]> {
   const since = new Date(now.getTime() - LOST_DAYS * DAY_MS).toISOString();
   const lost = await listRuns(access, {
@@ -50,16 +48,18 @@ export async function lostRuns(access: TemporalAccess, now: Date): Promise<Condi
   for (const run of lost) {
     const { system, runbook, end, phase } = run;
     if (system === undefined || (end !== 'terminated' && end !== 'timed out')) continue;
-    const later = await listRuns(access, {
-      system,
-      runbook,
-      open: false,
-      dryRuns: false,
-      limit: 20,
-      where: [`StartTime > '${run.startedAt}'`],
-    });
-    if (later.some(endedWell)) continue;
-    const untouched = phase === undefined || BEFORE_CHANGES.includes(phase);
+    const left = mayHaveLeft(runbook, phase);
+    const mending = [...new Set(left ? [runbook, 'repair'] : [runbook])];
+    const later = await Promise.all(
+      mending.map((name) =>
+        listRuns(access, {
+          ...{ system, runbook: name, open: false, dryRuns: false, limit: 20 },
+          where: [`StartTime > '${run.startedAt}'`],
+        }),
+      ),
+    );
+    const over = (other: RunSummary) => endedWell(other) && (other.endedAt ?? '') > (run.endedAt ?? '');
+    if (later.flat().some(over)) continue;
     conditions.push({
       key: `lost/${run.runId}`,
       event: end,
@@ -68,12 +68,12 @@ export async function lostRuns(access: TemporalAccess, now: Date): Promise<Condi
       title: `${runbook} of ${system}: ${end}`,
       text: [
         `${run.workflowId} was ${end === 'terminated' ? 'terminated in Temporal' : 'ended by its time limit in Temporal'}${await wordsOfEnd(access, run)}. Nothing undid what it had done.`,
-        untouched
-          ? `Its phase was "${phase ?? 'not taken up by any worker'}": it had not begun to change anything.`
-          : `Its phase was "${phase}". What it left on its hosts is found and said by the next run there.`,
-        `This is over when a later ${runbook} of ${system} has ended well.`,
+        !left
+          ? `Its phase was "${phase ?? 'not taken up by any worker'}": it had changed nothing.`
+          : `Its phase was "${phase}". What it left on its hosts, and how that is undone, is in the plan of a repair.`,
+        `This is over when a later ${mending.join(' or ')} of ${system} has ended well.`,
       ].join('\n'),
-      command: untouched ? `guardia run ${runbook} ${system}` : `guardia watch ${run.workflowId}`,
+      command: left ? `guardia run repair ${system} --plan` : `guardia run ${runbook} ${system}`,
       ...aboutRun(access, { ...run, system }),
     });
   }

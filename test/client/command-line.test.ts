@@ -2,6 +2,11 @@ import { afterAll, beforeAll, beforeEach, describe, expect, jest, test } from '@
 import { activityInfo, cancellationSignal, heartbeat, sleep } from '@temporalio/activity';
 import { ApplicationFailure } from '@temporalio/common';
 import type { RunView } from '../../client/run-view.js';
+import { execa } from 'execa';
+import { inventoryLocations } from '../../activities/inventory/locations.js';
+import { loadSystem } from '../../activities/inventory/load.js';
+import { findServerExecutable } from '../../infra/temporal/server-executable.js';
+import { scheduleCommand } from '../../workflows/adopt/schedule-command.js';
 import { failure } from '../../workflows/contracts/errors.js';
 import { WORKFLOW_TASK_QUEUE } from '../../workflows/contracts/task-queues.js';
 import { lane, stage, step, toyPlan } from '../workflows/toy-plan.js';
@@ -43,8 +48,9 @@ function held(): { act: Act; go: () => void; begun: Promise<void> } {
   };
 }
 
+let lab: CommandLab;
+
 describe('the command on a real Temporal', () => {
-  let lab: CommandLab;
   const plan = (system: string) =>
     toyPlan(system, [stage([lane('app', 'a', 'b')], { title: 'save' }), stage([lane('db', 'c')], { title: 'prove' })]);
   let counter = 0;
@@ -57,6 +63,7 @@ describe('the command on a real Temporal', () => {
   beforeEach(() => {
     lab.script.plan = plan;
     lab.script.acts = {};
+    delete lab.script.stdin;
   });
 
   describe('without a worker', () => {
@@ -142,6 +149,74 @@ describe('the command on a real Temporal', () => {
       >;
       expect(report).toMatchObject({ end: 'planned', planDigest: digest, plan: { runbook: 'backup', system: 'one' } });
       expect(ran).toEqual([]);
+    });
+
+    test('a plan says the command that does it, which is no plan again', async () => {
+      const again = async (...argv: string[]): Promise<string> =>
+        /To do it: (.*)/.exec((await lab.guardia(...argv)).stdout)?.[1] ?? '';
+      const twice = ['--set', 'plan=true', '--set', 'acceptAnomaly=true'];
+      expect(await again('run', 'backup', 'one', ...twice)).toBe('guardia run backup one --set acceptAnomaly=true');
+      lab.script.stdin = JSON.stringify({ system: 'one', plan: true, acceptAnomaly: true });
+      expect(await again('run', 'backup', '--input', '-')).toBe('guardia run backup one --set acceptAnomaly=true');
+      expect(await again('deploy', 'one', 'v2', '--plan', '--force', '--set', 'onFailure=hold')).toBe(
+        'guardia deploy one v2 --force --set onFailure=hold',
+      );
+    });
+
+    test('deploy and rollback take every field of their input, and the words of their own win', async () => {
+      const id = newId();
+      lab.script.stdin = 'ref: v1\nonFailure: hold\nwaitForLockMinutes: 5\n';
+      const fields = ['--force', '--input', '-', '--set', 'waitForLockMinutes=3', '--reason', 'a test'];
+      const { exitCode, stdout } = await lab.guardia('deploy', 'one', 'v2', ...fields, '--id', id);
+      expect(stdout).toContain('succeeded: deploy of one succeeded');
+      expect(exitCode).toBe(0);
+      expect(await inputOf(`deploy/one/${id}`)).toEqual({
+        ...{ system: 'one', ref: 'v2', force: true, onFailure: 'hold', waitForLockMinutes: 3 },
+        ...{ reason: 'a test', requester: expect.any(String) as unknown },
+      });
+      const back = await lab.guardia('rollback', 'one', '--migrations', 'keep', '--set', 'onFailure=hold', '--id', id);
+      expect(back.exitCode).toBe(0);
+      expect(await inputOf(`rollback/one/${id}`)).toMatchObject({ migrations: 'keep', onFailure: 'hold' });
+    });
+
+    test('plan shows what an open run does, and its digest', async () => {
+      const { act, begun, go } = held();
+      lab.script.acts = { b: act };
+      const id = newId();
+      const following = lab.start('run', 'backup', 'one', '--id', id);
+      await begun;
+      const shown = await lab.guardia('plan', `backup/one/${id}`);
+      const told = JSON.parse((await lab.guardia('plan', `backup/one/${id}`, '--json')).stdout) as { digest: string };
+      go();
+      expect(shown).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('Stage 2: prove') as unknown });
+      expect(shown.stdout).toContain(told.digest);
+      expect(told).toEqual({
+        ...{ workflowId: `backup/one/${id}`, runId: expect.any(String), digest: expect.any(String) },
+        plan: expect.objectContaining({ format: 1, runbook: 'backup' }) as unknown,
+      });
+      expect((await following.ended).exitCode).toBe(0);
+    });
+
+    test("the schedule that the plan of adopt names, made with Temporal's own command, starts a run", async () => {
+      const { system } = loadSystem('proofpass', inventoryLocations({}));
+      const line = scheduleCommand({ ...system, system: 'one' }, 'backup-daily');
+      const executable = (await findServerExecutable()).path;
+      const temporal = (argv: string) =>
+        execa('sh', ['-c', `temporal() { "$0" "$@"; }; ${argv}`, executable], {
+          env: { TEMPORAL_ADDRESS: lab.address, HOME: '/nonexistent' },
+        });
+      await temporal(line);
+      await temporal('temporal schedule trigger --schedule-id one/backup-daily');
+      const started = async () => {
+        for await (const run of lab.client.workflow.list({ query: "WorkflowId STARTS_WITH 'backup/one/backup-daily'" }))
+          return run;
+      };
+      await until(async () => (await started())?.status.name === 'COMPLETED', 30_000);
+      await temporal('temporal schedule delete --schedule-id one/backup-daily');
+      const id = (await started())?.workflowId ?? '';
+      expect(id).toMatch(/^backup\/one\/backup-daily-\d{4}-/);
+      expect((await lab.guardia('watch', id)).exitCode).toBe(0);
+      expect(await lab.client.workflow.result(id)).toMatchObject({ end: 'succeeded', requester: 'schedule' });
     });
 
     test('starting twice with one id is starting once', async () => {
@@ -327,7 +402,9 @@ describe('the command on a real Temporal', () => {
       const { exitCode, stdout } = await following.ended;
       go();
       expect(exitCode).toBe(6);
-      expect(stdout).toContain('terminated: ');
+      expect(stdout).toMatch(
+        /terminated: backup of one was terminated from outside after \d+ s \(the machine is gone\): what it had done was not undone; guardia run repair one --plan says/,
+      );
     });
 
     test('a run that the worker fails on is parked, and says so', async () => {
@@ -372,6 +449,13 @@ describe('the command on a real Temporal', () => {
     });
   });
 });
+
+/** What a run was started with. */
+async function inputOf(workflowId: string): Promise<unknown> {
+  const { events } = await lab.client.workflow.getHandle(workflowId).fetchHistory();
+  const [payload] = events?.[0]?.workflowExecutionStartedEventAttributes?.input?.payloads ?? [];
+  return JSON.parse(Buffer.from(payload?.data ?? []).toString());
+}
 
 async function until(holds: () => Promise<boolean>, milliseconds: number): Promise<void> {
   for (const deadline = Date.now() + milliseconds; !(await holds());) {

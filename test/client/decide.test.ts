@@ -3,6 +3,10 @@ import { execa } from 'execa';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
+import { decide } from '../../client/decisions.js';
+import { withTemporal } from '../../client/temporal-access.js';
+import { fails } from '../workflows/acts.js';
+import { lane, stage } from '../workflows/toy-plan.js';
 import { openScriptedRuns, until, type ScriptedRun, type ScriptedRuns } from '../workflows/scripted-runs.js';
 import { smallSystem } from '../workflows/small-system.js';
 import { runMain } from './command-run.js';
@@ -118,7 +122,7 @@ describe('what guardia approve refuses, and the reason that the person reads', (
     await refused(/ana has decided already: approve, at /, as('ana'));
     await approve(run, as('ben'));
     await run.report();
-    await refused(/does not wait for an approval \(it is ended\)/, as('ana'));
+    await refused(/too late: the run has ended/, as('ana'));
   });
 });
 
@@ -134,4 +138,88 @@ test('the typed name of the system, and a veto', async () => {
   const veto = await runMain(['reject', run.workflowId, '--reason', 'not today'], as('ben'));
   expect(veto).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('rejected') as unknown });
   expect((await run.failure()).message).toContain('ben said no');
+});
+
+describe('off a terminal', () => {
+  test('approve names everything that is missing, with the whole command line', async () => {
+    const run = await startedBy('kim', '{ typedSystemName: true }');
+    const { GUARDIA_APPROVER: _, ...nobody } = as('kim');
+    const { exitCode, stderr } = await runMain(['approve', run.workflowId, '--unsigned'], nobody);
+    expect(exitCode).toBe(2);
+    expect(stderr).toContain('--as, --reason and --typed are missing');
+    expect(stderr).toContain(
+      `guardia approve ${run.workflowId} --unsigned --as NAME --reason WHY --typed SYSTEM\n     NAME: ana, ben, eva, kim\n`,
+    );
+    expect((await run.status()).gates[0]?.decisions).toEqual([]);
+    expect(await runMain(['cancel', run.workflowId, '--no-follow'], as('kim'))).toMatchObject({ exitCode: 0 });
+    expect((await run.failure()).type).toBe('CANCELED');
+    const request = (await run.history()).events?.find(
+      (event) => event.workflowExecutionCancelRequestedEventAttributes,
+    );
+    expect(request?.workflowExecutionCancelRequestedEventAttributes?.identity).toBe(`kim@${hostname()}`);
+  });
+
+  test('recover names everything that is missing; said by the name that approves', async () => {
+    const system = runs.system();
+    const run = await runs.start(
+      { plan: [stage([lane('app', 'a'), lane('db', 'b')])], acts: { 'do a': fails(), 'do b': fails() } },
+      { system, input: { system, requester: 'kim', onFailure: 'hold' } },
+    );
+    await until(async () => (await run.status()).holds.length === 2, 'the run holds at both');
+    const missing = await runMain(['recover', run.workflowId], as('kim'));
+    expect(missing.exitCode).toBe(2);
+    expect(missing.stderr).toContain('DECISION, --hold and --reason are missing');
+    expect(missing.stderr).toContain(`guardia recover ${run.workflowId} DECISION --hold STEP --reason WHY\n`);
+    expect(missing.stderr).toMatch(/DECISION: retry, skip, rollback\n +STEP: (a, b|b, a)\n/);
+    const say = (...argv: string[]) => runMain(['recover', run.workflowId, ...argv, '--reason', 'why'], as('kim'));
+    expect(await say('skip', '--hold', 'c', '--no-follow')).toMatchObject({
+      exitCode: 3,
+      stderr: expect.stringContaining('does not hold at "c"; it holds at: ') as unknown,
+    });
+    expect(await say('skip', '--hold', 'a', '--no-follow')).toMatchObject({ exitCode: 0 });
+    expect((await say('skip', '--no-follow', '--json')).stdout).toMatch(/"taken": \{/);
+    expect((await run.report()).recoveries).toMatchObject([{ by: `kim@${hostname()}` }, { by: `kim@${hostname()}` }]);
+    expect(await say('retry')).toMatchObject({
+      exitCode: 3,
+      stderr: expect.stringContaining('too late: the run has ended') as unknown,
+    });
+  });
+});
+
+describe('while no worker is there', () => {
+  test('plan, approve, reject and recover blame the worker and not Temporal; the run is as it was', async () => {
+    const run = await startedBy('kim', '{ approvals: 1 }');
+    const decision = {
+      ...{ gate: 'apply', planDigest: (await run.status()).gates[0]?.planDigest ?? '', decision: 'approve' as const },
+      ...{ approver: 'eva', reason: 'while nobody was there' },
+    };
+    await runs.worker.stop();
+    try {
+      const answers = await Promise.all(
+        [
+          ['plan', run.workflowId],
+          ['approve', run.workflowId, '--reason', 'x'],
+          ['reject', run.workflowId, '--reason', 'x'],
+          ['recover', run.workflowId, 'retry', '--reason', 'x'],
+        ].map((argv) => runMain(argv, as('ana'))),
+      );
+      for (const { exitCode, stderr } of answers) {
+        expect(stderr).toContain(`no worker answers for ${run.workflowId}: `);
+        expect(stderr).not.toContain('cannot reach Temporal');
+        expect(exitCode).toBe(12);
+      }
+      // It was there when it was asked, and is not when it is told.
+      await withTemporal(as('ana'), async (access) => {
+        await expect(decide(access, run, decision, 1_000)).rejects.toMatchObject({
+          reason: 'unreachable',
+          message: expect.stringContaining('no worker answers') as unknown,
+        });
+      });
+    } finally {
+      await runs.worker.start();
+    }
+    await until(async () => (await run.status()).phase !== 'starting', 'a worker answers again');
+    if ((await run.handle.describe()).status.name === 'RUNNING') await approve(run, as('ana'));
+    expect((await run.report()).end).toBe('succeeded');
+  });
 });

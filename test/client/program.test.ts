@@ -43,6 +43,16 @@ describe('help', () => {
     const { stdout } = await guardia('help', 'exit-codes');
     for (const { name, means } of exitCodeTable()) expect(stdout).toMatch(new RegExp(`${name} +${means}`));
     expect(JSON.parse((await guardia('help', 'exit-codes', '--json')).stdout)).toEqual({ exitCodes: exitCodeTable() });
+    const { stdout: run } = await guardia('help', 'run', '--json');
+    expect(JSON.parse(run)).toMatchObject({
+      name: 'run',
+      options: expect.arrayContaining([
+        { flags: '--set <field=value...>', means: expect.any(String) as unknown },
+      ]) as unknown,
+    });
+    expect(JSON.parse((await guardia('help', '--json')).stdout)).toMatchObject({
+      commands: commands.map(({ name }) => ({ name })),
+    });
     expect((await guardia('help', 'environment')).stdout).toContain('GUARDIA_OVERLAY');
     expect(await guardia('help', 'nothing')).toMatchObject({ exitCode: 2, stdout: '' });
   });
@@ -68,8 +78,10 @@ describe('a wrong command line', () => {
     [['run', '--id', 'a', '--id', 'b'], 'given twice', 'guardia help run'],
     [['backups', 'proofpass', '--newest', 'many'], 'newest: ', 'whole number'],
     [['run', 'bakup', 'proofpass'], 'there is no runbook "bakup"', 'did you mean "backup"?'],
-    [['run'], 'RUNBOOK is missing', 'backup'],
-    [['run', 'backup'], 'SYSTEM is missing', 'proofpass'],
+    [['run'], 'RUNBOOK and SYSTEM are missing', 'guardia run RUNBOOK SYSTEM\n     RUNBOOK: backup, '],
+    [['run', 'backup'], 'SYSTEM is missing', 'guardia run backup SYSTEM\n     SYSTEM: '],
+    [['deploy', 'proofpass', '-', '--set', 'onFailure=never'], 'REF: "ref"', '--set onFailure: "onFailure"'],
+    [['rollback', 'proofpass', '--migrations', 'up'], '--migrations: "migrations"', 'one of: down, keep'],
     [['run', 'backup', 'proofpass', '--id', 'a b'], '--id a b', 'at most 120'],
     [['run', 'backup', 'Proof Pass'], 'SYSTEM: "system"', 'nothing was started'],
   ])('%j', async (argv, message, remedy) => {

@@ -20,7 +20,21 @@ test('an end that Temporal made is no success', () => {
   expect(exitCodeOfEnd('terminated')).toBe(6);
   expect(exitCodeOfEnd('timed out')).toBe(6);
   expect(exitCodeOfEnd('planned')).toBe(0);
-  expect(
-    endSentence({ runbook: 'backup', system: 'proofpass', startedAt: '2026-01-31T02:00:00Z' }, 'terminated'),
-  ).toContain('was not undone');
+});
+
+describe('the sentence for a run that was terminated', () => {
+  const run = { runbook: 'backup', system: 'proofpass', startedAt: '2026-01-31T02:00:00Z' };
+
+  test('names the reason, and the repair of what it left', () => {
+    expect(endSentence({ ...run, phase: 'applying' }, 'terminated', 'wrong system')).toBe(
+      'backup of proofpass was terminated from outside (wrong system): what it had done was not undone; guardia run repair proofpass --plan says what it left, and how that is undone',
+    );
+  });
+
+  test.each([
+    ['before its first step', { ...run, phase: 'waiting for the lock' }],
+    ['of a runbook that only reads', { ...run, runbook: 'health-check', phase: 'applying' }],
+  ])('%s: it offers no repair', (_, view) => {
+    expect(endSentence(view, 'timed out')).toMatch(/ran out of time: it had changed nothing$/);
+  });
 });

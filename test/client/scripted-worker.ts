@@ -17,7 +17,7 @@ import { DEFAULT_SITE, taskQueueOfSite, WORKFLOW_TASK_QUEUE } from '../../workfl
 import { smallSystem } from '../workflows/small-system.js';
 
 /*
- * The built command against a real Temporal server, with the real `backup` workflow. Its plan is the test's, and its steps do what
+ * The built command against a real Temporal server, with the real workflows of runbooks. Their plan is the test's, and its steps do what
  * the test has written down: the command does not care what a step is.
  */
 
@@ -41,8 +41,10 @@ export interface Ended {
 
 export interface CommandLab {
   client: Client;
+  /** host:port of the server. */
+  address: string;
   /** The plan of the next runs, and what their steps do; a step without a word here succeeds at once. */
-  script: { plan: (system: string) => Plan; acts: Record<string, Act> };
+  script: { plan: (system: string) => Plan; acts: Record<string, Act>; stdin?: string };
   start(...argv: string[]): Started;
   guardia(...argv: string[]): Promise<Ended>;
   worker: { start(): Promise<void>; stop(): Promise<void> };
@@ -94,7 +96,10 @@ export async function openCommandLab(plan: (system: string) => Plan): Promise<Co
           ...workflowWorkerOptions({
             ...shared,
             taskQueue: WORKFLOW_TASK_QUEUE,
-            activities: createPlanningActivities({ backup: planner }, { systemsDirectory }),
+            activities: createPlanningActivities(
+              { backup: planner, deploy: planner, rollback: planner },
+              { systemsDirectory },
+            ),
           }),
           ...quick,
         }),
@@ -128,8 +133,9 @@ export async function openCommandLab(plan: (system: string) => Plan): Promise<Co
   const start = (...argv: string[]): Started => {
     const child = spawn(process.execPath, [compiled('client/main.js'), ...argv], {
       env,
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['pipe', 'pipe', 'pipe'],
     });
+    child.stdin.end(script.stdin ?? '');
     children.add(child);
     const text = { stdout: '', stderr: '' };
     child.stdout.setEncoding('utf8').on('data', (chunk: string) => (text.stdout += chunk));
@@ -153,6 +159,7 @@ export async function openCommandLab(plan: (system: string) => Plan): Promise<Co
 
   return {
     client,
+    address: server.address,
     script,
     start,
     guardia: (...argv) => start(...argv).ended,

@@ -1,7 +1,7 @@
 import type { WorkflowHandle } from '@temporalio/client';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -11,14 +11,19 @@ import { compiled } from '../../infra/temporal/server-executable.js';
 import { holderQuery } from '../../workflows/contracts/lock.js';
 import { statusQuery } from '../../workflows/contracts/run.js';
 import { WORKFLOW_TASK_QUEUE } from '../../workflows/contracts/task-queues.js';
+import { lockWorkflowId } from '../../workflows/contracts/workflow-ids.js';
 import { doctoredBundle } from '../workflows/doctored-bundle.js';
 import { smallSystem } from '../workflows/small-system.js';
 
 /** So many runs want the lock at any time. */
 const OPEN_RUNS = 5;
+/** How long, at the most, a run gets to work on the host before something is killed again: without that nobody would ever hold the lock. Milliseconds. */
+const WORK_MS = 10_000;
 
 export interface Chaos {
   kills: { worker: number; terminated: number; cancelled: number };
+  /** Kills of a run that held the lock in that moment, and of the worker while one did. */
+  killedWhileHolding: { worker: number; terminated: number; cancelled: number };
   /** Runs by how they ended. */
   ended: Record<string, number>;
   /** Runs that worked on the host, in turn. */
@@ -33,8 +38,9 @@ export interface Chaos {
 }
 
 /**
- * Runs that all want one system, while workers are killed with -9 and runs terminated and cancelled at random, `kills` times in all. The ledger that
- * their steps write tells whether two ever worked at the same time.
+ * Runs that all want one system, while workers are killed with -9 and runs terminated and cancelled at random, `kills` times in all; every other run
+ * that is hit is the one that holds the lock. Between two kills a run gets to work. The ledger that their steps write tells whether two ever worked at
+ * the same time.
  */
 export async function lockChaos(options: {
   kills: number;
@@ -83,6 +89,18 @@ export async function lockChaos(options: {
 
   const began = Date.now();
   const kills = { worker: 0, terminated: 0, cancelled: 0 };
+  const killedWhileHolding = { worker: 0, terminated: 0, cancelled: 0 };
+  const ledgerSize = (): number => statSync(at('ledger'), { throwIfNoEntry: false })?.size ?? 0;
+  /** The open run that holds the system now. */
+  const holder = async (): Promise<string | undefined> => {
+    try {
+      const lock = client.workflow.getHandle(lockWorkflowId({ system: 'shop' }));
+      const { workflowId } = await client.withDeadline(Date.now() + 2_000, () => lock.query(holderQuery));
+      return (await lock.describe()).status.name === 'RUNNING' && open.has(workflowId) ? workflowId : undefined;
+    } catch {
+      return undefined; // nobody, or nobody there to ask
+    }
+  };
   const ended: Record<string, number> = {};
   const open = new Map<string, WorkflowHandle>();
   const watching: Promise<void>[] = [];
@@ -110,22 +128,25 @@ export async function lockChaos(options: {
   };
   try {
     await startWorker();
+    let written = 0;
     for (let killed = 0; killed < options.kills; killed++) {
       await fill();
-      await delay(random() * 1200);
-      const what = random();
-      const victim = [...open.values()][Math.floor(random() * open.size)];
-      if (what < 0.2) {
+      for (const deadline = Date.now() + WORK_MS; ledgerSize() === written && Date.now() < deadline;) await delay(50);
+      await delay(random() * 600);
+      const [what, aimed, which] = [random(), random() < 0.5, Math.floor(random() * open.size)];
+      const holding = await holder();
+      const victim = aimed && holding !== undefined ? holding : [...open.keys()][which];
+      const kind = what < 0.2 ? 'worker' : what < 0.8 ? 'terminated' : 'cancelled';
+      if (kind === 'worker') {
         await killWorker();
         await startWorker();
-        kills.worker += 1;
-      } else if (what < 0.8) {
-        await victim?.terminate('chaos').catch(() => undefined);
-        kills.terminated += 1;
       } else {
-        await victim?.cancel().catch(() => undefined);
-        kills.cancelled += 1;
+        const run = open.get(victim ?? '');
+        await (kind === 'terminated' ? run?.terminate('chaos') : run?.cancel())?.catch(() => undefined);
       }
+      kills[kind] += 1;
+      if (holding !== undefined && (kind === 'worker' || victim === holding)) killedWhileHolding[kind] += 1;
+      written = ledgerSize();
       if ((killed + 1) % 50 === 0) say(`${killed + 1} of ${options.kills}: ${JSON.stringify({ ...kills, ended })}`);
     }
     // One after the other they get the lock: as long as one ends now and then, none is stuck.
@@ -143,7 +164,16 @@ export async function lockChaos(options: {
     }
     const { holders, twoHolders } = judgeLedger(existsSync(at('ledger')) ? readFileSync(at('ledger'), 'utf8') : '');
     const stuck = await Promise.all([...open].map(async ([id, run]) => `${id} ${await whatItDoes(run)}`));
-    return { kills, ended, holders, twoHolders, staleLocks, stuck, seconds: (Date.now() - began) / 1000 };
+    return {
+      kills,
+      killedWhileHolding,
+      ended,
+      holders,
+      twoHolders,
+      staleLocks,
+      stuck,
+      seconds: (Date.now() - began) / 1000,
+    };
   } finally {
     await killWorker();
     await Promise.all([...open.values()].map((run) => run.terminate('the chaos is over').catch(() => undefined)));

@@ -129,7 +129,7 @@ describe('the shipped inventory', () => {
 
   test('an overlay can fill in everything that proofpass leaves open', () => {
     const key = { accessKeyId: 'env:KEY_ID', secretAccessKey: 'file:s3/secret' };
-    const approver = { email: 'a@example.org', signingKey: 'ssh-ed25519 AAAA someone' };
+    const approver = (who: string) => ({ email: `${who}@example.org`, signingKey: `ssh-ed25519 AAAA${who}` });
     const overlay = {
       hosts: { app: { connection: { address: '10.77.0.2', identity: 'file:ssh/id', hostKeys: ['ssh-ed25519 AAAA'] } } },
       deployments: {
@@ -159,7 +159,7 @@ describe('the shipped inventory', () => {
         keys: { worker: key, hosts: { app: key } },
       },
       backup: { recipients: [`age1${'q'.repeat(58)}`, `age1${'p'.repeat(58)}`], identity: 'file:age/identity' },
-      approvers: { support: approver, devops: approver, engineering: approver },
+      approvers: { support: approver('ana'), devops: approver('ben'), engineering: approver('eva') },
       notifications: {
         slack: { webhook: 'file:slack/webhook' },
         support: { to: 'a@example.org' },

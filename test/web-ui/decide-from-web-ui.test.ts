@@ -17,11 +17,13 @@ jest.setTimeout(180_000);
 
 const directory = mkdtempSync(path.join(tmpdir(), 'guardia-web-ui-'));
 const key = path.join(directory, 'ana-key');
+const kimsKey = path.join(directory, 'kim-key');
 let runs: ScriptedRuns;
 let browser: Browser;
 let page: Page;
 beforeAll(async () => {
   await execa('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'ana', '-f', key]);
+  await execa('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'kim', '-f', kimsKey]);
   [runs, browser] = await Promise.all([openScriptedRuns(), startBrowser(directory)]);
 }, 300_000);
 afterAll(async () => {
@@ -41,7 +43,7 @@ afterEach(async () => {
 const asking = (policy: string) => (name: string) => `${smallSystem(name)}approvers:
   ana: { email: ana@example.org, signingKey: '${readFileSync(`${key}.pub`, 'utf8').trim()}' }
   ben: { email: ben@example.org, signingKey: { unset: his key } }
-  kim: { email: kim@example.org, signingKey: '${readFileSync(`${key}.pub`, 'utf8').trim()}' }
+  kim: { email: kim@example.org, signingKey: '${readFileSync(`${kimsKey}.pub`, 'utf8').trim()}' }
 approvals: { backup: ${policy} }
 `;
 
@@ -49,7 +51,7 @@ approvals: { backup: ${policy} }
 async function signedStart(system: string, workflowId: string): Promise<object> {
   const input = { system, requester: 'kim@laptop' };
   const place = { namespace: runs.server.namespace, workflowId, runbook: 'backup' };
-  const env = { GUARDIA_SYSTEMS: runs.systemsDirectory, GUARDIA_SIGNING_KEY: key };
+  const env = { GUARDIA_SYSTEMS: runs.systemsDirectory, GUARDIA_SIGNING_KEY: kimsKey };
   const { proof, unproved } = await signRequest(place, input, env);
   if (proof === undefined) throw new Error(unproved);
   return { ...input, requesterProof: proof };

@@ -62,9 +62,9 @@ let counter = 0;
 /** A run whose start kim has signed, unless something about that is different. */
 async function startSigned(
   policy: string,
-  change: { key?: string; at?: string; workflowId?: string; input?: object; script?: Script } = {},
+  change: { key?: string; at?: string; workflowId?: string; input?: object; script?: Script; system?: string } = {},
 ): Promise<ScriptedRun> {
-  const system = runs.system(askingSystem(`{ ${everybody}, ${policy} }`));
+  const system = change.system ?? runs.system(askingSystem(`{ ${everybody}, ${policy} }`));
   const workflowId = `signed-${++counter}`;
   const asked = { system, requester: 'kim@laptop' };
   const at = change.at ?? new Date().toISOString();
@@ -168,13 +168,11 @@ describe('a gate before the first step', () => {
   });
 
   test("a decision on another run's identical plan does not count here", async () => {
-    const [first, second] = [
-      await startSigned('approvals: 1, signed: true'),
-      await startSigned('approvals: 1, signed: true'),
-    ];
+    const first = await startSigned('approvals: 1, signed: true');
+    const second = await startSigned('approvals: 1, signed: true', { system: first.system });
     const decision = await signed(first, await decisionOn(first));
-    const here = { ...decision, planDigest: (await decisionOn(second)).planDigest };
-    expect(await refusal(second, here)).toContain('the signature is not that of ana over this decision');
+    expect((await decisionOn(second)).planDigest).toBe(decision.planDigest);
+    expect(await refusal(second, decision)).toContain('the signature is not that of ana over this decision');
     for (const run of [first, second]) await decide(run, await signed(run, await decisionOn(run)));
     for (const run of [first, second]) expect((await run.report()).end).toBe('succeeded');
   });
@@ -207,8 +205,31 @@ describe('a gate before the first step', () => {
 
   test('cancelled while it waits: nothing was started, and a decision comes too late', async () => {
     const run = await start('approvals: 1');
+    const decision = await decisionOn(run);
     await run.handle.cancel();
     expect((await run.failure()).type).toBe('CANCELED');
+    expect(run.names()).toEqual(['look']);
+    // The command says it in guardia's words (test/client/decide.test.ts).
+    await expect(decide(run, decision)).rejects.toThrow('workflow execution already completed');
+    expect((await run.status()).gates).toMatchObject([{ state: 'withdrawn', decisions: [] }]);
+  });
+
+  test('where several have to agree, the first answer acknowledges: those who were told hear who is at it', async () => {
+    const run = await startSigned('approvals: 2');
+    await decide(run, await signed(run, await decisionOn(run)));
+    await until(async () => Promise.resolve(run.happened('tell taken up').length > 0), 'they were told');
+    await decide(run, await signed(run, await decisionOn(run, { approver: 'ben' })));
+    await run.report();
+    const told = run.log
+      .filter(({ name }) => name.startsWith('tell '))
+      .map(({ input }) => Notice.parse(input['notice']));
+    expect(told.map(({ event }) => event)).toEqual(['waits for a person', 'taken up', 'recovered']);
+    expect(new Set(told.map(({ incident }) => incident)).size).toBe(1);
+    expect(told[1]).toMatchObject({
+      about: 'waits for a person',
+      title: expect.stringMatching(/^ana is at it: backup of /) as unknown,
+      text: 'ana has answered; more people have to.',
+    });
   });
 
   test('what changed meanwhile is planned anew, and people are asked again about the new plan', async () => {
@@ -311,16 +332,17 @@ describe('when nobody answers in time', () => {
       'closesAfterSeconds: wanted.timeoutMinutes * 60,': 'closesAfterSeconds: wanted.timeoutMinutes * 0.1,',
       'remindEverySeconds: wanted.remindEveryMinutes * 60,': 'remindEverySeconds: wanted.remindEveryMinutes * 0.1,',
       'afterMinutes * 60': 'afterMinutes * 0.1',
+      'wanted.timeoutMinutes * 60_000': 'wanted.timeoutMinutes * 100',
     });
   const says = (run: ScriptedRun, decision: 'retry' | 'rollback' | 'skip') =>
     run.handle.executeUpdate(recoverUpdate, { args: [{ decision, reason: 'because', by: 'eva' }] });
   const holds = (run: ScriptedRun) => until(async () => (await run.status()).holds.length === 1, 'the run holds');
-  const gated = (onTimeout: Gate['onTimeout']) => [
+  const gated = (onTimeout: Gate['onTimeout'], timeoutMinutes = 5) => [
     lane('app', 'a'),
     stage([lane('app', 'b')], {
       gate: {
         ...{ id: 'switch', title: 'the switch', approvals: 1, signed: false, typedSystemName: false },
-        ...{ timeoutMinutes: 5, onTimeout, remindEveryMinutes: 60 },
+        ...{ timeoutMinutes, onTimeout, remindEveryMinutes: 60 },
       },
     }),
   ];
@@ -359,6 +381,21 @@ describe('when nobody answers in time', () => {
     expect(message).toMatch(/nobody decided about "backup of .*" until .*; nothing was started$/);
   });
 
+  test('a decision that comes after the closing time does not count, though no worker was there to close the gate', async () => {
+    const run = ran(await begin('timeoutMinutes: 30'));
+    await isOpen(run);
+    const decision = await decisionOn(run);
+    const closesAt = (await run.status()).gates[0]?.closesAt ?? '';
+    await runs.worker.stop();
+    await new Promise((resolve) => setTimeout(resolve, Math.max(Date.parse(closesAt) - Date.now(), 0) + 100));
+    await run.handle.signal(decideSignal, decision);
+    await quick();
+    const { type, report } = await run.failure();
+    expect(type).toBe('rejected');
+    expect(report?.gates).toMatchObject([{ state: 'timed out', decisions: [] }]);
+    expect(report?.notes).toContain(`A decision was refused: too late: the gate "apply" closed at ${closesAt}`);
+  });
+
   test('rollback: what was done is undone, and the run ends as rolled back', async () => {
     const run = ran(await runs.start({ plan: gated('rollback') }, { system: runs.system(withApprovers) }));
     const { type, message } = await run.failure();
@@ -369,7 +406,8 @@ describe('when nobody answers in time', () => {
 
   test('hold: the run stays open with its locks; it is asked again, and goes on when somebody agrees', async () => {
     const system = runs.system(askingSystem('{ approvals: 1 }'));
-    const run = ran(await runs.start({ plan: gated('hold') }, { system, input: { system, requester: 'kim' } }));
+    // Long enough to be answered when it is asked again, on a busy machine too.
+    const run = ran(await runs.start({ plan: gated('hold', 50) }, { system, input: { system, requester: 'kim' } }));
     await isOpen(run);
     await decide(run, await decisionOn(run));
     await holds(run);
@@ -380,7 +418,10 @@ describe('when nobody answers in time', () => {
       gates: [{ state: 'approved' }, { id: 'switch', state: 'timed out' }],
       holds: [{ id: 'switch', kind: 'gate timed out', choices: ['retry', 'rollback'] }],
     });
-    expect(await run.details()).toContain(`guardia recover ${run.workflowId} retry|rollback`);
+    for (const choice of ['retry', 'rollback'])
+      expect(await run.details()).toContain(
+        `\`guardia recover ${run.workflowId} ${choice} --hold switch --reason "WHY"\``,
+      );
     // Nobody agrees in this way.
     await expect(says(run, 'skip')).rejects.toMatchObject({
       cause: { message: expect.stringContaining('skip is no choice') as unknown },

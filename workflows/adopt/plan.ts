@@ -4,12 +4,14 @@ import { failure } from '../contracts/errors.js';
 import { hostsOf } from '../contracts/host-groups.js';
 import { PLAN_FORMAT, type Lane, type Plan, type Stage, type Step } from '../contracts/plan.js';
 import type { Planner, PlanningMoment } from '../contracts/planning.js';
+import { runbooks } from '../contracts/runbooks.js';
 import { probeNeeds, probesAbout } from '../contracts/system-probes.js';
 import type { System } from '../contracts/system.js';
 import { call, idPart } from '../steps/call.js';
 import { directory, file, noFile } from '../steps/file.js';
 import { asBefore } from '../steps/health.js';
 import { unit } from '../steps/service.js';
+import { scheduleCommand } from './schedule-command.js';
 
 /** A checkout, with what the deployment says about it. */
 interface Checkout {
@@ -85,10 +87,18 @@ export const adoptPlanner: Planner<AdoptInput> = {
               if (input.back) return linesBack(host, name, lines, seen.cron[name]?.takenOver ?? 0);
               const inForce = seen.cron[name]?.inForce ?? 0;
               if (inForce === 0) return [];
+              const missing = missingRunbooks(system, lines.replacedBy);
+              if (missing.length > 0) {
+                notes.push(`${host}: the ${name} lines stay: guardia has no runbook ${missing.join(', ')} yet.`);
+                return [];
+              }
               notes.push(
-                lines.replacedBy.length > 0
-                  ? `${host}: from now on the schedule(s) ${lines.replacedBy.join(', ')} do what these lines did; see that they are applied.`
-                  : `${host}: nothing replaces the ${name} lines.`,
+                ...(lines.replacedBy.length === 0
+                  ? [`${host}: nothing replaces the ${name} lines.`]
+                  : lines.replacedBy.map(
+                      (schedule) =>
+                        `${host}: the ${name} lines end, and nothing takes their place until the schedule ${schedule} is there; make it in Temporal: ${scheduleCommand(system, schedule)}`,
+                    )),
               );
               return [
                 {
@@ -116,6 +126,15 @@ export const adoptPlanner: Planner<AdoptInput> = {
     return observation;
   },
 };
+
+/** Runbooks that these schedules name and that are not built: nothing would do what the lines do. */
+const missingRunbooks = (system: System, schedules: readonly string[]): string[] => [
+  ...new Set(
+    schedules
+      .flatMap((name) => system.schedules[name]?.runbook ?? [])
+      .filter((runbook) => !Object.hasOwn(runbooks, runbook)),
+  ),
+];
 
 const adoption = (system: System): Adoption => system.adopt ?? { checkouts: {}, cron: {} };
 

@@ -16,7 +16,6 @@ export const failures = {
   ApprovalTimedOut: { retry: false, means: 'nobody who was asked answered in time' },
   DecisionRefused: { retry: false, means: 'a decision does not count: the reason says why' },
   LeftBehind: { retry: false, means: 'a run that was terminated left changes behind that must be seen to first' },
-  NotAsBefore: { retry: false, means: 'after everything was undone the hosts do not look as they did before' },
   HostLocked: { retry: false, means: 'another run holds the system' },
   HostUnreachable: { retry: true, means: 'no connection to the host' },
   HostKeyRefused: { retry: false, means: 'the host showed a key that is not in the inventory' },
@@ -47,8 +46,6 @@ export const failures = {
   UnknownRelease: { retry: false, means: 'there is no such commit, archive or release' },
   NoServerLeft: { retry: false, means: 'taking a server out of the balancer would leave nobody to answer' },
   DataAtStake: { retry: false, means: 'the way back would lose data, and no person has decided that' },
-  RolledBack: { retry: false, means: 'a step failed and everything before it was undone' },
-  RollbackIncomplete: { retry: false, means: 'a step failed and not everything could be undone' },
 } as const;
 export type FailureType = keyof typeof failures;
 

@@ -59,7 +59,7 @@ export const commandExitCodes = {
   usage: { exitCode: 2, means: 'the command line or the input is wrong; nothing was started' },
   'still running': { exitCode: 10, means: 'the command stopped watching; the run goes on' },
   'needs a person': { exitCode: 11, means: 'the run is open and waits for a decision' },
-  unreachable: { exitCode: 12, means: 'Temporal or the object store does not answer' },
+  unreachable: { exitCode: 12, means: 'Temporal, a worker or the object store does not answer' },
   'not found': { exitCode: 13, means: 'no such run, system or recovery point' },
   internal: { exitCode: 70, means: 'a mistake in guardia itself' },
 } as const;

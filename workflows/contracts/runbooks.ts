@@ -17,8 +17,6 @@ export interface Runbook {
   example: { system: string } & Record<string, unknown>;
   /** Changes nothing: it takes no lock and raises no fence, and its plan may only look. */
   readOnly?: true;
-  /** What it holds while it works: the system with all of its hosts, or only the hosts that its plan is about. Default: the system. */
-  holds?: 'system' | 'hosts';
   /** Works although a run that was terminated has left changes on a host; others are refused until somebody has seen to those. */
   afterTerminated?: true;
 }

@@ -199,6 +199,7 @@ export function systemMistakes(system: unknown): SystemMistake[] {
   }
 
   const approvers = fields(root.approvers);
+  mistakes.push(...samePerson(approvers));
   for (const [runbook, value] of Object.entries(fields(root.approvals))) {
     if (value === 'none') continue;
     const policy = fields(value);
@@ -256,6 +257,33 @@ export function systemMistakes(system: unknown): SystemMistake[] {
             message: `there is no tier ${tier}; escalation has: ${[...tiers].join(', ')}`,
           });
       }
+    }
+  }
+  return mistakes;
+}
+
+/**
+ * Approvers with one signing key or one e-mail address: a person under two names would count twice, and could agree to a run of their own. The
+ * comment of a key does not make it another one.
+ */
+function samePerson(approvers: Fields): SystemMistake[] {
+  const mistakes: SystemMistake[] = [];
+  const wordsOf: Record<string, (text: string) => string> = {
+    signingKey: (text) => text.trim().split(/\s+/).slice(0, 2).join(' '),
+    email: (text) => text.trim().toLowerCase(),
+  };
+  for (const [field, words] of Object.entries(wordsOf)) {
+    const first = new Map<string, string>();
+    for (const [name, value] of Object.entries(approvers)) {
+      const text = fields(value)[field];
+      if (typeof text !== 'string' || isUnset(text)) continue;
+      const other = first.get(words(text));
+      if (other === undefined) first.set(words(text), name);
+      else
+        mistakes.push({
+          path: ['approvers', name, field],
+          message: `is that of "${other}" too: one person under two names would count twice, and could agree to a run of their own`,
+        });
     }
   }
   return mistakes;

@@ -25,14 +25,12 @@ export interface Lock {
 }
 
 /**
- * What a run that changes a system holds: the system, then every host of it in the order of their names. A run about single hosts holds only
- * those. Everybody takes them in this order, so that nobody waits in a circle. Pure.
+ * What a run that changes a system holds: the system, then every host of it in the order of their names. Everybody takes them in this order, so
+ * that nobody waits in a circle. Pure.
  */
-export function lockablesOf(system: System, hosts?: readonly string[]): Lockable[] {
-  const name = system.system;
-  const each = (names: readonly string[]): Lockable[] =>
-    [...new Set(names)].sort().map((host) => ({ system: name, host }));
-  return hosts ? each(hosts) : [{ system: name }, ...each(Object.keys(system.hosts))];
+export function lockablesOf({ system, hosts }: System): Lockable[] {
+  const names = Object.keys(hosts).sort();
+  return [{ system }, ...names.map((host) => ({ system, host }))];
 }
 
 /** For people: `proofpass`, or `host app of proofpass`. */

@@ -193,8 +193,12 @@ function holdText(status: RunStatus, hold: Hold): string {
   return [
     `**Holds at "${hold.title}" on ${hold.on}**: ${oneLine(hold.reason)}`,
     ...(hold.atStake.length > 0 ? [hold.atStake.map((line) => `- ${oneLine(line)}`).join('\n')] : []),
-    hold.choices.map((choice) => `- \`${choice}\`: ${recoverChoices[choice]}`).join('\n'),
-    `Command: \`guardia recover ${status.workflowId} ${hold.choices.join('|')} --reason "WHY"\``,
+    hold.choices
+      .map(
+        (choice) =>
+          `- ${choice}: ${recoverChoices[choice]}. Command: \`guardia recover ${status.workflowId} ${choice} --hold ${hold.id} --reason "WHY"\``,
+      )
+      .join('\n'),
     answerText('recover', { hold: hold.id, decision: first, reason: 'WHY', by: 'YOUR NAME' }),
   ].join('\n\n');
 }

@@ -15,7 +15,7 @@ import { failure, isFailure, type FailureType } from '../contracts/errors.js';
 import type { Gate, GateStatus } from '../contracts/gate.js';
 import { recoverChoices, type Hold } from '../contracts/hold.js';
 import { endNotice, waitNotices, type Notice, type PersonWait } from '../contracts/notice.js';
-import { placeOf, stepsOf, type Call, type Plan } from '../contracts/plan.js';
+import { stepsOf, type Call, type Plan } from '../contracts/plan.js';
 import type { PlannedRun, PlanningMoment } from '../contracts/planning.js';
 import {
   planQuery,
@@ -27,7 +27,7 @@ import {
 } from '../contracts/run.js';
 import type { Runbook } from '../contracts/runbooks.js';
 import { GuardiaEnd, GuardiaRequester, GuardiaRunbook, GuardiaSystem } from '../contracts/search-attributes.js';
-import { SYSTEM_LANE, WORKER_HOST } from '../contracts/names.js';
+import { SYSTEM_LANE } from '../contracts/names.js';
 import { apply, type Applying, type FailedStep } from './apply.js';
 import { createGates } from './approval.js';
 import { laneTarget, resolveReferences, runCall } from './calls.js';
@@ -327,7 +327,7 @@ export function runbook<I extends RunInput>(
       for (let again = 0; ; again++) {
         progress.phase('waiting for the lock');
         lock = await acquireLocks(
-          lockablesOf(observing.system(), definition.holds === 'hosts' ? hostsOfPlan(before.plan) : undefined),
+          lockablesOf(observing.system()),
           { workflowId, runId, runbook: definition.name, requester: input.requester },
           {
             waitSeconds: input.waitForLockMinutes * 60,
@@ -534,19 +534,11 @@ const holdWait = (workflowId: string, hold: Hold): PersonWait => ({
   text: [hold.reason, ...hold.atStake, ...hold.choices.map((choice) => `${choice}: ${recoverChoices[choice]}`)].join(
     '\n',
   ),
-  command: `guardia recover ${workflowId} ${hold.choices.join('|')} --reason WHY`,
+  command: `guardia recover ${workflowId} --hold ${hold.id}`,
   since: hold.since,
   host: hold.on,
   step: hold.id,
 });
-
-const hostsOfPlan = (plan: Plan): string[] => [
-  ...new Set(
-    stepsOf(plan)
-      .map(({ lane, step }) => placeOf(lane, step))
-      .filter((on) => on !== SYSTEM_LANE && on !== WORKER_HOST),
-  ),
-];
 
 const changedFacets = (before: PlannedRun, now: PlannedRun): string[] =>
   [...new Set([...Object.keys(before.facets), ...Object.keys(now.facets)])].filter(

@@ -70,6 +70,19 @@ const calm = {
   'platform_backend/app1': 'ready',
   'platform_backend/app2': 'ready',
 };
+/** Two slow requests, one at each server, that are in flight when this returns. `ended` is what they say. */
+const twoInFlight = async (): Promise<{ ended: Promise<string> }> => {
+  const ended = here.shell(
+    'for i in 1 2; do curl -sf -o /dev/null -w "%{http_code} %{size_download}\\n" http://127.0.0.1:8000/slow & done; wait',
+  );
+  for (const deadline = Date.now() + 20_000; ; await delay(50)) {
+    const { servers } = (await balancer('observeBalancer', { socket, backends: ['api_backend'] })) as {
+      servers: ServerStates;
+    };
+    if (Object.values(servers).every(({ sessions }) => sessions > 0)) return { ended };
+    if (Date.now() > deadline) throw new Error(`two requests were never in flight: ${JSON.stringify(servers)}`);
+  }
+};
 /** Who answers, of so many requests. */
 const answers = async (count = 10): Promise<string[]> =>
   (await here.shell(`for i in $(seq ${count}); do curl -sf http://127.0.0.1:8000/name || echo failed; done`))
@@ -94,20 +107,17 @@ test('tells every server of the backends that are asked for, and no other', asyn
 });
 
 test('a drained server gets no new request, and the step waits for those in flight', async () => {
-  const slow = here.shell(
-    'for i in 1 2; do curl -sf -o /dev/null -w "%{http_code} %{size_download}\\n" http://127.0.0.1:8000/slow & done; wait',
-  );
-  await delay(700);
+  const slow = await twoInFlight();
   const began = Date.now();
   const draining = step();
   const done = balancer('setServers', of('app1', 'drain'), draining);
-  await delay(500);
+  while ((await states())['api_backend/app1'] !== 'drain') await delay(20);
   expect(new Set(await answers())).toEqual(new Set(['app2']));
   expect(await done).toMatchObject({
     summary: expect.stringContaining('api_backend/app1, platform_backend/app1: drain'),
   });
   expect(Date.now() - began).toBeGreaterThan(1000);
-  expect(await slow).toBe('200 300000\n200 300000\n');
+  expect(await slow.ended).toBe('200 300000\n200 300000\n');
   expect(await states()).toEqual({ ...calm, 'api_backend/app1': 'drain', 'platform_backend/app1': 'drain' });
   await balancer('setServers', of('app1', 'drain'), draining); // a second attempt of the same step
   for (const _ of [1, 2]) await balancer('restoreServers', of('app1', 'drain'), draining);
@@ -116,8 +126,7 @@ test('a drained server gets no new request, and the step waits for those in flig
 });
 
 test('requests that do not end in time fail the step, and the undo gives the server requests again', async () => {
-  const slow = here.shell('for i in 1 2; do curl -sf -o /dev/null http://127.0.0.1:8000/slow & done; wait');
-  await delay(700);
+  const slow = await twoInFlight();
   const draining = step();
   await expect(balancer('setServers', of('app1', 'drain', 1), draining)).rejects.toMatchObject({
     type: 'VerificationFailed',
@@ -125,7 +134,7 @@ test('requests that do not end in time fail the step, and the undo gives the ser
   });
   await balancer('restoreServers', of('app1', 'drain', 1), draining);
   expect(await states()).toEqual(calm);
-  await slow;
+  await slow.ended;
 });
 
 test('the last server is never taken out, be the others out or ill', async () => {

@@ -153,6 +153,20 @@ describe('checkSystems', () => {
     ]);
   });
 
+  test('one person is one approver: another name, another comment of the key and other capitals do not make two', () => {
+    const twice = `${smallSystem('shop')}approvers:
+  ana: { email: ana@example.org, signingKey: ssh-ed25519 AAAA ana@laptop }
+  ben: { email: ben@example.org, signingKey: ssh-ed25519 AAAA ben }
+  eva: { email: Ana@example.org, signingKey: ssh-ed25519 BBBB }
+  kim: { email: { unset: hers }, signingKey: { unset: hers } }
+  zoe: { email: { unset: hers }, signingKey: { unset: hers } }
+`;
+    expect(mistakes(twice).map(({ path: at, message }) => `${at} ${message}`)).toEqual([
+      'approvers.ben.signingKey is that of "ana" too: one person under two names would count twice, and could agree to a run of their own',
+      'approvers.eva.email is that of "ana" too: one person under two names would count twice, and could agree to a run of their own',
+    ]);
+  });
+
   test('a value that has to be there cannot be left unset', () => {
     expect(mistakes(changed('user: guardia', 'user: { unset: the user }'))).toMatchObject([
       { path: 'hosts.app.connection.user', message: 'cannot be left unset', line: 8 },

@@ -26,7 +26,7 @@ import { lane, toyPlan } from '../../workflows/toy-plan.js';
 
 /*
  * What the watcher looks at, for real: a Temporal server that can be stopped and started, workers with this or another bundle of the real
- * `backup` workflow, a bucket, and a receiver for notices and heartbeats. What the steps of a run do is written down by the test.
+ * workflows, a bucket, and a receiver for notices and heartbeats. What the steps of a run do is written down by the test.
  */
 
 const QUICK: Bounds = { attemptMs: 2_000, targetMs: 4_000, attempts: 2, pauseMs: 50 };
@@ -42,7 +42,7 @@ export interface WatchedLab {
   start(
     system: string,
     id: string,
-    options?: { timeout?: string; taskTimeout?: string },
+    options?: { timeout?: string; taskTimeout?: string; runbook?: 'backup' | 'repair' },
   ): Promise<WorkflowHandleWithFirstExecutionRunId>;
   round(more?: Partial<RoundOptions>): Promise<Round>;
   /** The notices that arrived since the last time that this was asked. */
@@ -110,7 +110,7 @@ export async function openWatchedLab(): Promise<WatchedLab> {
       await worker.stop();
       const shared = { connection: native, namespace: server.namespace };
       const quick = { shutdownGraceTime: '100ms', shutdownForceTime: '20s' } as const;
-      const planning = createPlanningActivities({ backup: planner }, { systemsDirectory });
+      const planning = createPlanningActivities({ backup: planner, repair: planner }, { systemsDirectory });
       const workers = await Promise.all([
         Worker.create({
           ...workflowWorkerOptions({
@@ -179,10 +179,10 @@ export async function openWatchedLab(): Promise<WatchedLab> {
       });
       writeFileSync(path.join(systemsDirectory, `${name}.yaml`), text);
     },
-    start: (system, id, { timeout, taskTimeout } = {}) =>
-      client.workflow.start('backup', {
+    start: (system, id, { timeout, taskTimeout, runbook = 'backup' } = {}) =>
+      client.workflow.start(runbook, {
         taskQueue: WORKFLOW_TASK_QUEUE,
-        workflowId: `backup/${system}/${id}`,
+        workflowId: `${runbook}/${system}/${id}`,
         args: [{ system, requester: 'ana' }],
         ...(taskTimeout === undefined ? {} : { workflowTaskTimeout: taskTimeout }),
         ...(timeout === undefined ? {} : { workflowExecutionTimeout: timeout }),

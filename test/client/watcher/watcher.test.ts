@@ -134,6 +134,35 @@ describe('what no run can tell by itself is told once, and once when it is over'
     ]);
   });
 
+  test('a run that was terminated while it worked: a repair is offered, and ends it too', async () => {
+    let begin: () => void = () => undefined;
+    const begun = new Promise<void>((resolve) => (begin = resolve));
+    let release: () => void = () => undefined;
+    const released = new Promise<void>((resolve) => (release = resolve));
+    const { plan } = lab.script;
+    lab.script.plan = oneStep;
+    lab.script.act = () => {
+      begin();
+      return released;
+    };
+    const run = await lab.start('one', 'in-the-middle');
+    await begun;
+    await run.terminate('by mistake');
+    await roundUntil(sees('terminated'));
+    expect(lab.notices()).toEqual([
+      expect.objectContaining({
+        event: 'terminated',
+        command: 'guardia run repair one --plan',
+        text: expect.stringContaining('This is over when a later backup or repair of one has ended well.') as unknown,
+      }),
+    ]);
+    release();
+    Object.assign(lab.script, { plan, act: () => Promise.resolve() });
+    await (await lab.start('one', 'mended', { runbook: 'repair' })).result();
+    await roundUntil(seesNothing);
+    expect(told()).toEqual([['recovered', 'terminated', 'Over: backup of one: terminated']]);
+  });
+
   test('a run that is parked on a mistake in guardia, until a worker can go on', async () => {
     const broken = doctoredBundle({
       "progress.phase('observing');": "progress.phase('observing'); undefined.mistake;",

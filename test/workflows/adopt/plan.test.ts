@@ -2,6 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { inventoryLocations } from '../../../activities/inventory/locations.js';
 import { loadSystem } from '../../../activities/inventory/load.js';
 import { adoptPlanner } from '../../../workflows/adopt/plan.js';
+import { scheduleCommand } from '../../../workflows/adopt/schedule-command.js';
 import { AdoptInput, type SeenAdoption, type SeenCheckout } from '../../../workflows/contracts/adopt.js';
 import { stepsOf } from '../../../workflows/contracts/plan.js';
 import { checkPlan } from '../../../workflows/lib/check-plan.js';
@@ -66,8 +67,27 @@ describe('the plan to adopt proofpass', () => {
       'wait until what worked before works again',
     ]);
     expect(plan.downtime.map(({ service }) => service)).toEqual(['platform', 'api']);
-    expect(plan.notes).toEqual([expect.stringContaining('the schedule(s) backup-daily, backup-six-hourly')]);
+    expect(plan.notes).toEqual([
+      expect.stringContaining(
+        `until the schedule backup-daily is there; make it in Temporal: ${scheduleCommand(system, 'backup-daily')}`,
+      ),
+      expect.stringContaining('until the schedule backup-six-hourly is there'),
+    ]);
     for (const { step } of stepsOf(plan).slice(1, -1)) expect(step.undo).toHaveProperty('activity');
+  });
+
+  test('leaves lines in force that no runbook replaces yet', () => {
+    const cron = { backups: { inForce: 1, takenOver: 0 }, rotation: { inForce: 1, takenOver: 0 } };
+    const plan = planOf({ ...byHand, cron });
+    expect(plan.notes).toContain('app: the rotation lines stay: guardia has no runbook rotate-secret yet.');
+    const ended = stepsOf(plan).filter(({ step }) => step.do.activity === 'disableCronLines');
+    expect(ended.map(({ step }) => step.id)).toEqual(['cron-app-backups']);
+  });
+
+  test('says the command that makes a schedule, for a shell', () => {
+    expect(scheduleCommand(system, 'backup-daily')).toBe(
+      `temporal schedule create --schedule-id proofpass/backup-daily --cron '0 2 * * *' --time-zone UTC --overlap-policy Skip --type backup --task-queue guardia --workflow-id backup/proofpass/backup-daily --input '{"system":"proofpass","requester":"schedule"}'`,
+    );
   });
 
   test('is empty where everything is adopted, or nothing is there yet', () => {
