@@ -148,7 +148,7 @@ function report(lines: readonly Line[]): string {
   const inOrder = grounds.flatMap(({ scenarios }) => scenarios.map(({ name }) => name));
   const sorted = inOrder.flatMap((name) => lines.filter(({ scenario }) => scenario === name));
   const groups = inOrder.flatMap((name) =>
-    (['fail', 'kill', 'lose'] as const).flatMap((kind) => {
+    (['fail', 'kill', 'lose', 'undo'] as const).flatMap((kind) => {
       const of = sorted.filter((line) => line.scenario === name && line.kind === kind);
       return of.length === 0 ? [] : [{ name, kind, of }];
     }),

@@ -608,9 +608,9 @@ describe('a rollback', () => {
       migrations: { ...applied },
     });
     // Somebody has put the last step of a host right by hand, and had it skipped: the host is on the new release all the same.
-    const byHand = report.steps.map((one) =>
+    const byHand = report.steps.map((one): RunReport['steps'][number] =>
       one.on === 'app2' ? { ...one, state: one.id === 'ready-app2' ? 'skipped' : 'done' } : one,
-    ) as RunReport['steps'];
+    );
     expect(Object.keys(deployOf({ ...report, steps: byHand }, '/opt/proofpass/platform')?.hosts ?? {})).toEqual([
       'app1',
       'app2',
