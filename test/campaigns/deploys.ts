@@ -204,7 +204,10 @@ async function onGround(ground: Ground, add: (row: Row) => void): Promise<void> 
       back,
       async (handle) => {
         await here.untilStep(handle, `build-${last}`, 'running');
-        await here.shell(`until systemctl is-active --quiet 'guardia-job-*-build-${last}-*'; do sleep 0.1; done`, last);
+        await here.shell(
+          `until compgen -G '/var/lib/guardia/jobs/*-build-${last}-*/started'; do sleep 0.1; done`,
+          last,
+        );
         return lose(here, last);
       },
     );

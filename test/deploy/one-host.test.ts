@@ -150,7 +150,7 @@ describe('on one host, with requests flowing', () => {
     const before = await here.shell(OBSERVED);
     const handle = await here.start({ ref: 'v4-irreversible' }, 'deploy');
     await here.untilStep(handle, 'build-app', 'running');
-    await here.shell(`until systemctl is-active --quiet 'guardia-job-*-build-app-*'; do sleep 0.1; done`);
+    await here.shell(`until compgen -G '/var/lib/guardia/jobs/*-build-app-*/started'; do sleep 0.1; done`);
     await here.lab.poweroff('app');
     await here.lab.poweron('app');
     const ended = await here.ended(handle);

@@ -9,7 +9,7 @@ const atRestWhenCancelled = { cancellationType: ActivityCancellationType.WAIT_CA
 
 /**
  * After this time without a sign of life the worker of an activity is taken for dead, and another attempt begins. The sign is given by
- * every worker (workers/activity-interceptor.ts), for a job by its follower, every 5 s: three may go missing. A worker that was only slow
+ * every worker (workers/activity-interceptor.ts), every 5 s: three may go missing. A worker that was only slow
  * does no harm: the other attempt attaches to its job.
  */
 export const HEARTBEAT_TIMEOUT = '15 seconds';
