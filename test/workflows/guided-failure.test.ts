@@ -1,11 +1,11 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { WorkflowUpdateFailedError } from '@temporalio/client';
 import { recoverSignal, recoverUpdate, type RecoverChoice } from '../../workflows/contracts/hold.js';
-import type { Lane, Plan, Stage } from '../../workflows/contracts/plan.js';
 import { fails, failsFirst, held, type Act } from './acts.js';
 import { doctoredBundle } from './doctored-bundle.js';
+import { holds, say, startWithPeople, work, type WithPeople } from './runs-with-people.js';
 import { openScriptedRuns, until, type ScriptedRun, type ScriptedRuns } from './scripted-runs.js';
-import { lane, stage, step, toyPlan } from './toy-plan.js';
+import { lane, stage, step } from './toy-plan.js';
 
 let runs: ScriptedRuns;
 beforeAll(async () => {
@@ -16,35 +16,12 @@ afterEach(async () => {
 }, 30_000);
 afterAll(() => runs.close());
 
-/** A run whose plan holds for people. */
-async function start(
-  parts: (Stage | Lane)[],
-  acts: Record<string, Act>,
-  options: { plan?: Partial<Plan>; input?: object; facets?: (seen: unknown) => unknown } = {},
-): Promise<ScriptedRun> {
-  const system = runs.system();
-  return runs.start(
-    {
-      plan: (name) => toyPlan(name, parts, { unattended: false, ...options.plan }),
-      acts,
-      ...(options.facets ? { facets: options.facets } : {}),
-    },
-    { system, input: { system, requester: 'kim', ...options.input } },
-  );
-}
-
-const holds = (run: ScriptedRun, count = 1) =>
-  until(async () => (await run.status()).holds.length === count, `the run holds at ${count} place(s)`);
-const say = (run: ScriptedRun, decision: RecoverChoice, hold?: string) =>
-  run.handle.executeUpdate(recoverUpdate, {
-    args: [{ decision, reason: 'because', by: 'ana', ...(hold === undefined ? {} : { hold }) }],
-  });
+const start = (...rest: WithPeople) => startWithPeople(runs, ...rest);
 const refusal = async (run: ScriptedRun, decision: RecoverChoice, hold?: string): Promise<string> => {
   const error = await say(run, decision, hold).catch((failed: unknown) => failed);
   expect(error).toBeInstanceOf(WorkflowUpdateFailedError);
   return (error as { cause: Error }).cause.message;
 };
-const work = (run: ScriptedRun) => run.names().filter((name) => /^(do|undo) /.test(name));
 const hold = { onFailure: 'hold' };
 
 describe('a step that fails in a run that was started with onFailure: hold', () => {
@@ -259,7 +236,7 @@ describe('after everything was undone', () => {
           return fails()(call);
         },
       },
-      { facets: () => seen },
+      { script: { facets: () => seen } },
     );
     await holds(run);
     expect((await run.status()).holds).toMatchObject([

@@ -1,12 +1,11 @@
 // Where a person's word is what counts: behind the point of no return, and against an error budget.
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
-import { recoverUpdate, type RecoverChoice } from '../../workflows/contracts/hold.js';
 import type { ObservationCall } from '../../workflows/contracts/calls.js';
 import { SYSTEM_LANE } from '../../workflows/contracts/names.js';
-import type { Lane, Plan, Stage } from '../../workflows/contracts/plan.js';
-import { fails, failsFirst, held, type Act } from './acts.js';
-import { openScriptedRuns, until, type Script, type ScriptedRun, type ScriptedRuns } from './scripted-runs.js';
-import { lane, stage, step, toyPlan } from './toy-plan.js';
+import { fails, failsFirst, held } from './acts.js';
+import { holds, say, startWithPeople, work, type WithPeople } from './runs-with-people.js';
+import { openScriptedRuns, until, type ScriptedRuns } from './scripted-runs.js';
+import { lane, stage, step } from './toy-plan.js';
 
 let runs: ScriptedRuns;
 beforeAll(async () => {
@@ -17,21 +16,7 @@ afterEach(async () => {
 }, 30_000);
 afterAll(() => runs.close());
 
-async function start(
-  parts: (Stage | Lane)[],
-  acts: Record<string, Act>,
-  options: { plan?: Partial<Plan>; input?: object; script?: Script } = {},
-): Promise<ScriptedRun> {
-  const system = runs.system();
-  return runs.start(
-    { plan: (name) => toyPlan(name, parts, { unattended: false, ...options.plan }), acts, ...options.script },
-    { system, input: { system, requester: 'kim', ...options.input } },
-  );
-}
-const holds = (run: ScriptedRun) => until(async () => (await run.status()).holds.length === 1, 'the run holds');
-const say = (run: ScriptedRun, decision: RecoverChoice) =>
-  run.handle.executeUpdate(recoverUpdate, { args: [{ decision, reason: 'because', by: 'ana' }] });
-const work = (run: ScriptedRun) => run.names().filter((name) => /^(do|undo) /.test(name));
+const start = (...rest: WithPeople) => startWithPeople(runs, ...rest);
 
 describe('behind the point of no return', () => {
   const parts = [lane('app', 'a', 'b'), lane('app', 'c', 'd')];
