@@ -13,6 +13,7 @@ import { openBucket } from '../../activities/object-store/object-store.js';
 import { ensurePackages, ensureTool, ToolboxError } from '../packaging/toolbox.js';
 import { packages } from '../packaging/toolbox-tools.js';
 import { say } from '../packaging/toolbox-cache.js';
+import { endsWithParent } from '../temporal/parent-death.js';
 import type { DemoOptions, Place } from './place.js';
 
 /** How the demo logs in to the server that it found or was told about. */
@@ -223,8 +224,7 @@ async function startS3(directory: string): Promise<{
   const [accessKeyId, secretAccessKey] = [randomBytes(8).toString('hex'), randomBytes(20).toString('hex')];
   const port = await freePort();
   const child = spawn(
-    program,
-    [
+    ...endsWithParent(program, [
       '--quiet',
       '--port',
       `127.0.0.1:${port}`,
@@ -234,7 +234,7 @@ async function startS3(directory: string): Promise<{
       '--versioning-dir',
       path.join(directory, 'versions'),
       path.join(directory, 'data'),
-    ],
+    ]),
     {
       env: {
         ...process.env,

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { say, ToolboxError } from '../packaging/toolbox-cache.js';
+import { endsWithParent } from '../temporal/parent-death.js';
 import type { Place } from './place.js';
 
 const built = fileURLToPath(new URL('../../', import.meta.url));
@@ -70,8 +71,10 @@ function guardia(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
 async function startDev(env: NodeJS.ProcessEnv): Promise<{ uiUrl: string; stop: () => Promise<void> }> {
   const uiPort = (await isFree(UI_PORT)) ? UI_PORT : 0;
   const child = spawn(
-    process.execPath,
-    [path.join(built, 'infra/temporal/dev.js'), '--port', '0', '--ui-port', String(uiPort)],
+    ...endsWithParent(process.execPath, [
+      path.join(built, 'infra/temporal/dev.js'),
+      ...['--port', '0', '--ui-port', String(uiPort)],
+    ]),
     {
       env,
       // Ctrl-C at the terminal reaches it through us, after the command has had its say.

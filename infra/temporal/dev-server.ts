@@ -11,6 +11,7 @@ import {
 import { identify, isRunning, type ProcessIdentity } from '../../activities/temporal/process-identity.js';
 import { DirectoryLocked, lockDirectory } from './directory-lock.js';
 import { prepareNamespace } from './namespace.js';
+import { endsWithParent } from './parent-death.js';
 import { findServerExecutable, type ServerExecutable } from './server-executable.js';
 
 export const DEFAULT_PORT = 7233;
@@ -49,7 +50,7 @@ export interface DevServer {
 /**
  * Starts a persistent Temporal development server: SQLite file and log in `directory`, Web UI, our search attributes, on the loopback
  * address only. Ports: absent for 7233 and 8233, 0 for a free one. What an earlier start left running in the directory, killed without a
- * chance to clean up, is stopped first. The server stops with this process, unless that is killed with SIGKILL.
+ * chance to clean up, is stopped first. The server stops with this process, on Linux also when that is killed.
  * Throws DevServerError when the directory or a port is taken or the server does not come up; NoTemporalServer when there is none.
  */
 export async function startDevServer(options: {
@@ -197,18 +198,20 @@ function launch(directory: string, executable: ServerExecutable, port: number, u
   if (sizeOf(logFile) > LOG_BYTES) renameSync(logFile, `${logFile}.1`);
   const logOffset = sizeOf(logFile);
   const output = openSync(logFile, 'a', 0o600);
-  const child = spawn(
-    executable.path,
-    [
-      ...['server', 'start-dev', '--ip', IP, '--port', String(port), '--ui-port', String(uiPort)],
-      ...['--db-filename', path.join(directory, 'temporal.db')],
-      // Twice as fast as the defaults. A killed server loses nothing; a power cut may lose the last transactions.
-      ...['--sqlite-pragma', 'journal_mode=WAL', '--sqlite-pragma', 'synchronous=NORMAL'],
-      ...['--log-level', 'warn', '--log-format', 'text'],
-    ],
-    // In a session of its own: Ctrl-C at the terminal must reach it through us, after the worker has stopped.
-    { cwd: directory, detached: true, stdio: ['ignore', output, output], env: withoutTemporalVariables(process.env) },
-  );
+  const [file, argv] = endsWithParent(executable.path, [
+    ...['server', 'start-dev', '--ip', IP, '--port', String(port), '--ui-port', String(uiPort)],
+    ...['--db-filename', path.join(directory, 'temporal.db')],
+    // Twice as fast as the defaults. A killed server loses nothing; a power cut may lose the last transactions.
+    ...['--sqlite-pragma', 'journal_mode=WAL', '--sqlite-pragma', 'synchronous=NORMAL'],
+    ...['--log-level', 'warn', '--log-format', 'text'],
+  ]);
+  // In a session of its own: Ctrl-C at the terminal must reach it through us, after the worker has stopped.
+  const child = spawn(file, argv, {
+    cwd: directory,
+    detached: true,
+    stdio: ['ignore', output, output],
+    env: withoutTemporalVariables(process.env),
+  });
   closeSync(output);
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()).once('error', () => resolve()));
   if (child.pid === undefined)

@@ -14,6 +14,7 @@ import { identify, type ProcessIdentity } from '../../activities/temporal/proces
 import { commandExitCodes } from '../../workflows/contracts/run.js';
 import { DEFAULT_PORT, DEFAULT_UI_PORT, DevServerError, startDevServer, type DevServer } from './dev-server.js';
 import { prepareNamespace } from './namespace.js';
+import { endsWithParent } from './parent-death.js';
 import { chooseServer, compiled, NoTemporalServer, serverSources } from './server-executable.js';
 
 /** Longer than a worker's own patience with its activities. */
@@ -103,7 +104,8 @@ function keepWorker(
   const start = () => {
     const started = Date.now();
     // In a session of its own: Ctrl-C at the terminal reaches it through us. No standard input to fight over.
-    const worker = spawn(process.execPath, [entry], { env, detached: true, stdio: ['ignore', 'inherit', 'inherit'] });
+    const [file, argv] = endsWithParent(process.execPath, [entry]);
+    const worker = spawn(file, argv, { env, detached: true, stdio: ['ignore', 'inherit', 'inherit'] });
     child = worker;
     changed(worker.pid === undefined ? undefined : identify(worker.pid));
     ended = new Promise((resolve) => {

@@ -17,6 +17,7 @@ import { promisify } from 'node:util';
 import { configuredTarget, connectClient, type TemporalTarget } from '../../activities/temporal/connection.js';
 import { ensureTool } from '../packaging/toolbox.js';
 import { prepareNamespace } from './namespace.js';
+import { endsWithParent } from './parent-death.js';
 
 /** What compose.yaml gives a namespace too. */
 const RETENTION_DAYS = 90;
@@ -182,7 +183,7 @@ async function startChild(
   options: { env?: NodeJS.ProcessEnv; cwd?: string; uid?: number; gid?: number },
 ): Promise<Child> {
   const output = openSync(logFile, 'a', 0o600);
-  const child = spawn(file, argv, { ...options, detached: true, stdio: ['ignore', output, output] });
+  const child = spawn(...endsWithParent(file, argv), { ...options, detached: true, stdio: ['ignore', output, output] });
   closeSync(output);
   const stopWithUs = () => child.kill('SIGTERM');
   process.once('exit', stopWithUs);

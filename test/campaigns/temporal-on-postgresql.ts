@@ -8,6 +8,7 @@ import { execa } from 'execa';
 import { startLab } from '../../infra/lab/lab.js';
 import { ensurePostgresServer, tools } from '../../infra/packaging/toolbox.js';
 import { startPostgres, startProductionServer } from '../../infra/temporal/production-server.js';
+import { endsWithParent } from '../../infra/temporal/parent-death.js';
 import { compiled } from '../../infra/temporal/server-executable.js';
 
 const RESULT = fileURLToPath(new URL('../../../test/campaigns/temporal-on-postgresql.md', import.meta.url));
@@ -43,7 +44,10 @@ export async function temporalOnPostgresql({ say }: { say: (line: string) => voi
     };
     const startWorker = () => {
       const log = openSync(path.join(directory, 'worker.log'), 'a');
-      const child = spawn(process.execPath, [compiled('workers/main.js')], { env, stdio: ['ignore', log, log] });
+      const child = spawn(...endsWithParent(process.execPath, [compiled('workers/main.js')]), {
+        env,
+        stdio: ['ignore', log, log],
+      });
       closeSync(log);
       return { child, ended: new Promise<void>((resolve) => child.on('exit', () => resolve())) };
     };

@@ -7,6 +7,7 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { connectClient } from '../../activities/temporal/connection.js';
 import { startDevServer } from '../../infra/temporal/dev-server.js';
+import { endsWithParent } from '../../infra/temporal/parent-death.js';
 import { compiled } from '../../infra/temporal/server-executable.js';
 import { holderQuery } from '../../workflows/contracts/lock.js';
 import { statusQuery } from '../../workflows/contracts/run.js';
@@ -69,9 +70,12 @@ export async function lockChaos(options: {
       state: at('state'),
       ledger: at('ledger'),
     };
-    const child = spawn(process.execPath, [compiled('test/faults/lock-worker.js'), JSON.stringify(argument)], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
+    const child = spawn(
+      ...endsWithParent(process.execPath, [compiled('test/faults/lock-worker.js'), JSON.stringify(argument)]),
+      {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      },
+    );
     worker = child;
     await new Promise<void>((resolve, reject) => {
       child.stdout.setEncoding('utf8').on('data', (text: string) => text.includes('serving') && resolve());

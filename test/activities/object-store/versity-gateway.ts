@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CreateBucketCommand, PutBucketPolicyCommand } from '@aws-sdk/client-s3';
+import { endsWithParent } from '../../../infra/temporal/parent-death.js';
 import {
   type AccessKey,
   type Bucket,
@@ -80,7 +81,7 @@ export async function startGateway(): Promise<Gateway> {
       versions,
       data,
     ];
-    child = spawn(binary, args, {
+    child = spawn(...endsWithParent(binary, args), {
       stdio: 'ignore',
       env: { ROOT_ACCESS_KEY: rootKey.accessKeyId, ROOT_SECRET_KEY: rootKey.secretAccessKey },
     });

@@ -273,11 +273,23 @@ describe('a server that does not come up', () => {
 });
 
 describe('a supervisor that was killed', () => {
-  test('its server is found and stopped by the next start, which goes on with the same data', async () => {
+  test('takes its server along', async () => {
     const at = directory();
     const supervisor = await startElsewhere(at);
     const left = readDevServerState(at)?.server;
     if (left === undefined) throw new Error('no state');
+    supervisor.kill('SIGKILL');
+    for (let attempt = 0; attempt < 200 && isRunning(left); attempt++) await pause(100);
+    expect(isRunning(left)).toBe(false);
+  });
+
+  test('a server that does not end with it is found and stopped by the next start, which goes on with the same data', async () => {
+    const at = directory();
+    const supervisor = await startElsewhere(at);
+    const left = readDevServerState(at)?.server;
+    if (left === undefined) throw new Error('no state');
+    // Stopped in its tracks, it cannot heed that its parent has ended.
+    process.kill(left.pid, 'SIGSTOP');
     supervisor.kill('SIGKILL');
     await once(supervisor, 'exit');
     expect(isRunning(left)).toBe(true);
@@ -288,7 +300,10 @@ describe('a supervisor that was killed', () => {
       port: 0,
       uiPort: 0,
       executable,
-      log: (line) => lines.push(line),
+      log: (line) => {
+        lines.push(line);
+        if (isRunning(left)) process.kill(left.pid, 'SIGCONT');
+      },
     });
     expect(isRunning(left)).toBe(false);
     expect(lines).toEqual([`stopping the server (process ${left.pid}) that an earlier \`guardia dev\` left behind`]);
