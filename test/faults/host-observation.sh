@@ -50,6 +50,9 @@ if command -v docker >/dev/null && docker info >/dev/null 2>&1; then
   docker images --format '{{.Repository}}:{{.Tag}}' | sort
 fi
 
+echo '=== vault'
+curl -s -m 5 http://127.0.0.1:8200/v1/sys/seal-status | grep -oE '"(initialized|sealed)":[a-z]+'
+
 echo '=== network'
 ip -o link | sed -E 's,^[0-9]+: ([^:@]*).*,\1,' | grep -vE '^(veth|br-[0-9a-f]{12}$)' | sort
 echo "forwards $(cat /proc/sys/net/ipv4/ip_forward)"

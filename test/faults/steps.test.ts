@@ -71,8 +71,8 @@ describe('a step fails once', () => {
     await does('adopt');
     expect(await fails('adopt back', 'putBackPath', 'fail')).toBe('rolled back');
   });
-  test('provision-host: the firewall', async () => {
-    expect(await fails('provision-host after adopt', 'setFirewall', 'fail')).toBe('rolled back');
+  test('provision-host: all of it is done, on a host that serves, and then what worked does not', async () => {
+    expect(await fails('provision-host after adopt', 'checkHealth', 'fail')).toBe('rolled back');
   });
   test('deploy: the start of the new release', async () => {
     expect(await fails('deploy', 'startServices', 'fail')).toBe('rolled back');

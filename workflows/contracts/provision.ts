@@ -95,9 +95,11 @@ export const Program = z.strictObject({
     .describe('Compose project that the files belong to; it is started, and again when they change'),
   unit: UnitName.optional().describe('Unit that reads the files'),
   apply: z
-    .enum(['restart', 'reload'])
+    .enum(['restart', 'reload', 'reload-then-restart'])
     .default('reload')
-    .describe('How the unit reads changed files; a restart is planned as downtime'),
+    .describe(
+      'How the unit reads changed files; a restart is planned as downtime. `reload-then-restart`: how it stops is one of the settings and has to be in force before, as with Docker, whose `live-restore` lets the containers live on; undone by a reload',
+    ),
   start: z
     .enum(['always', 'outside-containers', 'never'])
     .default('always')

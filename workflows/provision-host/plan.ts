@@ -7,10 +7,12 @@ import { ruleText, type Program, type ProvisionFile } from '../contracts/provisi
 import type { ProvisionHostInput } from '../contracts/provision-host.js';
 import { DOCKER_BLOCK, type SeenHost } from '../contracts/provision-observation.js';
 import type { System } from '../contracts/system.js';
+import { probeNeeds, probesAbout } from '../contracts/system-probes.js';
 import { given } from '../contracts/unset.js';
 import { isUnitActive } from '../contracts/units.js';
 import { call, idPart } from '../steps/call.js';
 import { block, directory, file, noFile, symlink, textDiff } from '../steps/file.js';
+import { asBefore } from '../steps/health.js';
 import { applied, unit } from '../steps/service.js';
 import { publishedPortRules, rulesFor } from './firewall.js';
 import { haproxyConfiguration } from './haproxy.js';
@@ -46,7 +48,7 @@ interface Work {
 
 export const provisionHostPlanner: Planner<ProvisionHostInput> = {
   needs(input, system) {
-    return chosen(input, system).map(({ host }) => `hosts.${host}.connection`);
+    return [...chosen(input, system).map(({ host }) => `hosts.${host}.connection`), ...probeNeeds];
   },
 
   sources(input, system) {
@@ -81,11 +83,16 @@ export const provisionHostPlanner: Planner<ProvisionHostInput> = {
       ...programs.map(([name, { title }]) => stage(title, works, (work) => program(work, name))),
       stage('sshd', works, sshd),
     ].flat();
+    // What people use is to work as before; on a bare host nothing does yet, and nothing is waited for.
+    const health = asBefore(
+      system,
+      stages.length === 0 ? [] : probesAbout(system, { services: Object.keys(system.services) }),
+    );
     return {
       format: PLAN_FORMAT,
       runbook: 'provision-host',
       system: system.system,
-      stages: distinct(stages),
+      stages: [...health.before, ...distinct(stages), ...health.after],
       downtime: works.flatMap(({ downtime }) => downtime),
       notes: [...new Set(works.flatMap(({ notes }) => notes))],
     };
@@ -364,7 +371,7 @@ function program(work: Work, name: string): Step[] {
     );
   const running = isUnitActive(now.units[service]);
   const reread =
-    files.length > 0 && wanted.apply === 'restart' && running ? [{ service: name, seconds: RESTART_SECONDS }] : [];
+    files.length > 0 && wanted.apply !== 'reload' && running ? [{ service: name, seconds: RESTART_SECONDS }] : [];
   downtime.push(...reread);
   // A unit that does not run yet reads its files when it starts; one that its package starts reads them now.
   const changed = kept

@@ -32,29 +32,32 @@ export function unit(
 
 /**
  * Steps that change what a running unit has read, and the reload or restart that makes it read them again. Undone in reverse, the unit
- * reads the old files once they are back: that is what the first step is for. No steps stay no steps.
+ * reads the old files once they are back: that is what the first step is for. `reload-then-restart`: how the unit stops is among the
+ * settings, and a restart on the way back would stop it as the old ones say. No steps stay no steps.
  */
 export function applied(
-  options: { unit: string; how: 'restart' | 'reload'; why: string; id?: string },
+  options: { unit: string; how: 'restart' | 'reload' | 'reload-then-restart'; why: string; id?: string },
   steps: Step[],
 ): Step[] {
   const { unit: name, how, why, id = idPart(options.unit) } = options;
   if (steps.length === 0) return [];
+  const ways = how === 'reload-then-restart' ? (['reload', 'restart'] as const) : [how];
+  const [back] = ways;
   return [
     {
       id: `note-${id}`,
       title: `note whether ${name} runs`,
-      why: `if this run is undone, ${name} is to ${how} after its files are back`,
-      do: call('noteUnit', { unit: name, how }),
-      undo: call('reapplyUnit', { unit: name, how }),
+      why: `if this run is undone, ${name} is to ${back} after its files are back`,
+      do: call('noteUnit', { unit: name, how: back }),
+      undo: call('reapplyUnit', { unit: name, how: back }),
     },
     ...steps,
-    {
-      id: `${how}-${id}`,
-      title: `${how} ${name}`,
-      why,
-      do: call('applyUnit', { unit: name, how }),
+    ...ways.map((way) => ({
+      id: `${way}-${id}`,
+      title: `${way} ${name}`,
+      why: way === how || way === 'restart' ? why : 'what it does when it stops is in force before it stops',
+      do: call('applyUnit', { unit: name, how: way }),
       undo: { none: `the step "note whether ${name} runs" does it, after the files are back` },
-    },
+    })),
   ];
 }

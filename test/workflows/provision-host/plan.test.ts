@@ -166,6 +166,7 @@ describe('the plan for a bare host of proofpass', () => {
 
   test('follows the order of the manual', () => {
     expect(plan.stages.map(({ title }) => title)).toEqual([
+      'before',
       'packages',
       'firewall',
       'users and directories',
@@ -182,7 +183,30 @@ describe('the plan for a bare host of proofpass', () => {
       'settings of the kernel',
       'limits of logins',
       'sshd',
+      'after',
     ]);
+  });
+
+  test('looks before, and waits for what worked then: a firewall or a restart may end what people use', () => {
+    const [look, wait] = [stepOf(plan, 'health-before'), stepOf(plan, 'health-after')];
+    const kinds = (step: typeof look) =>
+      new Set((step?.do.with['probes'] as { kind: string }[]).map(({ kind }) => kind));
+    expect([...kinds(look)].sort()).toEqual([...kinds(wait)].sort());
+    for (const kind of ['systemd', 'http', 'openbao']) expect(kinds(wait)).toContain(kind);
+    expect(wait?.do.with['failingBefore']).toEqual({ from: 'health-before', path: 'failing' });
+  });
+
+  test('lets the containers live on when Docker gets its settings', () => {
+    const ids = stepsOf(plan).map(({ step }) => step.id);
+    const docker = ids.slice(ids.indexOf('note-docker'), ids.indexOf('restart-docker') + 1);
+    expect(docker).toEqual([
+      'note-docker',
+      'write-etc-docker-daemon-json',
+      'check-docker',
+      'reload-docker',
+      'restart-docker',
+    ]);
+    expect(stepOf(plan, 'note-docker')?.undo).toMatchObject({ activity: 'reapplyUnit', with: { how: 'reload' } });
   });
 
   test('a second run of what it leaves plans nothing', () => {
@@ -192,7 +216,10 @@ describe('the plan for a bare host of proofpass', () => {
   test('every step has an undo, or says why it needs none', () => {
     for (const { step } of stepsOf(plan)) {
       if ('none' in step.undo)
-        expect(['checkConfiguration', 'checkCluster', 'checkJails', 'applyUnit']).toContain(step.do.activity);
+        expect([
+          ...['checkConfiguration', 'checkCluster', 'checkJails', 'applyUnit'],
+          ...['probeHost', 'checkHealth'],
+        ]).toContain(step.do.activity);
       else expect(step.undo.activity).not.toBe(step.do.activity);
     }
   });
@@ -272,7 +299,8 @@ describe('the plan for four bare hosts', () => {
     expect(on('PostgreSQL')).toEqual(['db']);
     expect(on('monitoring')).toEqual(['db']);
     expect(on('units of the application')).toEqual(['app1', 'app2']);
-    expect(stepsOf(plan).every(({ lane, step }) => step.id.startsWith(`${lane.on}-`))).toBe(true);
+    const onHosts = stepsOf(plan).filter(({ lane }) => lane.on !== 'system');
+    expect(onHosts.every(({ lane, step }) => step.id.startsWith(`${lane.on}-`))).toBe(true);
   });
 
   test('lets them reach each other by their addresses, and nobody else', () => {
