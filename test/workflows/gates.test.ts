@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { canonicalJson } from '../../activities/inventory/canonical-json.js';
-import { recoverUpdate } from '../../workflows/contracts/hold.js';
+import { recoverUpdate, type RecoverChoice } from '../../workflows/contracts/hold.js';
 import { requestText } from '../../workflows/contracts/requester.js';
 import { decideSignal, decideUpdate, signedText, type Decision, type Gate } from '../../workflows/contracts/gate.js';
 import { fails, held } from './acts.js';
@@ -473,6 +473,59 @@ describe('a gate between two stages', () => {
     expect(type).toBe('rejected');
     expect(message).toContain('everything before it was undone');
     expect(run.names()).toContain('undo a');
+  });
+
+  describe('behind the point of no return', () => {
+    const behind = [lane('app', 'a'), lane('app', 'c'), ...gated.slice(1)];
+    const begun = async (): Promise<ScriptedRun> => {
+      const plan = (name: string) => toyPlan(name, behind, { unattended: false, pointOfNoReturn: 'a' });
+      const system = runs.system(withApprovers);
+      const run = await runs.start({ plan }, { system, input: { system, requester: 'kim' } });
+      await isOpen(run);
+      return run;
+    };
+    const say = (run: ScriptedRun, decision: RecoverChoice) =>
+      run.handle.executeUpdate(recoverUpdate, { args: [{ decision, reason: 'because', by: 'eva' }] });
+    const undone = (run: ScriptedRun) => run.names().filter((name) => name.startsWith('undo'));
+    const held = async (run: ScriptedRun, reason: string): Promise<void> => {
+      await until(async () => (await run.status()).holds.length === 1, 'the run holds');
+      expect((await run.status()).holds).toMatchObject([
+        { id: 'switch', kind: 'point of no return', reason: expect.stringContaining(reason) as unknown },
+      ]);
+      expect(undone(run)).toEqual([]);
+    };
+
+    test('neither a no nor a cancel ends it by itself; a person has it asked again, and nobody agrees in that way', async () => {
+      const run = await begun();
+      await decide(run, await decisionOn(run, { decision: 'reject', reason: 'wrong day' }));
+      await held(run, 'wrong day');
+      await expect(say(run, 'skip')).rejects.toMatchObject({
+        cause: { message: expect.stringContaining('skip is no choice') as unknown },
+      });
+      await say(run, 'retry');
+      await isOpen(run);
+      await run.handle.cancel();
+      await held(run, 'cancelled');
+      await say(run, 'retry');
+      await isOpen(run);
+      await decide(run, await decisionOn(run));
+      expect((await run.report()).end).toBe('succeeded');
+      expect(undone(run)).toEqual([]);
+    });
+
+    test.each([
+      ['rollback', ['undo c']],
+      ['accept', []],
+    ] as const)('a person ends it: %s', async (choice, expected) => {
+      const run = await begun();
+      await decide(run, await decisionOn(run, { decision: 'reject', reason: 'wrong day' }));
+      await held(run, 'wrong day');
+      await say(run, choice);
+      const { type, message } = await run.failure();
+      expect(type).toBe('rejected');
+      expect(message).toContain('everything up to "do a" stands');
+      expect(undone(run)).toEqual(expected);
+    });
   });
 });
 

@@ -186,7 +186,7 @@ export function runbook<I extends RunInput>(
         try {
           return await gates.ask(gate, digest);
         } catch (error) {
-          if (!isFailure(error, 'ApprovalTimedOut') || gate.onTimeout !== 'hold') throw error;
+          if (!isFailure(error, 'ApprovalTimedOut') || gate.onTimeout !== 'hold' || saga.committed) throw error;
           const { decision, by, why } = await holds.ask({
             ...{ id: gate.id, kind: 'gate timed out', title: gate.title, on: SYSTEM_LANE, reason: error.message },
             ...{ atStake: [], choices: ['retry', 'rollback'] },
@@ -194,6 +194,26 @@ export function runbook<I extends RunInput>(
           progress.note(`${by} said ${decision} after nobody had decided about "${gate.title}": ${why}`);
           if (decision !== 'retry')
             throw failure('ApprovalRejected', `${error.message}, and ${by} ended the run: ${why}`);
+        }
+      }
+    };
+    /** A gate in the midst of a plan. Behind the point of no return a no, a silence or a cancel ends nothing by itself: a person decides what comes of it. */
+    const askInTheMidst = async (gate: Gate, { plan, digest }: PlannedRun): Promise<void> => {
+      for (;;) {
+        try {
+          const ask = () => askPeople(gate, digest);
+          await (applying?.pastCancel ? CancellationScope.nonCancellable(ask) : ask());
+          return progress.phase('applying');
+        } catch (error) {
+          if (!(error instanceof TemporalFailure) || !saga.committed || plan.unattended) throw error;
+          const behind = async (): Promise<Omit<Hold, 'since'>> => ({
+            ...{ id: gate.id, kind: 'point of no return', title: gate.title, on: SYSTEM_LANE },
+            reason: isCancellation(error) ? 'the run was cancelled at this gate' : reasonOf(error),
+            atStake: await atStake(plan),
+            choices: ['retry', 'rollback', 'accept'],
+          });
+          if ((await CancellationScope.nonCancellable(() => decided(behind))) === 'fail') throw error;
+          if (CancellationScope.current().consideredCancelled && applying) applying.pastCancel = true;
         }
       }
     };
@@ -218,27 +238,33 @@ export function runbook<I extends RunInput>(
       const wanted = input.onFailure === 'hold' && !cancelled;
       if (behind ? plan.unattended || (forgiven && !cancelled && !wanted) : !wanted) return 'fail';
       progress.step(step.id, { state: 'holding' });
-      const ask = async () =>
-        holds.ask({
-          id: step.id,
-          kind: behind ? 'point of no return' : 'step failed',
-          title: step.title,
-          on,
-          reason: cancelled ? 'the run was cancelled in this step' : reasonOf(error),
-          atStake: behind ? await atStake(plan) : [],
-          choices: behind ? ['retry', 'skip', 'rollback', 'accept'] : ['retry', 'skip', 'rollback'],
-        });
+      const asked = async (): Promise<Omit<Hold, 'since'>> => ({
+        id: step.id,
+        kind: behind ? 'point of no return' : 'step failed',
+        title: step.title,
+        on,
+        reason: cancelled ? 'the run was cancelled in this step' : reasonOf(error),
+        atStake: behind ? await atStake(plan) : [],
+        choices: behind ? ['retry', 'skip', 'rollback', 'accept'] : ['retry', 'skip', 'rollback'],
+      });
       try {
-        const { decision, by, why } = behind ? await CancellationScope.nonCancellable(ask) : await ask();
-        progress.note(`${by} said ${decision} at "${step.title}": ${why}`);
+        const next = behind ? await CancellationScope.nonCancellable(() => decided(asked)) : await decided(asked);
         if (applying && CancellationScope.current().consideredCancelled) applying.pastCancel = true;
-        if (decision === 'retry' || decision === 'skip') return decision;
-        if (decision === 'accept') saga.keep();
-        if (applying) applying.ended = true;
-        return 'fail';
+        return next;
       } finally {
         progress.step(step.id, { state: 'failed' });
       }
+    };
+
+    /** Holds until a person has decided, and does what ends the run. */
+    const decided = async (asked: () => Promise<Omit<Hold, 'since'>>): Promise<'retry' | 'skip' | 'fail'> => {
+      const hold = await asked();
+      const { decision, by, why } = await holds.ask(hold);
+      progress.note(`${by} said ${decision} at "${hold.title}": ${why}`);
+      if (decision === 'retry' || decision === 'skip') return decision;
+      if (decision === 'accept') saga.keep();
+      if (applying) applying.ended = true;
+      return 'fail';
     };
 
     /** What would be lost, for whoever decides behind the point of no return. */
@@ -300,10 +326,7 @@ export function runbook<I extends RunInput>(
           ...{ plan, saga, progress, workflowId, runId, results, onFailure },
           system: observing.system(),
           fences: held.fences,
-          ask: async (gate) => {
-            await askPeople(gate, digest);
-            progress.phase('applying');
-          },
+          ask: (gate) => askInTheMidst(gate, ready),
           keepLog: recording.keepLog,
           onCommit: () => record('committed'),
           undoFailed: [],
