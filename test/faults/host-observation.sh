@@ -58,13 +58,15 @@ ip -o link | sed -E 's,^[0-9]+: ([^:@]*).*,\1,' | grep -vE '^(veth|br-[0-9a-f]{1
 echo "forwards $(cat /proc/sys/net/ipv4/ip_forward)"
 
 echo '=== rules'
-# In their order, without chains that are there by themselves and accept. Docker's own are sorted: addresses and bridges of containers are given anew each time, and their rules come as they start.
+# In their order, without chains that are there by themselves and accept. Docker's own are sorted: addresses and bridges of containers are given anew each time, and their rules come as they start;
+# a Docker that is restarted beside running containers looks at its isolation before DOCKER-USER, otherwise after it, and both before it accepts anything.
+own='container| br | docker0 |-A FORWARD -j DOCKER-'
 for family in iptables ip6tables; do
   command -v "$family-save" >/dev/null || continue
   rules=$("$family-save" | grep -E '^(\*|:|-A)' | grep -vE '^:[A-Z]+ ACCEPT' | sed -E 's/ ?\[[0-9:]*\]//; s/br-[0-9a-f]{12}/br/g; s/172\.(1[7-9]|2[0-9])\.[0-9]+\.[0-9]+/container/g' |
     awk -v family="$family" '/^\*/ { table = $0; next } { print family, table, $0 }')
-  grep -vE 'container| br | docker0 ' <<<"$rules"
-  grep -E 'container| br | docker0 ' <<<"$rules" | sort
+  grep -vE "$own" <<<"$rules"
+  grep -E "$own" <<<"$rules" | sort
 done
 
 echo '=== database'
