@@ -477,11 +477,19 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
       options: { signal?: AbortSignal } = {},
     ): Promise<string | undefined> {
       const log = new Tail(2 * bytes + 1000);
-      const { exit } = await call(target, ['log', id, String(bytes)], {
+      const { exit, stderr } = await call(target, ['log', id, String(bytes)], {
         ...options,
         onStdout: (chunk) => log.push(chunk),
       });
-      return exit.code === 0 ? scrub(log.text()) : undefined;
+      const said = scrub(stderr.text());
+      if (exit.code === 93 && /^guardia: no job/m.test(said)) return undefined;
+      if (exit.code !== 0)
+        throw failure(
+          'HostUnusable',
+          `${target.name}: the log of a job cannot be read: it ended with code ${exit.code}: ${lastLine(said)}`,
+          { host: target.name },
+        );
+      return scrub(log.text());
     },
 
     /** Every job that the host knows. */

@@ -1,4 +1,4 @@
-import { constants } from 'node:fs';
+import { constants, type Stats } from 'node:fs';
 import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { failure } from '../../workflows/contracts/errors.js';
@@ -44,7 +44,7 @@ export function createSecrets(options: {
       const value =
         provider === 'env'
           ? fromEnvironment(rest, environment)
-          : await fromFile(path.resolve(directory, rest), reference);
+          : await fromFile(path.resolve(directory, rest), reference, environment['CREDENTIALS_DIRECTORY']);
       const secret = new Secret(reference, value);
       scrubber.remember(secret);
       return secret;
@@ -65,7 +65,7 @@ function fromEnvironment(name: string, environment: Readonly<Record<string, stri
   return value;
 }
 
-async function fromFile(file: string, reference: string): Promise<string> {
+async function fromFile(file: string, reference: string, credentials: string | undefined): Promise<string> {
   const refuse = (what: string, remedy: string) =>
     failure('SecretUnavailable', `secret ${reference}: ${file} ${what}`, { remedy });
   let bytes: Buffer;
@@ -76,7 +76,7 @@ async function fromFile(file: string, reference: string): Promise<string> {
       const status = await handle.stat();
       if (!status.isFile()) throw refuse('is not a file', `Put the secret into a file, or correct the reference`);
       const mode = status.mode & 0o777;
-      if (mode & 0o077)
+      if (mode & 0o077 && !isCredential(file, status, credentials))
         throw refuse(`can be read by others (mode ${mode.toString(8).padStart(4, '0')})`, `chmod 600 ${file}`);
       if (status.size > LARGEST)
         throw refuse(`has ${status.size} bytes; a secret has at most ${LARGEST}`, 'Correct the reference');
@@ -104,3 +104,14 @@ async function fromFile(file: string, reference: string): Promise<string> {
   if (text.includes('\0')) throw refuse('holds a NUL byte', 'Encode a binary secret, for example in base64');
   return text;
 }
+
+/**
+ * Whether systemd has handed the file to this unit alone (`LoadCredential=`). From version 254 on it does so with an access list, whose mask
+ * shows as a permission of the group root, in a directory that only the unit can enter (systemd/systemd#29435).
+ */
+const isCredential = (file: string, { mode, uid, gid }: Stats, credentials: string | undefined): boolean =>
+  credentials !== undefined &&
+  path.dirname(file) === path.resolve(credentials) &&
+  uid === 0 &&
+  gid === 0 &&
+  (mode & 0o777) === 0o440;

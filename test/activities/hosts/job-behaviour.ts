@@ -251,6 +251,16 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
       });
     });
 
+    test('the log of an ended job is read back, and only a job that is not there has none', async () => {
+      const { hosts, target } = under();
+      const id = newId();
+      await job({ id, command: script('echo out; echo err >&2'), timeoutSeconds: 30 });
+      expect(await hosts.readJobLog(target, id, 1000)).toBe(
+        '== stdout, 4 bytes ==\nout\n\n== stderr, 4 bytes ==\nerr\n\n',
+      );
+      expect(await hosts.readJobLog(target, newId(), 1000)).toBeUndefined();
+    });
+
     test('a command that outlives its timeout is stopped with everything it started', async () => {
       const mark = `sleep 98${Date.now() % 100_000}`;
       await expect(

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { ApplicationFailure } from '@temporalio/common';
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createSecrets, secretsDirectory } from '../../../activities/secrets/resolve.js';
@@ -86,6 +86,21 @@ describe('resolve', () => {
     expect(message).toBe(
       `secret file:open: ${file} can be read by others (mode 0${mode.toString(8)}). chmod 600 ${file}`,
     );
+  });
+
+  // As root, whose file it has to be: `npm test` runs so.
+  test('what systemd hands to the unit is taken, of another owner or in another directory it is not', async () => {
+    const [credential, elsewhere] = [put('handed/key', 'abc', 0o440), put('other/key', 'abc', 0o440)];
+    const environment = { CREDENTIALS_DIRECTORY: path.join(directory, 'handed') };
+    chownSync(credential, 0, 0);
+    expect(await value(`file:${credential}`, environment)).toBe('abc');
+    for (const [file, given] of [
+      [credential, {}],
+      [elsewhere, environment],
+    ] as const)
+      expect((await refusal(`file:${file}`, given)).message).toContain('can be read by others (mode 0440)');
+    chownSync(credential, 0, 1);
+    expect((await refusal(`file:${credential}`, environment)).message).toContain('can be read by others (mode 0440)');
   });
 
   test('a missing file, directory or variable is named with the remedy', async () => {
