@@ -385,6 +385,123 @@ EOT`);
     expect(await state()).toBe(before);
   });
 
+  describe('a compose project that serves', () => {
+    const directory = '/opt/serving';
+    const project = { project: 'serving', directory, file: 'docker-compose.yml' };
+    const serve = (...more: string[]) => `services:
+  prometheus:
+    image: prom/prometheus:latest
+    restart: always
+    ports: ['127.0.0.1:9095:9090']
+    volumes: ['./config:/etc/prometheus', 'data:/prometheus']
+${more.join('')}volumes:
+  data:
+`;
+    const exporter = (name: string) => `  ${name}:\n    image: prom/node-exporter:latest\n    restart: always\n`;
+    const write = (file: string, content: string) =>
+      here.shell(`mkdir -p ${directory}/config; cat >${directory}/${file} <<'EOT'\n${content}EOT`);
+    const configure = (seconds: number) => write('config/prometheus.yml', `global:\n  scrape_interval: ${seconds}s\n`);
+    const compose = `docker compose -p serving --project-directory ${directory}`;
+    /** What Prometheus itself says that it works with. */
+    const interval = () =>
+      here.shell(`for i in $(seq 50); do
+        curl -sf http://127.0.0.1:9095/api/v1/status/config | grep -o 'scrape_interval: [0-9a-z]*' && exit; sleep 0.2; done; exit 1`);
+    const starts = (service = '') =>
+      here.shell(
+        `docker ps -q --filter label=com.docker.compose.project=serving ${service && `--filter label=com.docker.compose.service=${service}`} | xargs docker inspect -f '{{.Name}} {{.State.StartedAt}}' | sort`,
+      );
+    const names = () =>
+      here.shell("docker ps --filter label=com.docker.compose.project=serving --format '{{.Names}}' | sort");
+    const start = (at: { step: string }, recreate = true) =>
+      does('startCompose', { ...project, recreate, timeoutSeconds: 120 }, at);
+
+    beforeEach(async () => {
+      await configure(31);
+      await write('docker-compose.yml', serve());
+      await write('by-hand.yml', `services:\n${exporter('cadvisor')}`);
+      await here.shell(
+        `${compose} -f ${directory}/docker-compose.yml up -d 2>&1; ${compose} -f ${directory}/by-hand.yml up -d 2>&1`,
+      );
+    });
+    afterEach(async () => {
+      await here.shell(
+        `systemctl start docker.socket docker.service; ${compose} -f ${directory}/docker-compose.yml down -v --remove-orphans 2>&1; rm -r ${directory}`,
+      );
+    });
+
+    test('is not taken for absent because Docker does not answer', async () => {
+      const [note, begin] = [step(), step()];
+      await here.shell('systemctl stop docker.socket docker.service');
+      const unseen = { type: 'VerificationImpossible', nonRetryable: false };
+      await expect(does('noteCompose', project, note)).rejects.toMatchObject(unseen);
+      await expect(start(begin)).rejects.toMatchObject(unseen);
+      await here.shell('systemctl start docker.socket docker.service');
+      const before = await starts();
+      await does('stopMadeCompose', project, begin);
+      await does('reapplyCompose', project, note);
+      expect(await starts()).toBe(before);
+      expect(await here.shell('docker volume ls -q')).toContain('serving_data');
+    });
+
+    test('keeps a volume that is older than the step, whatever the step remembers', async () => {
+      const at = step();
+      await here.shell(`${compose} -f ${directory}/docker-compose.yml down 2>&1; sleep 1.1`);
+      const nothingSeen = { defined: ['prometheus'], running: [], present: [], starts: {}, volumes: [], networks: [] };
+      const now = Number(await here.shell('date +%s'));
+      const content = Buffer.from(JSON.stringify({ ...nothingSeen, now }));
+      await here.hosts.journalPut(here.target(), { run: 'run', ...at, content });
+      await start(at);
+      // Docker's own CreatedAt moves on with the files in a volume.
+      await here.shell('touch /var/lib/docker/volumes/serving_data/_data/file');
+      expect(await does('stopMadeCompose', project, at)).toMatchObject({
+        summary: 'kept serving_default, serving_data: older than this run, or in use',
+      });
+      expect(await here.shell('ls /var/lib/docker/volumes/serving_data/_data/file')).toContain('file');
+    });
+
+    test('reads its changed files, and its old ones after the undo; what somebody added stays', async () => {
+      const [added, before] = [await starts('cadvisor'), await names()];
+      const [note, begin] = [step(), step()];
+      expect(await interval()).toBe('scrape_interval: 31s\n');
+      await does('noteCompose', project, note);
+      await configure(47);
+      await write('docker-compose.yml', serve(exporter('more')));
+      expect(await start(begin)).toEqual({ summary: '2 services run' });
+      expect(await interval()).toBe('scrape_interval: 47s\n');
+      expect(await names()).toBe('serving-cadvisor-1\nserving-more-1\nserving-prometheus-1\n');
+
+      await does('stopMadeCompose', project, begin);
+      await configure(31);
+      await write('docker-compose.yml', serve());
+      for (let twice = 0; twice < 2; twice++) await does('reapplyCompose', project, note);
+      expect(await interval()).toBe('scrape_interval: 31s\n');
+      expect(await names()).toBe(before);
+      expect(await starts('cadvisor')).toBe(added);
+    });
+
+    test('is left alone where nothing was started since', async () => {
+      const [before, note, begin] = [await starts(), step(), step()];
+      await does('noteCompose', project, note);
+      await start(begin, false);
+      await does('stopMadeCompose', project, begin);
+      await does('reapplyCompose', project, note);
+      expect(await starts()).toBe(before);
+    });
+
+    test('does not run where a service ends again and again', async () => {
+      await write(
+        'docker-compose.yml',
+        serve(
+          `  short:\n    image: grafana/grafana:latest\n    restart: always\n    entrypoint: [/bin/node, -e, 'setTimeout(process.exit, 2000)']\n`,
+        ),
+      );
+      await expect(start(step())).rejects.toMatchObject({
+        type: 'VerificationFailed',
+        message: expect.stringMatching(/^short of serving on app does not run, or not for long\. /),
+      });
+    });
+  });
+
   test('nginx takes the site of the inventory, and HAProxy what is made from its groups, with and without certificates', async () => {
     const overlay = path.join(here.lab.directory, 'overlay-scaled');
     mkdirSync(overlay);
