@@ -34,6 +34,8 @@ import { fill } from './template.js';
 const PACKAGE_SECONDS = 1800;
 /** How long a service is away while it is restarted. Seconds. */
 const RESTART_SECONDS = 10;
+/** How long the services of a compose project are away while they are made anew: Docker gives each 10 s to end, and they start together. Seconds. */
+const RECREATE_SECONDS = 20;
 
 /** One host, as it is and as the inventory wants it. */
 interface Work {
@@ -199,8 +201,12 @@ function usersAndDirectories({ system, part, now }: Work): Step[] {
   return [...accounts, ...directories];
 }
 
-function secretFiles({ system, part, now, sources }: Work): Step[] {
-  return part.secretFiles.flatMap(([, one]): Step[] => {
+function secretFiles(work: Work): Step[] {
+  const { system, part, now, sources } = work;
+  const notes = part.programs.flatMap(([name, { compose }]) =>
+    compose && isNotedEarly(work, compose) ? [noted(name, compose)] : [],
+  );
+  const steps = part.secretFiles.flatMap(([, one]): Step[] => {
     const argument = secretFileArgument(system, part.host, one, sources);
     const seen = now.secretFiles[one.path];
     if (seen?.same) return [];
@@ -219,6 +225,7 @@ function secretFiles({ system, part, now, sources }: Work): Step[] {
       },
     ];
   });
+  return [...notes, ...steps];
 }
 
 function postgresql({ system, part, now, downtime }: Work): Step[] {
@@ -403,26 +410,21 @@ function program(work: Work, name: string): Step[] {
   return [...changed, ...started, ...jails];
 }
 
+type Compose = NonNullable<Program['compose']>;
+
 /** A compose project: its files, then its start; nothing where both are as wanted. */
-function composed(
-  { now }: Work,
-  name: string,
-  title: string,
-  project: NonNullable<Program['compose']>,
-  files: Step[],
-): Step[] {
+function composed(work: Work, name: string, title: string, project: Compose, files: Step[]): Step[] {
+  const { now, downtime } = work;
   const seen = now.compose[project.project];
   const runs = seen !== undefined && seen.defined.length > 0 && seen.defined.every((one) => seen.running.includes(one));
-  if (files.length === 0 && runs) return [];
+  // Docker looks at its own file only: what else changed is read by containers that are made anew.
+  const recreate = files.length > 0 || writesSecretsOf(work, project);
+  if (!recreate && runs) return [];
+  const again = recreate && seen !== undefined && seen.running.length > 0;
+  if (again) downtime.push({ service: name, seconds: RECREATE_SECONDS });
   const id = idPart(name);
   return [
-    {
-      id: `note-${id}`,
-      title: `note what of ${project.project} runs`,
-      why: 'if this run is undone, it is started again with its old files once they are back',
-      do: call('noteCompose', project),
-      undo: call('reapplyCompose', project),
-    },
+    ...(isNotedEarly(work, project) ? [] : [noted(name, project)]),
     ...files,
     {
       id: `check-${id}`,
@@ -433,14 +435,34 @@ function composed(
     },
     {
       id: `start-${id}`,
-      title: `start ${project.project}`,
+      title: again ? `start ${project.project} anew, so that it reads its files` : `start ${project.project}`,
       why: `${title}: under its pinned project name, so that its volumes stay its own`,
-      do: call('startCompose', { ...project, timeoutSeconds: PACKAGE_SECONDS }),
+      do: call('startCompose', { ...project, recreate, timeoutSeconds: PACKAGE_SECONDS }),
       undo: call('stopMadeCompose', project),
       attempts: 2,
       runAgainIfLost: true,
     },
   ];
+}
+
+function noted(name: string, project: Compose): Step {
+  return {
+    id: `note-${idPart(name)}`,
+    title: `note what of ${project.project} runs`,
+    why: 'if this run is undone, it is started again with its old files once they are back',
+    do: call('noteCompose', project),
+    undo: call('reapplyCompose', project),
+  };
+}
+
+/** Whether this run writes files with secrets that the project reads: those below its directory. */
+function writesSecretsOf({ part, now }: Work, { directory }: Compose): boolean {
+  return part.secretFiles.some(([, { path }]) => path.startsWith(`${directory}/`) && !now.secretFiles[path]?.same);
+}
+
+/** What runs is noted before its files with secrets are written: on the way back it is started again after these are back, too. */
+function isNotedEarly(work: Work, project: Compose): boolean {
+  return writesSecretsOf(work, project) && (work.now.compose[project.project]?.running.length ?? 0) > 0;
 }
 
 /** What a check is told: of a compose project the file that names all others. */

@@ -285,6 +285,72 @@ describe('the plan for a bare host of proofpass', () => {
   });
 });
 
+describe('the plan for a compose project that serves', () => {
+  const system = proofpass();
+  const directory = '/opt/proofpass/observability';
+  const settled: SeenHost = {
+    ...after(system, planOf(system, { 'host app': bare })),
+    compose: { observability: { defined: ['grafana'], running: ['grafana', 'loki'], volumes: [] } },
+  };
+  const planned = (more: Partial<SeenHost>) => {
+    const plan = planOf(system, { 'host app': { ...settled, ...more } });
+    const steps = stepsOf(plan).filter(({ lane }) => lane.on === 'app');
+    return { ids: steps.map(({ step }) => step.id), plan };
+  };
+  const away = [{ service: 'monitoring', seconds: 20 }];
+
+  test('is nothing where all of it is as it should be', () => {
+    expect(planned({}).ids).toEqual([]);
+  });
+
+  test('makes its containers anew where a file changed that they mount, and says that they are away', () => {
+    const path = `${directory}/prometheus/config/prometheus.yml`;
+    const { ids, plan } = planned({ files: { ...settled.files, [path]: { type: 'file', same: false, text: '' } } });
+    expect(ids).toEqual([
+      'note-monitoring',
+      expect.stringMatching(/^write-.*-prometheus-yml$/),
+      'check-monitoring',
+      'start-monitoring',
+    ]);
+    expect(stepOf(plan, 'start-monitoring')?.do.with['recreate']).toBe(true);
+    expect(plan.downtime).toEqual(away);
+  });
+
+  test.each(['.env', 'alertmanager/alertmanager.yml'])(
+    'makes them anew where %s changed, and notes them before, so that the undo reads the old one',
+    (name) => {
+      const path = `${directory}/${name}`;
+      const { ids, plan } = planned({
+        secretFiles: { ...settled.secretFiles, [path]: { same: false, made: [] } },
+      });
+      expect(ids).toEqual([
+        'note-monitoring',
+        expect.stringMatching(/^secrets-.*-observability-/),
+        'check-monitoring',
+        'start-monitoring',
+      ]);
+      expect(stepOf(plan, 'start-monitoring')?.do.with['recreate']).toBe(true);
+      expect(plan.downtime).toEqual(away);
+    },
+  );
+
+  test('leaves it alone where a file with secrets of another directory changed', () => {
+    const { ids, plan } = planned({
+      secretFiles: { ...settled.secretFiles, '/opt/proofpass/shared/.env': { same: false, made: [] } },
+    });
+    expect(ids).toEqual(['secrets-opt-proofpass-shared-env']);
+    expect(plan.downtime).toEqual([]);
+  });
+
+  test('starts only what does not run where no file changed', () => {
+    const { plan } = planned({
+      compose: { observability: { defined: ['grafana', 'prometheus'], running: ['grafana'], volumes: [] } },
+    });
+    expect(stepOf(plan, 'start-monitoring')?.do.with['recreate']).toBe(false);
+    expect(plan.downtime).toEqual([]);
+  });
+});
+
 describe('the plan for four bare hosts', () => {
   const system = scaled();
   const hosts = ['balancer', 'app1', 'app2', 'db'];
