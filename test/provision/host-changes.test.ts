@@ -180,6 +180,24 @@ describe('on a host', () => {
       await here.shell('docker rm -f web8081 web8082 web8083');
     });
 
+    test('takes over rules that were made by hand for the same flows, and nobody notices', async () => {
+      await here.shell(
+        'for rule in "allow 22/tcp" "limit 8082/tcp" "allow 8083/tcp" "allow from 192.0.2.0/24 to any port 8081 proto tcp"; do ufw $rule; done; ufw --force enable',
+      );
+      const before = await state();
+      const at = step();
+      await does('setFirewall', wanted, at);
+      const added = await here.shell('ufw show added');
+      expect(added.trim().split('\n').slice(1).sort()).toEqual([
+        "ufw allow 22/tcp comment 'guardia: ssh'",
+        "ufw allow 8082/tcp comment 'guardia: open'",
+        "ufw allow from 192.0.2.0/24 to any port 8081 proto tcp comment 'guardia: elsewhere'",
+      ]);
+      await does('restoreFirewall', {}, at);
+      expect(await state()).toBe(before);
+      await here.shell('ufw --force reset; rm -f /etc/ufw/*.rules.2*');
+    });
+
     test('is put back after a power cut in the moment before the confirmation', async () => {
       const before = await here.shell('sha256sum /etc/ufw/*.rules /etc/ufw/ufw.conf');
       const cut = rules.filter(({ port }) => port !== 22);
