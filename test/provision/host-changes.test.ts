@@ -415,7 +415,7 @@ endpoints: { api: { url: 'https://api.proofpass.test/health' }, platform: { url:
     );
     const locations = { ...inventoryLocations({}), overlayDirectory: overlay };
     const { system } = loadSystem('proofpass', locations);
-    await does('installPackages', { packages: ['haproxy'], timeoutSeconds: 300 }, step());
+    await does('installPackages', { packages: ['haproxy', 'socat'], timeoutSeconds: 300 }, step());
     await here.shell(`
       mkdir -p /etc/haproxy/certs
       for name in api platform; do
@@ -428,6 +428,19 @@ endpoints: { api: { url: 'https://api.proofpass.test/health' }, platform: { url:
       await does('writeFile', { path: '/etc/haproxy/haproxy.cfg', content }, step());
       expect(await does('checkConfiguration', { kind: 'haproxy', paths: [] })).toEqual({});
     }
+    // A server that somebody has taken out stays out when HAProxy reads its files again.
+    const [[source = '', content = '']] = Object.entries(readSources(['proofpass/haproxy/reload.conf'], locations)) as [
+      [string, string],
+    ];
+    expect(source).toBe('proofpass/haproxy/reload.conf');
+    await here.shell('mkdir /etc/systemd/system/haproxy.service.d');
+    await does('writeFile', { path: '/etc/systemd/system/haproxy.service.d/guardia.conf', content }, step());
+    const servers = "echo 'show servers state' | socat - /run/haproxy/admin.sock | awk '/app[12]/ { print $4, $7 }'";
+    await here.shell(`systemctl restart haproxy
+      echo 'set server api_backend/app2 state maint' | socat - /run/haproxy/admin.sock`);
+    expect(await here.shell(servers)).toBe('app1 0\napp2 1\napp1 0\napp2 0\n');
+    await here.shell('systemctl reload haproxy; sleep 1');
+    expect(await here.shell(servers)).toBe('app1 0\napp2 1\napp1 0\napp2 0\n');
     for (const [source = '', text = ''] of Object.entries(
       readSources(['proofpass/nginx/site-without-tls.conf', 'proofpass/nginx/site.conf'], locations),
     )) {
