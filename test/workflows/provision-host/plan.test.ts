@@ -245,6 +245,13 @@ describe('the plan for a bare host of proofpass', () => {
     });
   });
 
+  test('derives the same of a machine whose memory moves by some MB, as after an update of the kernel', () => {
+    const [mib, before] = [1024 ** 2, 15_990 * 1024 ** 2];
+    for (const moved of [-37, -1, 1, 37])
+      expect(settingsFor(before + moved * mib, 200)).toEqual(settingsFor(before, 200));
+    expect(settingsFor(before / 2, 200)).not.toEqual(settingsFor(before, 200));
+  });
+
   test('writes the site without TLS until the certificates are there, and says so', () => {
     const site = stepOf(plan, 'write-etc-nginx-sites-available-proofpass');
     expect(site?.do.with['content']).toContain('server_name api.example platform.example;');
