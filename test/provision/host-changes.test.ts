@@ -310,6 +310,27 @@ describe('on a host', () => {
       expect(await here.shell(`ls ${file} 2>&1; true`)).toContain('No such file');
     });
 
+    test('that files of the host do not agree about are refused, by their places and never by a value', async () => {
+      const at = (path: string, key: string, more = {}) => ({ file: path, key, form: 'value', ...more });
+      const on = [at(file, 'ISSUED'), { file, key: 'URL', form: 'url' }, at('/etc/old.env', 'ISSUED', { older: true })];
+      const torn = { ...argument, secrets: [secret('token'), secret('issued', { on })] };
+      const look = () => does('observeProvision', { ...nothing, secretFiles: [torn] });
+      await here.shell(`printf 'ISSUED=value-one\nURL=postgresql://u:value-two@h/d\n' >${file}; touch /etc/old.env`);
+      const refused = {
+        type: 'SecretUnavailable',
+        message: `app holds more than one value of issued (ISSUED of ${file}; another in URL of ${file}). Find out which value is in use, and correct the other places on the host`,
+      };
+      await expect(look()).rejects.toMatchObject(refused);
+      await expect(does('writeSecretFile', torn, step())).rejects.toMatchObject(refused);
+      // One that only refers to the other says nothing else, nor does a file that no longer counts.
+      for (const same of ['value-one', '${ISSUED}']) {
+        await here.shell(`printf 'ISSUED=value-one\nURL=postgresql://u:${same}@h/d\n' >${file}`);
+        await here.shell(`echo ISSUED=value-old >/etc/old.env`);
+        expect(await look()).toMatchObject({ secretFiles: { [file]: { made: ['token'] } } });
+      }
+      await here.shell(`rm ${file} /etc/old.env`);
+    });
+
     test('that nobody has and nobody may make are named', async () => {
       const open = { ...argument, secrets: [secret('token'), secret('issued', { kind: 'issued', make: false })] };
       await expect(does('writeSecretFile', open, step())).rejects.toMatchObject({

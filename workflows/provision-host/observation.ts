@@ -169,10 +169,10 @@ export function secretSource(
   const consumers = secret?.consumers ?? [];
   const on = consumers.flatMap((consumer) =>
     consumer.kind === 'env-file' && hostsOf(system, consumer.on).includes(host)
-      ? [{ file: consumer.file, key: consumer.key, form: consumer.form }]
+      ? [{ file: consumer.file, key: consumer.key, form: consumer.form, older: false }]
       : [],
   );
-  const older = on.flatMap(({ key, form }) => elsewhere.map((file) => ({ file, key, form })));
+  const older = on.flatMap(({ key, form }) => elsewhere.map((file) => ({ file, key, form, older: true })));
   const places = consumers.flatMap((consumer) => {
     if (consumer.kind === 'postgresql-role') return hostsOf(system, system.databases[consumer.database]?.on ?? host);
     return consumer.kind === 'openbao' ? [] : hostsOf(system, consumer.on);
