@@ -1,3 +1,6 @@
+import { listed, sameSetting, unquoted } from '../contracts/postgresql-setting.js';
+import type { SeenSetting } from '../contracts/provision-observation.js';
+
 const MIB = 1024 * 1024;
 const GIB = 1024 * MIB;
 /** Another kernel or a balloon moves what a machine says of its memory by some MB: that is no reason for a restart of the database. */
@@ -23,4 +26,43 @@ export function settingsFor(seenBytes: number, maxConnections: number): Record<s
 /** In the largest unit that leaves at least two digits, rounded down. */
 function size(bytes: number): string {
   return bytes >= 10 * GIB ? `${Math.floor(bytes / GIB)}GB` : `${Math.max(1, Math.floor(bytes / MIB))}MB`;
+}
+
+/** Names of all settings that guardia writes, with these further ones of the inventory. Pure. */
+export function settingNames(further: Record<string, string>): string[] {
+  return [...new Set(['listen_addresses', ...Object.keys(settingsFor(0, 1)), ...Object.keys(further)])];
+}
+
+const WAL_LEVELS = ['minimal', 'replica', 'logical'];
+
+/**
+ * The wanted settings without those that would take away what the server works with: libraries that it loads stay, in their order and first,
+ * and wal_level is never lowered, because with a logical slot the server would not start. Pure.
+ */
+export function withKept(wanted: Record<string, string>, inForce: Record<string, SeenSetting>): Record<string, string> {
+  const settings = { ...wanted };
+  const { shared_preload_libraries: libraries, wal_level: level } = wanted;
+  if (libraries !== undefined) {
+    const own = listed(libraries);
+    const all = [...new Set([...listed(inForce['shared_preload_libraries']?.value ?? ''), ...own])];
+    if (all.join() !== own.join()) settings['shared_preload_libraries'] = `'${all.join(',')}'`;
+  }
+  const now = inForce['wal_level']?.value ?? '';
+  if (level !== undefined && WAL_LEVELS.indexOf(now) > WAL_LEVELS.indexOf(unquoted(level).toLowerCase()))
+    settings['wal_level'] = now;
+  return settings;
+}
+
+/** What changes on the server, a line for each setting: our file wins over what stands elsewhere, so that its own diff does not show it. Pure. */
+export function settingChanges(
+  wanted: Record<string, string>,
+  inForce: Record<string, SeenSetting>,
+  file: string,
+): string[] {
+  return Object.entries(wanted).flatMap(([name, value]) => {
+    const now = inForce[name];
+    if (now === undefined || sameSetting(name, value, now.value, now)) return [];
+    const from = now.file === null || now.file === file ? '' : `, so far in ${now.file}`;
+    return [`${name}: ${now.value === '' ? "''" : now.value} -> ${value}${from}`];
+  });
 }

@@ -10,7 +10,7 @@ import type { FileQuestion, SeenFile } from '../../../workflows/contracts/files.
 import { stepsOf, type Plan } from '../../../workflows/contracts/plan.js';
 import { ProvisionHostInput } from '../../../workflows/contracts/provision-host.js';
 import { ruleText } from '../../../workflows/contracts/provision.js';
-import type { SeenHost } from '../../../workflows/contracts/provision-observation.js';
+import type { SeenCluster, SeenHost, SeenSetting } from '../../../workflows/contracts/provision-observation.js';
 import type { System } from '../../../workflows/contracts/system.js';
 import { checkPlan } from '../../../workflows/lib/check-plan.js';
 import { publishedPortRules, rulesFor } from '../../../workflows/provision-host/firewall.js';
@@ -156,9 +156,23 @@ function after(system: System, plan: Plan): SeenHost {
       databases: { proofpass_prod: { owner: 'proofpass_user' } },
       pendingRestart: [],
       passwordWorks: true,
+      ownerPassword: 'ours',
+      settings: {},
+      overrides: [],
     },
   };
 }
+
+const noCluster: SeenCluster = {
+  running: true,
+  roles: [],
+  databases: {},
+  pendingRestart: [],
+  passwordWorks: false,
+  ownerPassword: 'none',
+  settings: {},
+  overrides: [],
+};
 
 describe('the plan for a bare host of proofpass', () => {
   const system = proofpass();
@@ -281,7 +295,7 @@ describe('the plan for a bare host of proofpass', () => {
     const running = {
       ...bare,
       units: { 'docker.service': { load: 'loaded', enabled: 'enabled', active: 'active' } },
-      postgresql: { running: true, roles: [], databases: {}, pendingRestart: [], passwordWorks: false },
+      postgresql: noCluster,
     };
     expect(
       planOf(system, { 'host app': running })
@@ -289,6 +303,104 @@ describe('the plan for a bare host of proofpass', () => {
         .sort(),
     ).toEqual(['docker', 'postgresql']);
     expect(plan.downtime).toEqual([]);
+  });
+});
+
+describe('the plan for a host whose PostgreSQL serves already', () => {
+  const system = proofpass();
+  const provisioned = after(system, planOf(system, { 'host app': bare }));
+  const ours = '/etc/postgresql/15/main/conf.d/zz-guardia.conf';
+  const main = '/etc/postgresql/15/main/postgresql.conf';
+  const setting = (value: string, type = 'string', unit: string | null = null): SeenSetting => ({
+    ...{ value, type, unit },
+    file: main,
+  });
+  /** As somebody has set it up by hand: everything is there but our file. */
+  const byHand = (cluster: Partial<SeenCluster>, files = {}): SeenHost => ({
+    ...provisioned,
+    files: { ...provisioned.files, [ours]: { type: 'absent' }, ...files },
+    postgresql: { ...noCluster, ...provisioned.postgresql, ...cluster },
+  });
+  const settings = {
+    max_connections: setting('500', 'integer'),
+    listen_addresses: setting('localhost'),
+    shared_buffers: { ...setting('4GB', 'integer', '8kB') },
+    random_page_cost: setting('1.1', 'real'),
+    log_lock_waits: setting('on', 'bool'),
+    min_wal_size: setting('80MB', 'integer', 'MB'),
+    checkpoint_completion_target: setting('0.5', 'real'),
+    shared_preload_libraries: setting('timescaledb, pgaudit'),
+    wal_level: setting('logical', 'enum'),
+  };
+  const wanting = (more: Record<string, string>): System => {
+    const other = structuredClone(system);
+    Object.assign(other.provision?.postgresql?.settings ?? {}, more);
+    return other;
+  };
+  const write = 'write-etc-postgresql-15-main-conf-d-zz-guardia-conf';
+
+  test('shows what changes on the server, not only in its own file', () => {
+    const step = stepOf(planOf(system, { 'host app': byHand({ settings }) }), write);
+    expect(step?.diff?.split('\n').filter((line) => line.startsWith('# ') && line.includes('->'))).toEqual([
+      `# listen_addresses: localhost -> '*', so far in ${main}`,
+      `# max_connections: 500 -> 200, so far in ${main}`,
+      `# shared_preload_libraries: timescaledb, pgaudit -> 'timescaledb,pgaudit,pg_stat_statements', so far in ${main}`,
+      `# checkpoint_completion_target: 0.5 -> 0.9, so far in ${main}`,
+      `# min_wal_size: 80MB -> 1GB, so far in ${main}`,
+    ]);
+  });
+
+  test('keeps the libraries that it loads and never lowers wal_level, says so, and plans nothing the second time', () => {
+    const plan = planOf(wanting({ wal_level: 'replica' }), { 'host app': byHand({ settings }) });
+    const content = stepOf(plan, write)?.do.with['content'] as string;
+    expect(content).toContain("\nshared_preload_libraries = 'timescaledb,pgaudit,pg_stat_statements'\n");
+    expect(content).toContain('\nwal_level = logical\n');
+    expect(plan.notes.filter((note) => /PostgreSQL|wal_level|max_conn/.test(note))).toEqual([
+      'app: PostgreSQL goes on loading timescaledb, pgaudit, which the inventory does not name.',
+      'app: wal_level stays logical; the inventory says replica.',
+      'app: max_connections is lowered from 500 to 200: programs that hold more connections are refused.',
+    ]);
+    const then = {
+      ...settings,
+      max_connections: setting('200', 'integer'),
+      shared_preload_libraries: setting('timescaledb,pgaudit,pg_stat_statements'),
+    };
+    const written = { [ours]: { type: 'file', mode: '0644', owner: 'postgres', group: 'postgres', text: content } };
+    const again = planOf(wanting({ wal_level: 'replica' }), { 'host app': byHand({ settings: then }, written) });
+    expect([again.stages, again.notes.filter((note) => /PostgreSQL|wal_level|max_conn/.test(note))]).toEqual([[], []]);
+    const raised = planOf(wanting({ wal_level: 'logical' }), {
+      'host app': byHand({ settings: { ...settings, wal_level: setting('minimal', 'enum') } }),
+    });
+    expect(stepOf(raised, write)?.do.with['content']).toContain('\nwal_level = logical\n');
+  });
+
+  test('refuses what the server would read after its file, unless it says the same', () => {
+    const override = (name: string, value: string, file = '/var/lib/postgresql/15/main/postgresql.auto.conf') => ({
+      ...{ name, value, file },
+      line: 3,
+    });
+    const plan = (...overrides: SeenCluster['overrides']) =>
+      planOf(system, { 'host app': byHand({ settings, overrides }) });
+    expect(plan(override('shared_buffers', '4194304kB'), override('random_page_cost', '1.10')).stages).not.toEqual([]);
+    expect(() => plan(override('max_connections', '500'), override('min_wal_size', '2GB', main))).toThrow(
+      `PostgreSQL on app reads after ${ours}, so that it would win: max_connections = 500 in /var/lib/postgresql/15/main/postgresql.auto.conf (wanted: 200); min_wal_size = 2GB in ${main} (wanted: 1GB). Either ALTER SYSTEM RESET max_connections; take line 3 out of ${main}, or write`,
+    );
+  });
+
+  test('refuses to change the password that the role has, and names who logs in with it', () => {
+    const plan = (cluster: Partial<SeenCluster>) => planOf(system, { 'host app': byHand(cluster) });
+    expect(() => plan({ passwordWorks: false, ownerPassword: 'other' })).toThrow(
+      /^the role proofpass_user on app has another password than database-password of the inventory, and api, platform, postgres-exporter may log in with it\. Put .* POSTGRES_PASSWORD of \/opt\/proofpass\/shared\/\.env, .*, or give .*ALTER ROLE proofpass_user PASSWORD/,
+    );
+    // As an interrupted run leaves it, before there are the database and the lines of pg_hba.conf: it is ours already.
+    const halfway = plan({ passwordWorks: false, databases: {} });
+    expect(stepOf(halfway, 'database-role')).toBeUndefined();
+    expect(stepOf(halfway, 'database')).toBeDefined();
+    const without = plan({ passwordWorks: false, ownerPassword: 'none' });
+    expect(stepOf(without, 'database-role')?.title).toBe('give the role proofpass_user its password');
+    // Nothing is to be written, and yet nobody can log in: the check says so.
+    const shut = { ...provisioned, postgresql: { ...noCluster, ...provisioned.postgresql, passwordWorks: false } };
+    expect(stepOf(planOf(system, { 'host app': shut }), 'check-postgresql')).toBeDefined();
   });
 });
 
