@@ -49,13 +49,15 @@ interface Told extends Omit<SeenCluster, 'ownerPassword'> {
   kept: string | null;
 }
 
+/** Looks with the password of the inventory, or without one: an undo is not to fail because of what somebody has done to a secret. */
 async function look(
   { hosts, secrets }: Dependencies,
   context: CallContext,
   cluster: ClusterArgument,
-  settings: readonly string[] = [],
+  { settings = [], login = true }: { settings?: readonly string[]; login?: boolean } = {},
 ): Promise<Seen> {
-  const { values } = await findSecrets({ hosts, secrets }, targetOf(context), [{ ...cluster.password, make: true }]);
+  const sources = login ? [{ ...cluster.password, make: true }] : [];
+  const { values } = await findSecrets({ hosts, secrets }, targetOf(context), sources);
   const password = values.get(cluster.password.name)?.reveal() ?? '';
   const { stdout } = await hosts.run(
     targetOf(context),
@@ -105,7 +107,7 @@ export async function observeCluster(
   context: CallContext,
   { settings, ...cluster }: ClusterQuestion,
 ): Promise<SeenCluster> {
-  const { notApplied: _, ...seen } = await look(dependencies, context, cluster, settings);
+  const { notApplied: _, ...seen } = await look(dependencies, context, cluster, { settings });
   return seen;
 }
 
@@ -199,7 +201,7 @@ alter role ${role} login password ${literal(scramVerifier(password.reveal()))};`
       const cluster = ClusterArgument.parse(raw);
       const { role } = cluster;
       const entry = await recall<RoleEntry>(hosts, context);
-      if (!entry || !(await look(dependencies, context, cluster)).running) return;
+      if (!entry || !(await look(dependencies, context, cluster, { login: false })).running) return;
       await sql(
         context,
         cluster,
@@ -228,7 +230,7 @@ alter role ${role} login password ${literal(scramVerifier(password.reveal()))};`
       const { database } = cluster;
       const entry = await recall<DatabaseEntry>(hosts, context);
       if (!entry || entry.existed) return;
-      const seen = await look(dependencies, context, cluster);
+      const seen = await look(dependencies, context, cluster, { login: false });
       if (!seen.running || seen.databases[database] === undefined) return;
       const tables = await sql(
         context,

@@ -481,7 +481,11 @@ describe('on a host', () => {
       await does('makeRole', cluster, at);
       await does('makeRole', cluster, at);
       expect(await look()).toMatchObject({ ownerPassword: 'ours', passwordWorks: true });
-      await does('restoreRole', cluster, at);
+      // An undo does not care what somebody has done to the secret.
+      const torn = { ...password, on: [...password.on, { file: '/etc/pw.env', key: 'OTHER', form: 'value' }] };
+      await here.shell('echo OTHER=another >>/etc/pw.env');
+      await does('restoreRole', { ...cluster, password: torn }, at);
+      await here.shell('echo PW=ours >/etc/pw.env');
       expect(await look()).toMatchObject({ ownerPassword: 'none' });
       await does('makeRole', cluster, step());
     });

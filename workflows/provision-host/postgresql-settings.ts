@@ -63,6 +63,7 @@ export function settingChanges(
     const now = inForce[name];
     if (now === undefined || sameSetting(name, value, now.value, now)) return [];
     const from = now.file === null || now.file === file ? '' : `, so far in ${now.file}`;
-    return [`${name}: ${now.value === '' ? "''" : now.value} -> ${value}${from}`];
+    const shown = /^[\w.,:*-]+$/.test(now.value) ? now.value : `'${now.value}'`;
+    return [`${name}: ${shown} -> ${value}${from}`];
   });
 }

@@ -344,7 +344,7 @@ describe('the plan for a host whose PostgreSQL serves already', () => {
     expect(step?.diff?.split('\n').filter((line) => line.startsWith('# ') && line.includes('->'))).toEqual([
       `# listen_addresses: localhost -> '*', so far in ${main}`,
       `# max_connections: 500 -> 200, so far in ${main}`,
-      `# shared_preload_libraries: timescaledb, pgaudit -> 'timescaledb,pgaudit,pg_stat_statements', so far in ${main}`,
+      `# shared_preload_libraries: 'timescaledb, pgaudit' -> 'timescaledb,pgaudit,pg_stat_statements', so far in ${main}`,
       `# checkpoint_completion_target: 0.5 -> 0.9, so far in ${main}`,
       `# min_wal_size: 80MB -> 1GB, so far in ${main}`,
     ]);
