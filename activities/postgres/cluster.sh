@@ -9,7 +9,8 @@ as_superuser() { (cd / && runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -
 would_be() {
   local value
   value=$(cd / && runuser -u postgres -- "/usr/lib/postgresql/$version/bin/postgres" -D "${file%/conf.d/*}" -C "$1" 2>/dev/null) || return 0
-  printf '%s"%s":{"value":"%s","type":"string","unit":null,"file":null}' "$2" "$1" "$(sed 's/[\\"]/\\&/g' <<<"$value")"
+  value=${value//\\/\\\\}
+  printf '%s"%s":{"value":"%s","type":"string","unit":null,"file":null}' "$2" "$1" "${value//\"/\\\"}"
 }
 case $command in
 look)
