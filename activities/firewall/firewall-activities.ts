@@ -58,6 +58,17 @@ export async function observeFirewall(hosts: Hosts, context: CallContext): Promi
   };
 }
 
+/**
+ * Whether two rules are about the same flow: ufw keeps one rule for each, so that adding the one replaces the other, and deleting the other by
+ * its words deletes the one (measured: ufw 0.36.2 compares neither comment nor action when it deletes).
+ */
+const isSameFlow = (one: string, other: string): boolean => flowOf(one) === flowOf(other);
+const flowOf = (rule: string): string =>
+  rule
+    .replace(/ comment '.*'$/, '')
+    .replace(/^(?:allow|limit|deny|reject) /, '')
+    .replace(/^(in )?log(?:-all)? /, '$1');
+
 export function createFirewallActivities({ hosts }: { hosts: Hosts }) {
   const put = async (context: CallContext, path: string, content: string | null): Promise<void> => {
     const target = targetOf(context);
@@ -97,7 +108,9 @@ export function createFirewallActivities({ hosts }: { hosts: Hosts }) {
       });
       const lines = [
         ...wanted.filter((rule) => !now.rules.includes(rule)).map((rule) => `add ${rule}`),
-        ...now.rules.filter((rule) => !wanted.includes(rule)).map((rule) => `delete ${rule}`),
+        ...now.rules
+          .filter((rule) => !wanted.includes(rule) && !wanted.some((other) => isSameFlow(rule, other)))
+          .map((rule) => `delete ${rule}`),
         'defaults',
         'on',
       ];
@@ -117,6 +130,15 @@ export function createFirewallActivities({ hosts }: { hosts: Hosts }) {
             ['/bin/bash', '-c', script, 'firewall', 'set'],
             Buffer.from(lines.map((line) => `${line}\n`).join('')),
           );
+          const { rules: made } = await observeFirewall(hosts, context);
+          const missing = wanted.filter((rule) => !made.includes(rule));
+          const strange = made.filter((rule) => !wanted.includes(rule));
+          if (missing.length + strange.length > 0)
+            throw failure(
+              'VerificationFailed',
+              `UFW on ${target.name} does not hold what it was given; not there: ${missing.join('; ') || 'nothing'}; too much: ${strange.join('; ') || 'nothing'}`,
+              { host: target.name, step: context.step },
+            );
         },
       );
     },

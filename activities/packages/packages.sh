@@ -7,7 +7,8 @@
 #   remove KEEP NETWORK NAME...   purges what is installed of these, but not the data of those that KEEP names, and takes their rules out of the kernel;
 #                           NETWORK: as the command printed it before; exit code 3: something else would go, too
 set -u
-export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a UCF_FORCE_CONFFOLD=1
+# needrestart only lists: by itself it would restart whatever uses an old library, databases and servers, on every host at once.
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l UCF_FORCE_CONFFOLD=1
 # Answers to questions of packages: files that are there stay; another apt that is at work is waited for.
 options=(-q -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef)
 command=$1

@@ -180,6 +180,24 @@ describe('on a host', () => {
       await here.shell('docker rm -f web8081 web8082 web8083');
     });
 
+    test('takes over rules that were made by hand for the same flows, and nobody notices', async () => {
+      await here.shell(
+        'for rule in "allow 22/tcp" "limit 8082/tcp" "allow 8083/tcp" "allow from 192.0.2.0/24 to any port 8081 proto tcp"; do ufw $rule; done; ufw --force enable',
+      );
+      const before = await state();
+      const at = step();
+      await does('setFirewall', wanted, at);
+      const added = await here.shell('ufw show added');
+      expect(added.trim().split('\n').slice(1).sort()).toEqual([
+        "ufw allow 22/tcp comment 'guardia: ssh'",
+        "ufw allow 8082/tcp comment 'guardia: open'",
+        "ufw allow from 192.0.2.0/24 to any port 8081 proto tcp comment 'guardia: elsewhere'",
+      ]);
+      await does('restoreFirewall', {}, at);
+      expect(await state()).toBe(before);
+      await here.shell('ufw --force reset; rm -f /etc/ufw/*.rules.2*');
+    });
+
     test('is put back after a power cut in the moment before the confirmation', async () => {
       const before = await here.shell('sha256sum /etc/ufw/*.rules /etc/ufw/ufw.conf');
       const cut = rules.filter(({ port }) => port !== 22);
@@ -540,7 +558,7 @@ endpoints: { api: { url: 'https://api.proofpass.test/health' }, platform: { url:
     );
     const locations = { ...inventoryLocations({}), overlayDirectory: overlay };
     const { system } = loadSystem('proofpass', locations);
-    await does('installPackages', { packages: ['haproxy'], timeoutSeconds: 300 }, step());
+    await does('installPackages', { packages: ['haproxy', 'socat'], timeoutSeconds: 300 }, step());
     await here.shell(`
       mkdir -p /etc/haproxy/certs
       for name in api platform; do
@@ -553,6 +571,19 @@ endpoints: { api: { url: 'https://api.proofpass.test/health' }, platform: { url:
       await does('writeFile', { path: '/etc/haproxy/haproxy.cfg', content }, step());
       expect(await does('checkConfiguration', { kind: 'haproxy', paths: [] })).toEqual({});
     }
+    // A server that somebody has taken out stays out when HAProxy reads its files again.
+    const [[source = '', content = '']] = Object.entries(readSources(['proofpass/haproxy/reload.conf'], locations)) as [
+      [string, string],
+    ];
+    expect(source).toBe('proofpass/haproxy/reload.conf');
+    await here.shell('mkdir /etc/systemd/system/haproxy.service.d');
+    await does('writeFile', { path: '/etc/systemd/system/haproxy.service.d/guardia.conf', content }, step());
+    const servers = "echo 'show servers state' | socat - /run/haproxy/admin.sock | awk '/app[12]/ { print $4, $7 }'";
+    await here.shell(`systemctl restart haproxy
+      echo 'set server api_backend/app2 state maint' | socat - /run/haproxy/admin.sock`);
+    expect(await here.shell(servers)).toBe('app1 0\napp2 1\napp1 0\napp2 0\n');
+    await here.shell('systemctl reload haproxy; sleep 1');
+    expect(await here.shell(servers)).toBe('app1 0\napp2 1\napp1 0\napp2 0\n');
     for (const [source = '', text = ''] of Object.entries(
       readSources(['proofpass/nginx/site-without-tls.conf', 'proofpass/nginx/site.conf'], locations),
     )) {

@@ -48,7 +48,13 @@ export const ProvisionFile = z.strictObject({
     .array(z.string())
     .default([])
     .describe('Files that must be on the host, such as certificates; until then `until` is written instead'),
-  until: Source.optional().describe('Source that is written while one of `needs` is missing; without it, nothing is'),
+  until: Source.optional().describe(
+    'Source that is written while one of `needs` is missing; without it, nothing is. It never takes the place of a file that serves TLS already',
+  ),
+  keepsOthers: z
+    .literal('json')
+    .optional()
+    .describe('The keys of the JSON object that is there and that the source does not have stay as they are'),
 });
 export type ProvisionFile = z.infer<typeof ProvisionFile>;
 

@@ -25,6 +25,8 @@ global
     chroot /var/lib/haproxy
     stats socket /run/haproxy/admin.sock mode 660 level admin
     stats timeout 30s
+    # Written before each reload: a server that was taken out stays out.
+    server-state-file /run/haproxy/server-state
     user haproxy
     group haproxy
     daemon
@@ -32,6 +34,7 @@ global
 
 defaults
     log global
+    load-server-state-from-file global
     mode http
     option httplog
     option dontlognull

@@ -1,5 +1,6 @@
 import type { ObservationCall } from '../contracts/calls.js';
 import type { FileQuestion } from '../contracts/files.js';
+import type { Deployment } from '../contracts/deployment.js';
 import { hostsOf } from '../contracts/host-groups.js';
 import type { Sources } from '../contracts/planning.js';
 import type { Program, Provision, ProvisionFile, SecretFile } from '../contracts/provision.js';
@@ -74,11 +75,12 @@ export function question(system: System, part: HostPart, sources: Sources): Obse
     ...directories.map(({ path }) => asked(path)),
     ...(part.sshd ? [{ ...asked(SSHD_DROP_IN), text: true }] : []),
     ...(part.postgresql ? hbaQuestion(system, part.postgresql) : []),
+    ...deploymentsOn(system, host).map(({ directory }) => asked(directory)),
     ...programs.flatMap(([, program]) => [
       ...program.directories.map(({ path }) => asked(path)),
       ...program.files.flatMap((file) => fileQuestions(system, host, file, sources)),
       ...program.links.map(({ path }) => asked(path)),
-      ...program.absent.map(asked),
+      ...program.absent.map((path) => ({ ...asked(path), text: true })),
     ]),
   ];
   return {
@@ -106,6 +108,10 @@ export function question(system: System, part: HostPart, sources: Sources): Obse
   };
 }
 
+/** What is deployed to this host. */
+export const deploymentsOn = (system: System, host: string): Deployment[] =>
+  Object.values(system.deployments).filter(({ on }) => hostsOf(system, on).includes(host));
+
 const asked = (path: string): FileQuestion => ({ path, secret: false, text: false });
 
 const usesLogin = (program: Program, sources: Sources): boolean =>
@@ -115,7 +121,8 @@ function fileQuestions(system: System, host: string, file: ProvisionFile, source
   const needs = file.needs.map((path) => asked(fill(path, system, host, file.path)));
   const template = file.source === undefined ? '' : (sources[file.source] ?? '');
   // What can only be made after a look is compared when planning; of everything else the text comes only where it differs.
-  const later = file.generate !== undefined || file.needs.length > 0 || needsMoment(template);
+  const later =
+    file.generate !== undefined || file.needs.length > 0 || file.keepsOthers !== undefined || needsMoment(template);
   return [
     ...needs,
     later

@@ -5,6 +5,7 @@ import { PLAN_FORMAT, type Lane, type Plan, type Stage, type Step } from '../con
 import type { Planner, Sources } from '../contracts/planning.js';
 import { listed, sameSetting } from '../contracts/postgresql-setting.js';
 import { ruleText, type Program, type ProvisionFile } from '../contracts/provision.js';
+import type { Probe } from '../contracts/probe.js';
 import type { ProvisionHostInput } from '../contracts/provision-host.js';
 import { DOCKER_BLOCK, type SeenCluster, type SeenHost } from '../contracts/provision-observation.js';
 import type { System } from '../contracts/system.js';
@@ -13,12 +14,13 @@ import { given } from '../contracts/unset.js';
 import { isUnitActive } from '../contracts/units.js';
 import { call, idPart } from '../steps/call.js';
 import { block, directory, file, noFile, symlink, textDiff } from '../steps/file.js';
-import { asBefore } from '../steps/health.js';
+import { asBefore, stillWorks } from '../steps/health.js';
 import { applied, unit } from '../steps/service.js';
 import { publishedPortRules, rulesFor } from './firewall.js';
 import { haproxyConfiguration } from './haproxy.js';
 import {
   clusterArgument,
+  deploymentsOn,
   hbaPath,
   isProvisioned,
   partOf,
@@ -35,6 +37,8 @@ import { fill } from './template.js';
 const PACKAGE_SECONDS = 1800;
 /** How long a service is away while it is restarted. Seconds. */
 const RESTART_SECONDS = 10;
+/** Probes that see the whole way that a request takes; the others are for the look at the end. */
+const TELLING: readonly string[] = ['http', 'openbao', 'postgresql'];
 
 /** One host, as it is and as the inventory wants it. */
 interface Work {
@@ -75,20 +79,20 @@ export const provisionHostPlanner: Planner<ProvisionHostInput> = {
       downtime: [],
     }));
     const programs = Object.entries(system.provision?.programs ?? {});
+    for (const work of works) refuseWhatIsNotAdopted(work);
+    const probes = probesAbout(system, { services: Object.keys(system.services) });
+    const seen = (name: string, steps: Step[]): Step[] => withALook(system, probes, name, steps);
     const stages = [
       stage('packages', works, packages, { atOnce: works.length }),
-      stage('firewall', works, firewall),
+      stage('firewall', works, (work) => seen('firewall', firewall(work))),
       stage('users and directories', works, usersAndDirectories),
       stage('files with secrets', works, secretFiles),
-      stage('PostgreSQL', works, postgresql),
-      ...programs.map(([name, { title }]) => stage(title, works, (work) => program(work, name))),
+      stage('PostgreSQL', works, (work) => seen('postgresql', postgresql(work))),
+      ...programs.map(([name, { title }]) => stage(title, works, (work) => seen(name, program(work, name)))),
       stage('sshd', works, sshd),
     ].flat();
     // What people use is to work as before; on a bare host nothing does yet, and nothing is waited for.
-    const health = asBefore(
-      system,
-      stages.length === 0 ? [] : probesAbout(system, { services: Object.keys(system.services) }),
-    );
+    const health = asBefore(system, stages.length === 0 ? [] : probes);
     return {
       format: PLAN_FORMAT,
       runbook: 'provision-host',
@@ -120,6 +124,27 @@ function chosen(input: ProvisionHostInput, system: System): HostPart[] {
       { remedy: `Describe it under provision in infra/systems/${system.system}.yaml` },
     );
   return parts;
+}
+
+/** A plain directory where releases are linked to was made by hand: `adopt` keeps what is in it, and would find its place taken. */
+function refuseWhatIsNotAdopted({ system, part, now }: Work): void {
+  const byHand = deploymentsOn(system, part.host).filter(({ directory }) => now.files[directory]?.type === 'directory');
+  if (byHand.length > 0)
+    throw failure(
+      'InvalidInput',
+      `${part.host} was set up by hand: ${byHand.map(({ directory }) => directory).join(', ')} is a directory, not a link to a release`,
+      { remedy: `Take it over first: guardia run adopt ${system.system}` },
+    );
+}
+
+/** What can be felt from outside at once: changed rules, and what was restarted or reads its files again. */
+const FELT = ['setFirewall', 'applyUnit', 'setUnit', 'startCompose', 'applySysctl'];
+
+/** The steps on one host, and behind them a look whether what people use still works, before the next host gets the same. */
+function withALook(system: System, probes: readonly Probe[], name: string, steps: Step[]): Step[] {
+  const telling = probes.filter(({ kind }) => TELLING.includes(kind));
+  if (telling.length === 0 || !steps.some(({ do: { activity } }) => FELT.includes(activity))) return steps;
+  return [...steps, stillWorks(system, telling, { id: `still-${idPart(name)}`, consecutive: 1 })];
 }
 
 // The stages, in the order of the manual.
@@ -200,12 +225,19 @@ function usersAndDirectories({ system, part, now }: Work): Step[] {
   return [...accounts, ...directories];
 }
 
-function secretFiles({ system, part, now, sources }: Work): Step[] {
+/** Services are restarted by a deploy or by `restart-service`, never here: until then they run with what they have read. */
+const readLater = ({ system, part }: Work, path: string): string =>
+  `${part.host}: what runs keeps the old ${path} until it is restarted: guardia run restart-service ${system.system}`;
+
+function secretFiles(work: Work): Step[] {
+  const { system, part, now, sources, notes } = work;
   return part.secretFiles.flatMap(([, one]): Step[] => {
     const argument = secretFileArgument(system, part.host, one, sources);
     const seen = now.secretFiles[one.path];
     if (seen?.same) return [];
     const made = seen?.made ?? [];
+    // A line that stays or goes: the file is there already.
+    if (/^(?: |-(?!--))/m.test(seen?.diff ?? '')) notes.push(readLater(work, one.path));
     return [
       {
         id: `secrets-${idPart(one.path)}`,
@@ -447,7 +479,13 @@ function program(work: Work, name: string): Step[] {
     );
   if (wanted.compose) return composed(work, name, wanted.title, wanted.compose, [...files, ...check]);
   const { unit: service } = wanted;
-  if (service === undefined) return [...files, ...check];
+  if (service === undefined) {
+    if (wanted.check === 'units')
+      for (const { path } of wanted.files)
+        if (now.files[path]?.type === 'file' && files.some(({ do: { with: argument } }) => argument['path'] === path))
+          notes.push(readLater(work, path));
+    return [...files, ...check];
+  }
   const kept = wanted.start === 'never' || (wanted.start === 'outside-containers' && now.container);
   if (wanted.start === 'outside-containers' && now.container)
     notes.push(
@@ -541,16 +579,44 @@ function programFile(work: Work, wanted: Program, one: ProvisionFile): Step[] {
   const why = wanted.title;
   const { path, mode, owner, group } = one;
   const place = { path, mode, owner, group, why };
+  const source = missing.length > 0 ? one.until : one.source;
+  if (missing.length > 0 && servesTls(now.files[path]?.text)) {
+    notes.push(
+      `${part.host}: ${path} serves TLS and stays as it is, because ${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} not there. Issue it under this name, then run this again.`,
+    );
+    return [];
+  }
   if (one.generate === 'haproxy')
     return file(now.files[path], { ...place, content: haproxyConfiguration(system, wanted.on, missing.length === 0) });
-  const source = missing.length > 0 ? one.until : one.source;
   if (missing.length > 0)
     notes.push(
       `${part.host}: ${path} is ${source === undefined ? 'not written' : 'written in its first form'} until ${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} there.`,
     );
   if (source === undefined) return [];
   const content = fill(sources[source] ?? '', system, part.host, source, { login: now.firewall?.login?.from });
-  return file(now.files[path], { ...place, content });
+  const kept = one.keepsOthers === undefined ? content : withOtherKeys(part.host, path, now.files[path]?.text, content);
+  return file(now.files[path], { ...place, content: kept });
+}
+
+/** A site or a front end that listens on 443: in the words of nginx or of HAProxy. */
+const servesTls = (text: string | undefined): boolean => /^\s*(?:listen|bind)\s[^\n]*\b443\b/m.test(text ?? '');
+
+/** The content, with the keys that only the file of the host has. Throws `HostUnusable` where that is no JSON object. */
+function withOtherKeys(host: string, path: string, there: string | undefined, content: string): string {
+  const wanted = JSON.parse(content) as Record<string, unknown>;
+  let now: unknown = {};
+  try {
+    if (there !== undefined && there.trim() !== '') now = JSON.parse(there);
+  } catch {
+    now = undefined;
+  }
+  if (typeof now !== 'object' || now === null || Array.isArray(now))
+    throw failure('HostUnusable', `${path} on ${host} is not a JSON object`, {
+      host,
+      remedy: 'Correct it, or remove it',
+    });
+  const others = Object.entries(now).filter(([key]) => !Object.hasOwn(wanted, key));
+  return others.length === 0 ? content : `${JSON.stringify({ ...Object.fromEntries(others), ...wanted }, null, 2)}\n`;
 }
 
 function sshd({ system, part, now }: Work): Step[] {

@@ -85,6 +85,7 @@ export function noFile(now: SeenFile | undefined, unwanted: Place): Step[] {
       why,
       do: call('removePath', { path }),
       undo: call('restorePath', { path }),
+      ...(now.text === undefined ? {} : { diff: textDiff(path, now.text, '') }),
     },
   ];
 }

@@ -223,6 +223,76 @@ describe('the plan for a bare host of proofpass', () => {
     expect(stepOf(plan, 'note-docker')?.undo).toMatchObject({ activity: 'reapplyUnit', with: { how: 'reload' } });
   });
 
+  test('looks after each part that people can feel, host by host', () => {
+    const looking = plan.stages.filter(({ lanes }) => lanes[0]?.steps.at(-1)?.id.startsWith('still-'));
+    expect(looking.map(({ title }) => title)).toEqual([
+      ...['firewall', 'PostgreSQL', 'Docker, with bounded logs', 'nginx', 'monitoring'],
+      ...['fail2ban', 'fail2ban for nginx', 'auditd', 'settings of the kernel'],
+    ]);
+    // The worker would be banned for asking too often.
+    expect(JSON.stringify(plan)).not.toContain('rate-limit');
+  });
+
+  describe('on a host that serves already', () => {
+    const seen = (files: Record<string, SeenFile>) => planOf(system, { 'host app': { ...bare, files } });
+    const site = '/etc/nginx/sites-available/proofpass';
+
+    test('a site with TLS is not taken down because a lineage has another name', () => {
+      const there = seen({ [site]: { type: 'file', text: 'server {\n  listen [::]:443 ssl http2;\n}\n' } });
+      expect(stepOf(there, 'write-etc-nginx-sites-available-proofpass')).toBeUndefined();
+      expect(there.notes.join('\n')).toContain(
+        `${site} serves TLS and stays as it is, because /etc/letsencrypt/live/api.example/fullchain.pem, /etc/letsencrypt/live/platform.example/fullchain.pem are not there`,
+      );
+      expect(
+        stepOf(seen({ [site]: { type: 'file', text: 'listen 80;' } }), 'write-etc-nginx-sites-available-proofpass'),
+      ).toBeDefined();
+    });
+
+    test("Docker's other settings stay", () => {
+      const daemon = '/etc/docker/daemon.json';
+      const owned = { mode: '0644', owner: 'root', group: 'root' };
+      const text = '{ "data-root": "/srv/docker", "log-driver": "journald" }';
+      const content = stepOf(seen({ [daemon]: { type: 'file', text } }), 'write-etc-docker-daemon-json')?.do.with[
+        'content'
+      ];
+      expect(JSON.parse(content as string)).toEqual({
+        'data-root': '/srv/docker',
+        'log-driver': 'json-file',
+        'log-opts': { 'max-size': '10m', 'max-file': '3' },
+        'live-restore': true,
+      });
+      expect(
+        stepOf(seen({ [daemon]: { ...owned, type: 'file', text: content as string } }), 'write-etc-docker-daemon-json'),
+      ).toBeUndefined();
+      expect(() => seen({ [daemon]: { type: 'file', text: '{' } })).toThrow(
+        `${daemon} on app is not a JSON object. Correct it, or remove it`,
+      );
+    });
+
+    test('a directory where releases are linked to is to be adopted first', () => {
+      expect(() => seen({ '/opt/proofpass/platform': { type: 'directory' } })).toThrow(
+        'app was set up by hand: /opt/proofpass/platform is a directory, not a link to a release. Take it over first: guardia run adopt proofpass',
+      );
+    });
+
+    test('says what goes on with old files until it is restarted', () => {
+      const unit = '/etc/systemd/system/proofpass-api.service';
+      const env = '/opt/proofpass/shared/.env';
+      const there = planOf(system, {
+        'host app': {
+          ...bare,
+          files: { [unit]: { type: 'file', text: 'other' } },
+          secretFiles: { [env]: { same: false, made: [], diff: `--- ${env}\n+++ ${env}\n-A=[masked]\n+B=[masked]\n` } },
+        },
+      });
+      for (const path of [unit, env])
+        expect(there.notes).toContain(
+          `app: what runs keeps the old ${path} until it is restarted: guardia run restart-service proofpass`,
+        );
+      expect(plan.notes.join('\n')).not.toContain('restart-service');
+    });
+  });
+
   test('a second run of what it leaves plans nothing', () => {
     expect(planOf(system, { 'host app': after(system, plan) }).stages).toEqual([]);
   });
