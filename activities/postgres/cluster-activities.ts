@@ -5,6 +5,7 @@ import { z } from 'zod';
 import type { CallContext, CallInput } from '../../workflows/contracts/calls.js';
 import { failure } from '../../workflows/contracts/errors.js';
 import { AbsolutePath } from '../../workflows/contracts/files.js';
+import { sameSetting, type SettingKind } from '../../workflows/contracts/postgresql-setting.js';
 import type { SeenCluster } from '../../workflows/contracts/provision-observation.js';
 import { SecretSource } from '../../workflows/contracts/secret-source.js';
 import { targetOf } from '../activity-context.js';
@@ -26,6 +27,11 @@ export const ClusterArgument = z.strictObject({
 });
 export type ClusterArgument = z.infer<typeof ClusterArgument>;
 
+export const ClusterQuestion = ClusterArgument.extend({
+  settings: z.array(z.string().regex(/^[a-z_.]+$/)).describe('Names of settings that guardia is to write'),
+});
+export type ClusterQuestion = z.infer<typeof ClusterQuestion>;
+
 interface Dependencies {
   hosts: Hosts;
   secrets: Secrets;
@@ -36,8 +42,23 @@ interface Seen extends SeenCluster {
   notApplied: string[];
 }
 
-async function look({ hosts, secrets }: Dependencies, context: CallContext, cluster: ClusterArgument): Promise<Seen> {
-  const { values } = await findSecrets({ hosts, secrets }, targetOf(context), [{ ...cluster.password, make: true }]);
+/** What the script says. */
+interface Told extends Omit<SeenCluster, 'ownerPassword'> {
+  notApplied: (SettingKind & { name: string; value: string; winner: string | null })[];
+  /** What the server keeps as the owner's password: it does not leave this file. */
+  kept: string | null;
+}
+
+/** Looks with the password of the inventory, or without one: an undo is not to fail because of what somebody has done to a secret. */
+async function look(
+  { hosts, secrets }: Dependencies,
+  context: CallContext,
+  cluster: ClusterArgument,
+  { settings = [], login = true }: { settings?: readonly string[]; login?: boolean } = {},
+): Promise<Seen> {
+  const sources = login ? [{ ...cluster.password, make: true }] : [];
+  const { values } = await findSecrets({ hosts, secrets }, targetOf(context), sources);
+  const password = values.get(cluster.password.name)?.reveal() ?? '';
   const { stdout } = await hosts.run(
     targetOf(context),
     {
@@ -52,29 +73,41 @@ async function look({ hosts, secrets }: Dependencies, context: CallContext, clus
         cluster.settingsFile,
         cluster.role,
         cluster.database,
+        settings.join(','),
       ],
-      stdin: Buffer.from(`${values.get(cluster.password.name)?.reveal() ?? ''}\n`),
+      stdin: Buffer.from(`${password}\n`),
     },
     { signal: cancellationSignal() },
   );
-  const nothing = {
+  const nothing: Told = {
     running: false,
     roles: [],
     databases: {},
     pendingRestart: [],
     passwordWorks: false,
+    settings: {},
+    overrides: [],
     notApplied: [],
+    kept: null,
   };
-  return { ...nothing, ...(JSON.parse(stdout) as Partial<Seen>) };
+  const { kept, notApplied, ...seen } = { ...nothing, ...(JSON.parse(stdout) as Partial<Told>) };
+  return {
+    ...seen,
+    ownerPassword: kept === null ? 'none' : isPasswordOf(kept, cluster.role, password) ? 'ours' : 'other',
+    // A later file that says the same takes nothing away.
+    notApplied: notApplied
+      .filter((one) => one.winner === null || !sameSetting(one.name, one.value, one.winner, one))
+      .map(({ name }) => name),
+  };
 }
 
-/** A cluster: whether it runs, its roles and databases, and whether the owner can log in. Reads only. */
+/** A cluster: whether it runs, its roles and databases, what is in force, and whether the owner can log in. Reads only. */
 export async function observeCluster(
   dependencies: Dependencies,
   context: CallContext,
-  cluster: ClusterArgument,
+  { settings, ...cluster }: ClusterQuestion,
 ): Promise<SeenCluster> {
-  const { notApplied: _, ...seen } = await look(dependencies, context, cluster);
+  const { notApplied: _, ...seen } = await look(dependencies, context, cluster, { settings });
   return seen;
 }
 
@@ -84,6 +117,13 @@ export function scramVerifier(password: string, salt = randomBytes(16), iteratio
   const hmac = (key: Buffer, text: string) => createHmac('sha256', key).update(text).digest();
   const stored = createHash('sha256').update(hmac(salted, 'Client Key')).digest('base64');
   return `SCRAM-SHA-256$${iterations}:${salt.toString('base64')}$${stored}:${hmac(salted, 'Server Key').toString('base64')}`;
+}
+
+/** Whether what the server keeps, a SCRAM verifier or the MD5 of before, is of this password. Pure. */
+export function isPasswordOf(kept: string, role: string, password: string): boolean {
+  const [, iterations, salt = ''] = /^SCRAM-SHA-256\$(\d+):([^$]+)\$/.exec(kept) ?? [];
+  if (iterations === undefined) return kept === `md5${createHash('md5').update(`${password}${role}`).digest('hex')}`;
+  return kept === scramVerifier(password, Buffer.from(salt, 'base64'), Number(iterations));
 }
 
 interface RoleEntry {
@@ -115,24 +155,22 @@ export function createClusterActivities(dependencies: Dependencies) {
   const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`;
 
   return {
-    /** Makes the owner's role, and gives it the password of its secret, which is then tried. Idempotent by (run, step); undo `restoreRole`. */
+    /**
+     * Makes the owner's role, and gives it the password of its secret. Throws `HostUnusable` where the role may log in with another one: what
+     * runs may use it. Idempotent by (run, step); undo `restoreRole`.
+     */
     async makeRole({ with: raw, context }: CallInput) {
       const cluster = ClusterArgument.parse(raw);
       const { role } = cluster;
-      await remember<RoleEntry>(hosts, context, async () => {
-        const answer = await sql(
-          context,
-          cluster,
-          'postgres',
-          `select rolcanlogin, coalesce(rolpassword, '-') from pg_authid where rolname = ${literal(role)};`,
-        );
-        const bar = answer.indexOf('|');
-        const password = answer.slice(bar + 1);
-        return {
-          before:
-            answer === '' ? null : { password: password === '-' ? null : password, canLogin: answer.startsWith('t') },
-        };
-      });
+      const answer = await sql(
+        context,
+        cluster,
+        'postgres',
+        `select rolcanlogin, coalesce(rolpassword, '-') from pg_authid where rolname = ${literal(role)};`,
+      );
+      const kept = answer.slice(answer.indexOf('|') + 1);
+      const before: RoleEntry['before'] =
+        answer === '' ? null : { password: kept === '-' ? null : kept, canLogin: answer.startsWith('t') };
       const target = targetOf(context);
       const { values } = await findSecrets(dependencies, target, [cluster.password]);
       const password = values.get(cluster.password.name);
@@ -142,6 +180,13 @@ export function createClusterActivities(dependencies: Dependencies) {
           step: context.step,
           remedy: 'Name it in a file with secrets of this host, or say in secrets.NAME.from where the worker finds it',
         });
+      if (before?.canLogin && before.password !== null && !isPasswordOf(before.password, role, password.reveal()))
+        throw failure('HostUnusable', `${role} on ${target.name} has another password than ${cluster.password.name}`, {
+          host: target.name,
+          step: context.step,
+          remedy: `Put the password that ${role} has where ${cluster.password.name} is read from, or change it by hand with ALTER ROLE`,
+        });
+      await remember<RoleEntry>(hosts, context, () => Promise.resolve({ before }));
       await sql(
         context,
         cluster,
@@ -156,7 +201,7 @@ alter role ${role} login password ${literal(scramVerifier(password.reveal()))};`
       const cluster = ClusterArgument.parse(raw);
       const { role } = cluster;
       const entry = await recall<RoleEntry>(hosts, context);
-      if (!entry || !(await look(dependencies, context, cluster)).running) return;
+      if (!entry || !(await look(dependencies, context, cluster, { login: false })).running) return;
       await sql(
         context,
         cluster,
@@ -185,7 +230,7 @@ alter role ${role} login password ${literal(scramVerifier(password.reveal()))};`
       const { database } = cluster;
       const entry = await recall<DatabaseEntry>(hosts, context);
       if (!entry || entry.existed) return;
-      const seen = await look(dependencies, context, cluster);
+      const seen = await look(dependencies, context, cluster, { login: false });
       if (!seen.running || seen.databases[database] === undefined) return;
       const tables = await sql(
         context,

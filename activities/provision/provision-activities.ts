@@ -14,7 +14,7 @@ import { observeFiles } from '../files/file-activities.js';
 import { observeFirewall } from '../firewall/firewall-activities.js';
 import type { Hosts } from '../hosts/hosts.js';
 import { observePackages } from '../packages/package-activities.js';
-import { ClusterArgument, observeCluster } from '../postgres/cluster-activities.js';
+import { ClusterQuestion, observeCluster } from '../postgres/cluster-activities.js';
 import { observeSecretFile, SecretFileArgument } from '../secret-files/secret-file-activities.js';
 import type { Fingerprints } from '../secrets/fingerprint.js';
 import type { Secrets } from '../secrets/resolve.js';
@@ -39,7 +39,7 @@ const ObserveProvision = z.strictObject({
   firewall: z.boolean(),
   sshd: z.boolean(),
   secretFiles: z.array(SecretFileArgument),
-  postgresql: ClusterArgument.optional(),
+  postgresql: ClusterQuestion.optional(),
   compose: z.array(ComposeProject),
 });
 export type ObserveProvision = z.input<typeof ObserveProvision>;

@@ -22,10 +22,12 @@ export function valueInEnvironmentFile(text: string, key: string): string | unde
   return undefined;
 }
 
-/** The password part of a connection URL, decoded; undefined where it has none. Pure. */
+/** The password part of a connection URL, decoded; undefined where it has none or only refers to another variable. Pure. */
 export function passwordInUrl(url: string): string | undefined {
   const password = /^[a-z][a-z0-9+.-]*:\/\/[^\s:/@]*:([^\s/@]*)@/i.exec(url)?.[1];
-  return password === undefined || password === '' ? undefined : decodeURIComponent(password);
+  return password === undefined || password === '' || password.startsWith('${')
+    ? undefined
+    : decodeURIComponent(password);
 }
 
 /** A new value: characters of the kind, from the system's source of randomness. */
@@ -53,8 +55,9 @@ export interface SecretValues {
 }
 
 /**
- * Finds secrets: what a file of the host holds wins, then the worker's reference. Every value is known to the scrubber from then on. Throws
- * `SecretUnavailable` that names each one that is nowhere and may not be made, or that several hosts need and this one has another value of.
+ * Finds secrets: what a file of the host holds wins, then what one of an earlier set-up holds, then the worker's reference. Every value is
+ * known to the scrubber from then on. Throws `SecretUnavailable` that names each one that is nowhere and may not be made, that files of the
+ * host do not agree about, or that several hosts need and this one has another value of.
  */
 export async function findSecrets(
   { hosts, secrets }: { hosts: Hosts; secrets: Secrets },
@@ -70,17 +73,25 @@ export async function findSecrets(
   const missing: SecretSource[] = [];
   const nowhere: string[] = [];
   const other: string[] = [];
+  const torn: string[] = [];
   for (const source of sources) {
-    const held = source.on
-      .map(({ file, key, form }) => {
-        const value = valueInEnvironmentFile(textOf.get(file) ?? '', key);
-        return form === 'url' && value !== undefined ? passwordInUrl(value) : value;
-      })
-      .find((value) => value !== undefined);
-    if (held !== undefined) {
-      const secret = new Secret(`secret ${source.name} on ${target.name}`, held);
+    const found = source.on.flatMap(({ file, key, form, older }) => {
+      const text = valueInEnvironmentFile(textOf.get(file) ?? '', key);
+      const value = form === 'url' && text !== undefined ? passwordInUrl(text) : text;
+      if (value === undefined) return [];
+      const secret = new Secret(`secret ${source.name} on ${target.name}`, value);
       secrets.scrubber.remember(secret);
-      values.set(source.name, secret);
+      return [{ place: `${key} of ${file}`, value, secret, older }];
+    });
+    const valid = found.some(({ older }) => !older) ? found.filter(({ older }) => !older) : found;
+    const [first] = valid;
+    if (first !== undefined) {
+      const held = first.value;
+      values.set(source.name, first.secret);
+      const placesOf = [...new Set(valid.map(({ value }) => value))].map((one) =>
+        valid.flatMap(({ value, place }) => (value === one ? [place] : [])).join(' and '),
+      );
+      if (placesOf.length > 1) torn.push(`${source.name} (${placesOf.join('; another in ')})`);
       if (source.same && source.from !== undefined && (await secrets.resolve(source.from)).reveal() !== held)
         other.push(source.name);
     } else if (source.from !== undefined) values.set(source.name, await secrets.resolve(source.from));
@@ -92,6 +103,12 @@ export async function findSecrets(
     throw failure('SecretUnavailable', `${target.name} has no value for ${nowhere.join(', ')}`, {
       host: target.name,
       remedy: `Say in secrets.NAME.from of the inventory where the worker finds ${nowhere.length === 1 ? 'it' : 'each'}`,
+    });
+  // What runs uses one of them, and only a person can say which: the other one would be written over it.
+  if (torn.length > 0)
+    throw failure('SecretUnavailable', `${target.name} holds more than one value of ${torn.join(', and of ')}`, {
+      host: target.name,
+      remedy: 'Find out which value is in use, and correct the other places on the host',
     });
   // Neither is overwritten: which one is right, only a person can say.
   if (other.length > 0)

@@ -328,6 +328,27 @@ describe('on a host', () => {
       expect(await here.shell(`ls ${file} 2>&1; true`)).toContain('No such file');
     });
 
+    test('that files of the host do not agree about are refused, by their places and never by a value', async () => {
+      const at = (path: string, key: string, more = {}) => ({ file: path, key, form: 'value', ...more });
+      const on = [at(file, 'ISSUED'), { file, key: 'URL', form: 'url' }, at('/etc/old.env', 'ISSUED', { older: true })];
+      const torn = { ...argument, secrets: [secret('token'), secret('issued', { on })] };
+      const look = () => does('observeProvision', { ...nothing, secretFiles: [torn] });
+      await here.shell(`printf 'ISSUED=value-one\nURL=postgresql://u:value-two@h/d\n' >${file}; touch /etc/old.env`);
+      const refused = {
+        type: 'SecretUnavailable',
+        message: `app holds more than one value of issued (ISSUED of ${file}; another in URL of ${file}). Find out which value is in use, and correct the other places on the host`,
+      };
+      await expect(look()).rejects.toMatchObject(refused);
+      await expect(does('writeSecretFile', torn, step())).rejects.toMatchObject(refused);
+      // One that only refers to the other says nothing else, nor does a file that no longer counts.
+      for (const same of ['value-one', '${ISSUED}']) {
+        await here.shell(`printf 'ISSUED=value-one\nURL=postgresql://u:${same}@h/d\n' >${file}`);
+        await here.shell(`echo ISSUED=value-old >/etc/old.env`);
+        expect(await look()).toMatchObject({ secretFiles: { [file]: { made: ['token'] } } });
+      }
+      await here.shell(`rm ${file} /etc/old.env`);
+    });
+
     test('that nobody has and nobody may make are named', async () => {
       const open = { ...argument, secrets: [secret('token'), secret('issued', { kind: 'issued', make: false })] };
       await expect(does('writeSecretFile', open, step())).rejects.toMatchObject({
@@ -375,6 +396,128 @@ describe('on a host', () => {
     await expect(does('checkCluster', cluster)).rejects.toMatchObject({
       type: 'VerificationFailed',
       message: expect.stringContaining('trial_user cannot log in to trial'),
+    });
+  });
+
+  describe('a PostgreSQL that serves already', () => {
+    const conf = '/etc/postgresql/15/main';
+    const password = {
+      name: 'pw',
+      kind: 'hex',
+      on: [{ file: '/etc/pw.env', key: 'PW', form: 'value' }],
+      make: false,
+      later: false,
+    };
+    const cluster = {
+      ...{ version: 15, port: 5432, settingsFile: `${conf}/conf.d/zz-guardia.conf` },
+      ...{ role: 'serving', database: 'postgres', password },
+    };
+    const names = ['max_connections', 'work_mem', 'wal_level', 'shared_preload_libraries'];
+    const sql = (text: string) =>
+      here.shell(`cd /; runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 <<'SQL'\n${text}\nSQL`);
+    const look = async () => {
+      const question = { ...cluster, settings: names };
+      return (await does('observeProvision', { ...nothing, packages: ['postgresql-15'], postgresql: question }))[
+        'postgresql'
+      ];
+    };
+
+    beforeAll(async () => {
+      await here.shell(`cp ${conf}/postgresql.conf /root/postgresql.conf; echo PW=ours >/etc/pw.env`);
+    });
+    afterAll(async () => {
+      await here?.shell(`
+        systemctl stop postgresql@15-main; cat /root/postgresql.conf >${conf}/postgresql.conf
+        rm -f ${conf}/conf.d/trial.conf ${conf}/conf.d/zz-guardia.conf ${conf}/conf.d/zzz.conf /var/lib/postgresql/15/main/postgresql.auto.conf
+        systemctl start postgresql@15-main; cd /; runuser -u postgres -- psql -Xqc 'drop role if exists serving'`);
+    });
+
+    test('tells what is in force and where it comes from, and running or not what it loads', async () => {
+      await here.shell(`
+        printf "max_connections = 150\nwal_level = logical\nshared_preload_libraries = 'auto_explain, pg_stat_statements'\n" >${conf}/conf.d/trial.conf
+        rm -f ${conf}/conf.d/zz-guardia.conf; systemctl restart postgresql@15-main`);
+      const file = `${conf}/conf.d/trial.conf`;
+      expect(await look()).toMatchObject({
+        running: true,
+        overrides: [],
+        settings: {
+          max_connections: { value: '150', type: 'integer', unit: null, file },
+          work_mem: { type: 'integer', unit: 'kB' },
+          wal_level: { value: 'logical', type: 'enum', file },
+          shared_preload_libraries: { value: 'auto_explain, pg_stat_statements', type: 'string', file },
+        },
+      });
+      await here.shell('systemctl stop postgresql@15-main');
+      expect(await look()).toMatchObject({
+        running: false,
+        settings: {
+          wal_level: { value: 'logical' },
+          shared_preload_libraries: { value: 'auto_explain, pg_stat_statements' },
+        },
+      });
+      await here.shell('systemctl start postgresql@15-main');
+    });
+
+    test('tells what it reads after the file of guardia, before there is that file', async () => {
+      await sql("alter system set max_connections = 500; alter system set work_mem = '5MB'");
+      await here.shell(`
+        sed -i '1i work_mem = 1MB' ${conf}/postgresql.conf; echo 'wal_level = replica' >>${conf}/postgresql.conf
+        echo "shared_preload_libraries = ''" >${conf}/conf.d/zzz.conf`);
+      const line = Number(await here.shell(`wc -l <${conf}/postgresql.conf`));
+      const auto = '/var/lib/postgresql/15/main/postgresql.auto.conf';
+      expect(await look()).toMatchObject({
+        overrides: [
+          { name: 'max_connections', value: '500', file: auto, line: 3 },
+          { name: 'shared_preload_libraries', value: '', file: `${conf}/conf.d/zzz.conf`, line: 1 },
+          { name: 'wal_level', value: 'replica', file: `${conf}/postgresql.conf`, line },
+          { name: 'work_mem', value: '5MB', file: auto, line: 4 },
+        ],
+      });
+    });
+
+    test('keeps the password that its role may log in with', async () => {
+      await here.shell(`rm ${conf}/conf.d/zzz.conf; cat /root/postgresql.conf >${conf}/postgresql.conf`);
+      await sql("alter system reset max_connections; create role serving login password 'theirs'");
+      const verifier = () => sql("select rolpassword from pg_authid where rolname = 'serving'");
+      const before = await verifier();
+      const seen = await look();
+      expect(seen).toMatchObject({ ownerPassword: 'other', passwordWorks: false });
+      expect(JSON.stringify(seen)).not.toContain('SCRAM-SHA-256');
+      const at = step();
+      await expect(does('makeRole', cluster, at)).rejects.toMatchObject({
+        type: 'HostUnusable',
+        message: expect.stringContaining('serving on app has another password than pw. Put '),
+      });
+      await does('restoreRole', cluster, at);
+      expect(await verifier()).toBe(before);
+      for (const encryption of ['md5', 'scram-sha-256']) {
+        await sql(`set password_encryption = '${encryption}'; alter role serving password 'ours'`);
+        expect(await look()).toMatchObject({ ownerPassword: 'ours' });
+      }
+      await sql('alter role serving password null');
+      expect(await look()).toMatchObject({ ownerPassword: 'none' });
+      await does('makeRole', cluster, at);
+      await does('makeRole', cluster, at);
+      expect(await look()).toMatchObject({ ownerPassword: 'ours', passwordWorks: true });
+      // An undo does not care what somebody has done to the secret.
+      const torn = { ...password, on: [...password.on, { file: '/etc/pw.env', key: 'OTHER', form: 'value' }] };
+      await here.shell('echo OTHER=another >>/etc/pw.env');
+      await does('restoreRole', { ...cluster, password: torn }, at);
+      await here.shell('echo PW=ours >/etc/pw.env');
+      expect(await look()).toMatchObject({ ownerPassword: 'none' });
+      await does('makeRole', cluster, step());
+    });
+
+    test('is as it should be where ALTER SYSTEM says the same, and not where it says something else', async () => {
+      await here.shell(
+        `echo 'work_mem = 5120kB' >${conf}/conf.d/zz-guardia.conf; systemctl restart postgresql@15-main`,
+      );
+      expect(await does('checkCluster', cluster)).toEqual({ summary: 'serving logged in to postgres' });
+      await here.shell(`echo 'work_mem = 6MB' >${conf}/conf.d/zz-guardia.conf; systemctl restart postgresql@15-main`);
+      await expect(does('checkCluster', cluster)).rejects.toMatchObject({
+        type: 'VerificationFailed',
+        message: expect.stringContaining('settings that another file overrides: work_mem'),
+      });
     });
   });
 

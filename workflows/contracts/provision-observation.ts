@@ -1,4 +1,5 @@
 import type { SeenFile } from './files.js';
+import type { SettingKind } from './postgresql-setting.js';
 import type { SeenUnit } from './units.js';
 
 /** What `observeProvision` sees on one host: everything that provisioning rests on. Holds no secret. */
@@ -69,6 +70,19 @@ export interface SeenCluster {
   pendingRestart: string[];
   /** Whether the owner can log in with the password of the inventory. */
   passwordWorks: boolean;
+  /** What the server keeps for the owner: no password (or there is no such role), the one of the inventory, or another one. */
+  ownerPassword: 'none' | 'ours' | 'other';
+  /** What is in force of the settings that were asked for; of a server that does not run, only what must not be lost. */
+  settings: Record<string, SeenSetting>;
+  /** Of these settings, what the server reads after the file of guardia: it wins. */
+  overrides: { name: string; value: string; file: string; line: number }[];
+}
+
+/** A setting in force, as `SHOW` says it. */
+export interface SeenSetting extends SettingKind {
+  value: string;
+  /** The file that says so; null for a default. */
+  file: string | null;
 }
 
 /** Where UFW keeps the rules for ports that containers publish. */

@@ -8,8 +8,15 @@ export const SecretSource = z.strictObject({
   kind: z.enum(['hex', 'base64', 'alphanumeric', 'issued']),
   length: z.int().positive().optional(),
   on: z
-    .array(z.strictObject({ file: AbsolutePath, key: z.string(), form: z.enum(['value', 'url']) }))
-    .describe('Environment files of this host that may hold it: the first that does wins'),
+    .array(
+      z.strictObject({
+        file: AbsolutePath,
+        key: z.string(),
+        form: z.enum(['value', 'url']),
+        older: z.boolean().default(false).describe('Of an earlier set-up: counts where no other file holds it'),
+      }),
+    )
+    .describe('Environment files of this host that may hold it, and that have to agree'),
   from: SecretReference.optional().describe('Read by the worker where no file of the host holds it'),
   make: z.boolean().describe('Whether a value may be made where there is none'),
   same: z.boolean().default(false).describe('Several hosts need it: what a file holds has to be what `from` refers to'),

@@ -9,6 +9,7 @@ import { SECRET_PLACE } from '../contracts/secret-source.js';
 import type { System } from '../contracts/system.js';
 import { given, isUnset } from '../contracts/unset.js';
 import { call } from '../steps/call.js';
+import { settingNames } from './postgresql-settings.js';
 import { fill, needsMoment } from './template.js';
 
 /** Where sshd's options of guardia stand. */
@@ -94,7 +95,14 @@ export function question(system: System, part: HostPart, sources: Sources): Obse
       firewall: part.firewall !== undefined || programs.some(([, program]) => usesLogin(program, sources)),
       sshd: part.sshd !== undefined,
       secretFiles: secretFiles.map(([, file]) => secretFileArgument(system, host, file, sources)),
-      ...(part.postgresql ? { postgresql: clusterArgument(system, host, part.postgresql) } : {}),
+      ...(part.postgresql
+        ? {
+            postgresql: {
+              ...clusterArgument(system, host, part.postgresql),
+              settings: settingNames(part.postgresql.settings),
+            },
+          }
+        : {}),
       compose: programs.flatMap(([, { compose }]) => (compose === undefined ? [] : [compose])),
     }),
   };
@@ -140,13 +148,15 @@ function hbaQuestion(system: System, postgresql: NonNullable<Provision['postgres
 
 export function clusterArgument(system: System, host: string, postgresql: NonNullable<Provision['postgresql']>) {
   const database = system.databases[postgresql.database];
+  // Before the files with secrets are written, an earlier set-up may be the only one that knows what the role logs in with.
+  const elsewhere = partOf(system, host).secretFiles.flatMap(([, file]) => file.elsewhere);
   return {
     version: version(system, postgresql),
     port: database?.port ?? 5432,
     settingsFile: settingsPath(system, postgresql),
     role: database?.owner ?? '',
     database: database?.name ?? '',
-    password: secretSource(system, host, postgresql.password),
+    password: secretSource(system, host, postgresql.password, [...new Set(elsewhere)]),
   };
 }
 
@@ -176,10 +186,10 @@ export function secretSource(
   const consumers = secret?.consumers ?? [];
   const on = consumers.flatMap((consumer) =>
     consumer.kind === 'env-file' && hostsOf(system, consumer.on).includes(host)
-      ? [{ file: consumer.file, key: consumer.key, form: consumer.form }]
+      ? [{ file: consumer.file, key: consumer.key, form: consumer.form, older: false }]
       : [],
   );
-  const older = on.flatMap(({ key, form }) => elsewhere.map((file) => ({ file, key, form })));
+  const older = on.flatMap(({ key, form }) => elsewhere.map((file) => ({ file, key, form, older: true })));
   const places = consumers.flatMap((consumer) => {
     if (consumer.kind === 'postgresql-role') return hostsOf(system, system.databases[consumer.database]?.on ?? host);
     return consumer.kind === 'openbao' ? [] : hostsOf(system, consumer.on);

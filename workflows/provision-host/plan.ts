@@ -3,10 +3,11 @@ import { failure } from '../contracts/errors.js';
 import { hostsOf } from '../contracts/host-groups.js';
 import { PLAN_FORMAT, type Lane, type Plan, type Stage, type Step } from '../contracts/plan.js';
 import type { Planner, Sources } from '../contracts/planning.js';
+import { listed, sameSetting } from '../contracts/postgresql-setting.js';
 import { ruleText, type Program, type ProvisionFile } from '../contracts/provision.js';
 import type { Probe } from '../contracts/probe.js';
 import type { ProvisionHostInput } from '../contracts/provision-host.js';
-import { DOCKER_BLOCK, type SeenHost } from '../contracts/provision-observation.js';
+import { DOCKER_BLOCK, type SeenCluster, type SeenHost } from '../contracts/provision-observation.js';
 import type { System } from '../contracts/system.js';
 import { probeNeeds, probesAbout } from '../contracts/system-probes.js';
 import { given } from '../contracts/unset.js';
@@ -29,7 +30,7 @@ import {
   SSHD_DROP_IN,
   type HostPart,
 } from './observation.js';
-import { settingsFor } from './postgresql-settings.js';
+import { settingChanges, settingsFor, withKept } from './postgresql-settings.js';
 import { fill } from './template.js';
 
 /** A download of all packages over a slow line. Seconds. */
@@ -259,7 +260,7 @@ function secretFiles(work: Work): Step[] {
   return [...before, ...steps];
 }
 
-function postgresql({ system, part, now, downtime }: Work): Step[] {
+function postgresql({ system, part, now, notes, downtime }: Work): Step[] {
   const wanted = part.postgresql;
   const database = wanted && system.databases[wanted.database];
   if (!wanted || !database) return [];
@@ -268,11 +269,15 @@ function postgresql({ system, part, now, downtime }: Work): Step[] {
   const service = `postgresql@${version}-main.service`;
   const memory = wanted.memoryGiB === undefined ? now.memoryBytes : wanted.memoryGiB * 1024 ** 3;
   const clients = wanted.clients.flatMap((client) => clientAddresses(system, client, part.host));
-  const settings = {
+  const inForce = now.postgresql?.settings ?? {};
+  const asked = {
     listen_addresses: clients.length > 0 ? "'*'" : "'localhost'",
     ...settingsFor(memory, wanted.maxConnections),
     ...wanted.settings,
   };
+  const settings: Record<string, string> = withKept(asked, inForce);
+  refuseOverrides(part.host, cluster.settingsFile, settings, now.postgresql);
+  refuseOtherPassword(system, part.host, cluster, now.postgresql);
   const text = [
     '# Written by guardia: derived from the memory of the host and from the inventory.',
     ...Object.entries(settings).map(([name, value]) => `${name} = ${value}`),
@@ -285,8 +290,18 @@ function postgresql({ system, part, now, downtime }: Work): Step[] {
     owner: 'postgres',
     group: 'postgres',
     why: '25 % of memory for shared buffers, 75 % for the cache, as the manual derives them',
+  }).map((step) => {
+    notes.push(...settingNotes(part.host, asked, settings, inForce));
+    const changes = settingChanges(settings, inForce, cluster.settingsFile);
+    const head = changes.map((change) => `# ${change}\n`).join('');
+    return head === '' ? step : { ...step, diff: `# On the server:\n${head}${step.diff ?? ''}` };
   });
-  const waiting = now.postgresql?.running === false || (now.postgresql?.pendingRestart.length ?? 0) > 0;
+  const made = now.postgresql?.roles.includes(cluster.role) === true;
+  const ours = made && now.postgresql?.ownerPassword === 'ours';
+  const waiting =
+    now.postgresql?.running === false ||
+    (now.postgresql?.pendingRestart.length ?? 0) > 0 ||
+    (ours && now.postgresql?.passwordWorks === false);
   const restart: Step[] = applied(
     { unit: service, how: 'restart', why: 'shared buffers, connections and addresses are read at the start only' },
     tuned,
@@ -305,18 +320,17 @@ function postgresql({ system, part, now, downtime }: Work): Step[] {
       why: 'the owner of the database logs in with a password, from the hosts that need it; the first line that fits counts',
     }),
   );
-  const role: Step[] =
-    now.postgresql?.roles.includes(cluster.role) && now.postgresql.passwordWorks
-      ? []
-      : [
-          {
-            id: 'database-role',
-            title: `${now.postgresql?.roles.includes(cluster.role) ? 'give' : 'make'} the role ${cluster.role}${now.postgresql?.roles.includes(cluster.role) ? ' its password' : ''}`,
-            why: 'the owner of the tables; the server gets a SCRAM verifier, never the password',
-            do: call('makeRole', cluster),
-            undo: call('restoreRole', cluster),
-          },
-        ];
+  const role: Step[] = ours
+    ? []
+    : [
+        {
+          id: 'database-role',
+          title: made ? `give the role ${cluster.role} its password` : `make the role ${cluster.role}`,
+          why: 'the owner of the tables; the server gets a SCRAM verifier, never the password',
+          do: call('makeRole', cluster),
+          undo: call('restoreRole', cluster),
+        },
+      ];
   const own: Step[] = now.postgresql?.databases[cluster.database]
     ? []
     : [
@@ -340,6 +354,76 @@ function postgresql({ system, part, now, downtime }: Work): Step[] {
       undo: { none: 'it only looks' },
     },
   ];
+}
+
+/** What of the settings is not as the inventory says, or takes something away. Pure. */
+function settingNotes(
+  host: string,
+  asked: Record<string, string>,
+  settings: Record<string, string>,
+  inForce: SeenCluster['settings'],
+): string[] {
+  const named = listed(asked['shared_preload_libraries'] ?? '');
+  const kept = listed(settings['shared_preload_libraries'] ?? '').filter((one) => !named.includes(one));
+  const [now, then] = [inForce['max_connections']?.value, settings['max_connections']].map(Number);
+  return [
+    ...(kept.length > 0
+      ? [`${host}: PostgreSQL goes on loading ${kept.join(', ')}, which the inventory does not name.`]
+      : []),
+    ...(settings['wal_level'] === asked['wal_level']
+      ? []
+      : [`${host}: wal_level stays ${settings['wal_level']}; the inventory says ${asked['wal_level']}.`]),
+    ...(now !== undefined && then !== undefined && now > then
+      ? [`${host}: max_connections is lowered from ${now} to ${then}: programs that hold more connections are refused.`]
+      : []),
+  ];
+}
+
+/** What the server reads after our file wins: the database would restart for nothing. Throws `HostUnusable` that names all of it. */
+function refuseOverrides(
+  host: string,
+  settingsFile: string,
+  settings: Record<string, string>,
+  seen: SeenCluster | undefined,
+): void {
+  const wrong = (seen?.overrides ?? []).flatMap((one) => {
+    const [wanted, now] = [settings[one.name], seen?.settings[one.name]];
+    if (wanted === undefined || sameSetting(one.name, wanted, one.value, now ?? { type: 'string', unit: null }))
+      return [];
+    return [{ ...one, wanted, byServer: one.file.endsWith('/postgresql.auto.conf') }];
+  });
+  if (wrong.length === 0) return;
+  const remedies = wrong.map(({ name, file, line, byServer }) =>
+    byServer ? `ALTER SYSTEM RESET ${name}` : `take line ${line} out of ${file}`,
+  );
+  throw failure(
+    'HostUnusable',
+    `PostgreSQL on ${host} reads after ${settingsFile}, so that it would win: ${wrong
+      .map(({ name, value, file, wanted }) => `${name} = ${value} in ${file} (wanted: ${wanted})`)
+      .join('; ')}`,
+    { host, remedy: `Either ${remedies.join('; ')}, or write the value under provision.postgresql of the inventory` },
+  );
+}
+
+/** Another password would lock out what runs with the one that the role has, at its next connection. Throws `HostUnusable`. */
+function refuseOtherPassword(
+  system: System,
+  host: string,
+  { role, password }: ReturnType<typeof clusterArgument>,
+  seen: SeenCluster | undefined,
+): void {
+  if (!seen?.roles.includes(role) || seen.ownerPassword !== 'other') return;
+  const { consumers = [], from } = system.secrets[password.name] ?? {};
+  const users = [...new Set(consumers.flatMap((one) => (one.kind === 'env-file' ? (one.restarts ?? []) : [])))];
+  const places = password.on.filter(({ older }) => !older).map(({ file, key }) => `${key} of ${file}`);
+  throw failure(
+    'HostUnusable',
+    `the role ${role} on ${host} has another password than ${password.name} of the inventory, and ${users.length > 0 ? users.join(', ') : 'what runs'} may log in with it`,
+    {
+      host,
+      remedy: `Put the password that ${role} has into ${[...places, ...(from === undefined ? [] : [`what secrets.${password.name}.from refers to`])].join(', ')}, or give ${role} the one of the inventory by hand (ALTER ROLE ${role} PASSWORD) once everything that logs in as it can use it`,
+    },
+  );
 }
 
 /** Addresses in the form of pg_hba.conf: a host or a group of this system, or a network as it stands. */
@@ -541,12 +625,34 @@ function programFile(work: Work, wanted: Program, one: ProvisionFile): Step[] {
 /** A site or a front end that listens on 443: in the words of nginx or of HAProxy. */
 const servesTls = (text: string | undefined): boolean => /^\s*(?:listen|bind)\s[^\n]*\b443\b/m.test(text ?? '');
 
+/**
+ * Docker's setting for what containers call host-gateway. Said in words, because Docker 20.10 that is restarted beside running containers gives new
+ * ones an address "<nil>" for it (measured, 20.10.24).
+ */
+const GATEWAY = 'host-gateway-ip';
+
+/** The address of docker0, where the file says something about it. Throws `HostUnusable` where it cannot be told. */
+function gatewayOf(host: string, path: string, there: Record<string, unknown>): string | undefined {
+  const { [GATEWAY]: said, bip } = there;
+  if (typeof said === 'string') return said;
+  if (typeof bip === 'string') return bip.replace(/\/.*/, '');
+  if (there['default-address-pools'] === undefined) return undefined;
+  throw failure(
+    'HostUnusable',
+    `${path} on ${host} has address pools of its own, and does not say which address docker0 has`,
+    {
+      host,
+      remedy: `Add "${GATEWAY}" to it, with the address that \`ip -4 addr show docker0\` tells`,
+    },
+  );
+}
+
 /** The content, with the keys that only the file of the host has. Throws `HostUnusable` where that is no JSON object. */
-function withOtherKeys(host: string, path: string, there: string | undefined, content: string): string {
+function withOtherKeys(host: string, path: string, text: string | undefined, content: string): string {
   const wanted = JSON.parse(content) as Record<string, unknown>;
   let now: unknown = {};
   try {
-    if (there !== undefined && there.trim() !== '') now = JSON.parse(there);
+    if (text !== undefined && text.trim() !== '') now = JSON.parse(text);
   } catch {
     now = undefined;
   }
@@ -555,8 +661,12 @@ function withOtherKeys(host: string, path: string, there: string | undefined, co
       host,
       remedy: 'Correct it, or remove it',
     });
-  const others = Object.entries(now).filter(([key]) => !Object.hasOwn(wanted, key));
-  return others.length === 0 ? content : `${JSON.stringify({ ...Object.fromEntries(others), ...wanted }, null, 2)}\n`;
+  const there = now as Record<string, unknown>;
+  const others = Object.entries(there).filter(([key]) => !Object.hasOwn(wanted, key));
+  const gateway = Object.hasOwn(wanted, GATEWAY) ? gatewayOf(host, path, there) : undefined;
+  if (others.length === 0 && (gateway === undefined || gateway === wanted[GATEWAY])) return content;
+  const whole = { ...Object.fromEntries(others), ...wanted, ...(gateway === undefined ? {} : { [GATEWAY]: gateway }) };
+  return `${JSON.stringify(whole, null, 2)}\n`;
 }
 
 function sshd({ system, part, now }: Work): Step[] {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseSshdOptions, whyLoginWouldFail } from '../../../activities/sshd/login-judgement.js';
@@ -10,7 +10,7 @@ import type { FileQuestion, SeenFile } from '../../../workflows/contracts/files.
 import { stepsOf, type Plan } from '../../../workflows/contracts/plan.js';
 import { ProvisionHostInput } from '../../../workflows/contracts/provision-host.js';
 import { ruleText } from '../../../workflows/contracts/provision.js';
-import type { SeenHost } from '../../../workflows/contracts/provision-observation.js';
+import type { SeenCluster, SeenHost, SeenSetting } from '../../../workflows/contracts/provision-observation.js';
 import type { System } from '../../../workflows/contracts/system.js';
 import { checkPlan } from '../../../workflows/lib/check-plan.js';
 import { publishedPortRules, rulesFor } from '../../../workflows/provision-host/firewall.js';
@@ -156,9 +156,23 @@ function after(system: System, plan: Plan): SeenHost {
       databases: { proofpass_prod: { owner: 'proofpass_user' } },
       pendingRestart: [],
       passwordWorks: true,
+      ownerPassword: 'ours',
+      settings: {},
+      overrides: [],
     },
   };
 }
+
+const noCluster: SeenCluster = {
+  running: true,
+  roles: [],
+  databases: {},
+  pendingRestart: [],
+  passwordWorks: false,
+  ownerPassword: 'none',
+  settings: {},
+  overrides: [],
+};
 
 describe('the plan for a bare host of proofpass', () => {
   const system = proofpass();
@@ -246,7 +260,20 @@ describe('the plan for a bare host of proofpass', () => {
         'log-driver': 'json-file',
         'log-opts': { 'max-size': '10m', 'max-file': '3' },
         'live-restore': true,
+        'host-gateway-ip': '172.17.0.1',
       });
+      const gateway = (there: object): unknown =>
+        JSON.parse(
+          stepOf(seen({ [daemon]: { type: 'file', text: JSON.stringify(there) } }), 'write-etc-docker-daemon-json')?.do
+            .with['content'] as string,
+        )['host-gateway-ip'];
+      const own = readFileSync('infra/systems/proofpass/docker/daemon.json.template', 'utf8');
+      expect(
+        stepOf(seen({ [daemon]: { ...owned, type: 'file', text: own } }), 'write-etc-docker-daemon-json'),
+      ).toBeUndefined();
+      expect(gateway({ bip: '10.9.0.1/24' })).toBe('10.9.0.1');
+      expect(gateway({ bip: '10.9.0.1/24', 'host-gateway-ip': '10.9.0.7' })).toBe('10.9.0.7');
+      expect(() => gateway({ 'default-address-pools': [] })).toThrow('Add "host-gateway-ip" to it');
       expect(
         stepOf(seen({ [daemon]: { ...owned, type: 'file', text: content as string } }), 'write-etc-docker-daemon-json'),
       ).toBeUndefined();
@@ -315,6 +342,13 @@ describe('the plan for a bare host of proofpass', () => {
     });
   });
 
+  test('derives the same of a machine whose memory moves by some MB, as after an update of the kernel', () => {
+    const [mib, before] = [1024 ** 2, 15_990 * 1024 ** 2];
+    for (const moved of [-37, -1, 1, 37])
+      expect(settingsFor(before + moved * mib, 200)).toEqual(settingsFor(before, 200));
+    expect(settingsFor(before / 2, 200)).not.toEqual(settingsFor(before, 200));
+  });
+
   test('writes the site without TLS until the certificates are there, and says so', () => {
     const site = stepOf(plan, 'write-etc-nginx-sites-available-proofpass');
     expect(site?.do.with['content']).toContain('server_name api.example platform.example;');
@@ -344,7 +378,7 @@ describe('the plan for a bare host of proofpass', () => {
     const running = {
       ...bare,
       units: { 'docker.service': { load: 'loaded', enabled: 'enabled', active: 'active' } },
-      postgresql: { running: true, roles: [], databases: {}, pendingRestart: [], passwordWorks: false },
+      postgresql: noCluster,
     };
     expect(
       planOf(system, { 'host app': running })
@@ -421,6 +455,104 @@ describe('the plan for a compose project that serves', () => {
     });
     expect(stepOf(plan, 'start-monitoring')?.do.with['recreate']).toBe(false);
     expect(plan.downtime).toEqual([]);
+  });
+});
+
+describe('the plan for a host whose PostgreSQL serves already', () => {
+  const system = proofpass();
+  const provisioned = after(system, planOf(system, { 'host app': bare }));
+  const ours = '/etc/postgresql/15/main/conf.d/zz-guardia.conf';
+  const main = '/etc/postgresql/15/main/postgresql.conf';
+  const setting = (value: string, type = 'string', unit: string | null = null): SeenSetting => ({
+    ...{ value, type, unit },
+    file: main,
+  });
+  /** As somebody has set it up by hand: everything is there but our file. */
+  const byHand = (cluster: Partial<SeenCluster>, files = {}): SeenHost => ({
+    ...provisioned,
+    files: { ...provisioned.files, [ours]: { type: 'absent' }, ...files },
+    postgresql: { ...noCluster, ...provisioned.postgresql, ...cluster },
+  });
+  const settings = {
+    max_connections: setting('500', 'integer'),
+    listen_addresses: setting('localhost'),
+    shared_buffers: { ...setting('4GB', 'integer', '8kB') },
+    random_page_cost: setting('1.1', 'real'),
+    log_lock_waits: setting('on', 'bool'),
+    min_wal_size: setting('80MB', 'integer', 'MB'),
+    checkpoint_completion_target: setting('0.5', 'real'),
+    shared_preload_libraries: setting('timescaledb, pgaudit'),
+    wal_level: setting('logical', 'enum'),
+  };
+  const wanting = (more: Record<string, string>): System => {
+    const other = structuredClone(system);
+    Object.assign(other.provision?.postgresql?.settings ?? {}, more);
+    return other;
+  };
+  const write = 'write-etc-postgresql-15-main-conf-d-zz-guardia-conf';
+
+  test('shows what changes on the server, not only in its own file', () => {
+    const step = stepOf(planOf(system, { 'host app': byHand({ settings }) }), write);
+    expect(step?.diff?.split('\n').filter((line) => line.startsWith('# ') && line.includes('->'))).toEqual([
+      `# listen_addresses: localhost -> '*', so far in ${main}`,
+      `# max_connections: 500 -> 200, so far in ${main}`,
+      `# shared_preload_libraries: 'timescaledb, pgaudit' -> 'timescaledb,pgaudit,pg_stat_statements', so far in ${main}`,
+      `# checkpoint_completion_target: 0.5 -> 0.9, so far in ${main}`,
+      `# min_wal_size: 80MB -> 1GB, so far in ${main}`,
+    ]);
+  });
+
+  test('keeps the libraries that it loads and never lowers wal_level, says so, and plans nothing the second time', () => {
+    const plan = planOf(wanting({ wal_level: 'replica' }), { 'host app': byHand({ settings }) });
+    const content = stepOf(plan, write)?.do.with['content'] as string;
+    expect(content).toContain("\nshared_preload_libraries = 'timescaledb,pgaudit,pg_stat_statements'\n");
+    expect(content).toContain('\nwal_level = logical\n');
+    expect(plan.notes.filter((note) => /PostgreSQL|wal_level|max_conn/.test(note))).toEqual([
+      'app: PostgreSQL goes on loading timescaledb, pgaudit, which the inventory does not name.',
+      'app: wal_level stays logical; the inventory says replica.',
+      'app: max_connections is lowered from 500 to 200: programs that hold more connections are refused.',
+    ]);
+    const then = {
+      ...settings,
+      max_connections: setting('200', 'integer'),
+      shared_preload_libraries: setting('timescaledb,pgaudit,pg_stat_statements'),
+    };
+    const written = { [ours]: { type: 'file', mode: '0644', owner: 'postgres', group: 'postgres', text: content } };
+    const again = planOf(wanting({ wal_level: 'replica' }), { 'host app': byHand({ settings: then }, written) });
+    expect([again.stages, again.notes.filter((note) => /PostgreSQL|wal_level|max_conn/.test(note))]).toEqual([[], []]);
+    const raised = planOf(wanting({ wal_level: 'logical' }), {
+      'host app': byHand({ settings: { ...settings, wal_level: setting('minimal', 'enum') } }),
+    });
+    expect(stepOf(raised, write)?.do.with['content']).toContain('\nwal_level = logical\n');
+  });
+
+  test('refuses what the server would read after its file, unless it says the same', () => {
+    const override = (name: string, value: string, file = '/var/lib/postgresql/15/main/postgresql.auto.conf') => ({
+      ...{ name, value, file },
+      line: 3,
+    });
+    const plan = (...overrides: SeenCluster['overrides']) =>
+      planOf(system, { 'host app': byHand({ settings, overrides }) });
+    expect(plan(override('shared_buffers', '4194304kB'), override('random_page_cost', '1.10')).stages).not.toEqual([]);
+    expect(() => plan(override('max_connections', '500'), override('min_wal_size', '2GB', main))).toThrow(
+      `PostgreSQL on app reads after ${ours}, so that it would win: max_connections = 500 in /var/lib/postgresql/15/main/postgresql.auto.conf (wanted: 200); min_wal_size = 2GB in ${main} (wanted: 1GB). Either ALTER SYSTEM RESET max_connections; take line 3 out of ${main}, or write`,
+    );
+  });
+
+  test('refuses to change the password that the role has, and names who logs in with it', () => {
+    const plan = (cluster: Partial<SeenCluster>) => planOf(system, { 'host app': byHand(cluster) });
+    expect(() => plan({ passwordWorks: false, ownerPassword: 'other' })).toThrow(
+      /^the role proofpass_user on app has another password than database-password of the inventory, and api, platform, postgres-exporter may log in with it\. Put .* POSTGRES_PASSWORD of \/opt\/proofpass\/shared\/\.env, .*, or give .*ALTER ROLE proofpass_user PASSWORD/,
+    );
+    // As an interrupted run leaves it, before there are the database and the lines of pg_hba.conf: it is ours already.
+    const halfway = plan({ passwordWorks: false, databases: {} });
+    expect(stepOf(halfway, 'database-role')).toBeUndefined();
+    expect(stepOf(halfway, 'database')).toBeDefined();
+    const without = plan({ passwordWorks: false, ownerPassword: 'none' });
+    expect(stepOf(without, 'database-role')?.title).toBe('give the role proofpass_user its password');
+    // Nothing is to be written, and yet nobody can log in: the check says so.
+    const shut = { ...provisioned, postgresql: { ...noCluster, ...provisioned.postgresql, passwordWorks: false } };
+    expect(stepOf(planOf(system, { 'host app': shut }), 'check-postgresql')).toBeDefined();
   });
 });
 
