@@ -1,0 +1,140 @@
+import type { Step } from '../contracts/plan.js';
+import type { Program, ProvisionFile } from '../contracts/provision.js';
+import { isUnitActive } from '../contracts/units.js';
+import { call, idPart } from '../steps/call.js';
+import { directory, file, noFile, symlink } from '../steps/file.js';
+import { applied, unit } from '../steps/service.js';
+import { composed } from './compose-project.js';
+import { withOtherKeys } from './docker-daemon.js';
+import { haproxyConfiguration } from './haproxy.js';
+import { fill } from './template.js';
+import { readLater, RESTART_SECONDS, type Work } from './work.js';
+
+/** One program: its directories and files, judged by itself before it reads them, and its unit. */
+export function program(work: Work, name: string): Step[] {
+  const { part, now, notes, downtime } = work;
+  const wanted = part.programs.find(([one]) => one === name)?.[1];
+  if (!wanted) return [];
+  const coming = wanted.packages.some((spec) => now.packages[spec.replace(/=.*/, '')] === undefined);
+  const files = [
+    ...wanted.directories.flatMap((one) => directory(now.files[one.path], { ...one, why: `${wanted.title} needs it` })),
+    ...wanted.files.flatMap((one) => programFile(work, wanted, one)),
+    ...wanted.links.flatMap((one) => symlink(now.files[one.path], { ...one, why: `${wanted.title} reads it there` })),
+    // What a package brings can only be seen once it is installed.
+    ...wanted.absent.flatMap((path) =>
+      noFile(coming ? { type: 'file' } : now.files[path], { path, why: `it would stand against ${wanted.title}` }),
+    ),
+  ];
+  const check: Step[] =
+    wanted.check === undefined || files.length === 0
+      ? []
+      : [
+          {
+            id: `check-${idPart(name)}`,
+            title: `have ${wanted.check} judge its configuration`,
+            why: 'what is wrong is found before it is put to use',
+            do: call('checkConfiguration', {
+              kind: wanted.check,
+              paths: judged(wanted),
+            }),
+            undo: { none: 'it only looks' },
+          },
+        ];
+  // Machine-wide settings belong to the machine: inside a container there is only the file.
+  if (wanted.check === 'sysctl' && check.length > 0 && !now.container) {
+    const argument = { paths: judged(wanted) };
+    check.push({
+      id: `apply-${idPart(name)}`,
+      title: `put the kernel settings of ${name} in force`,
+      why: 'as the next boot will',
+      do: call('applySysctl', argument),
+      undo: call('restoreSysctl', argument),
+    });
+  }
+  if (wanted.check === 'sysctl' && now.container)
+    notes.push(
+      `${part.host} is a container: the settings of ${name} are machine-wide and are written to their file only.`,
+    );
+  if (wanted.compose) return composed(work, name, wanted.title, wanted.compose, [...files, ...check]);
+  const { unit: service } = wanted;
+  if (service === undefined) {
+    if (wanted.check === 'units')
+      for (const { path } of wanted.files)
+        if (now.files[path]?.type === 'file' && files.some(({ do: { with: argument } }) => argument['path'] === path))
+          notes.push(readLater(work, path));
+    return [...files, ...check];
+  }
+  const kept = wanted.start === 'never' || (wanted.start === 'outside-containers' && now.container);
+  if (wanted.start === 'outside-containers' && now.container)
+    notes.push(
+      `${part.host} is a container, in which ${service} cannot run: its files are written, it is not started.`,
+    );
+  const running = isUnitActive(now.units[service]);
+  const reread =
+    files.length > 0 && wanted.apply !== 'reload' && running ? [{ service: name, seconds: RESTART_SECONDS }] : [];
+  downtime.push(...reread);
+  // A unit that does not run yet reads its files when it starts; one that its package starts reads them now.
+  const changed = kept
+    ? [...files, ...check]
+    : applied(
+        { unit: service, how: wanted.apply, why: `${wanted.title}: it reads its files again`, id: idPart(name) },
+        [...files, ...check],
+      );
+  const started = kept
+    ? []
+    : unit(now.units[service], {
+        unit: service,
+        enabled: true,
+        active: true,
+        why: `${wanted.title} runs, and starts with the host`,
+      });
+  const jails: Step[] =
+    wanted.check !== 'fail2ban' || [...changed, ...started].length === 0
+      ? []
+      : [
+          {
+            id: `jails-${idPart(name)}`,
+            title: 'see that fail2ban guards sshd',
+            why: 'proved by fail2ban itself',
+            do: call('checkJails', { jails: ['sshd'] }),
+            undo: { none: 'it only looks' },
+          },
+        ];
+  return [...changed, ...started, ...jails];
+}
+
+/** What a check is told: of a compose project the file that names all others. */
+function judged({ check, files }: Program): string[] {
+  if (check === 'compose') return files.map(({ path }) => path).filter((path) => /compose\.ya?ml$/.test(path));
+  return check === 'units' || check === 'sysctl' || check === 'logrotate' ? files.map(({ path }) => path) : [];
+}
+
+function programFile(work: Work, wanted: Program, one: ProvisionFile): Step[] {
+  const { system, part, now, notes, sources } = work;
+  const missing = one.needs
+    .map((path) => fill(path, system, part.host, one.path))
+    .filter((path) => (now.files[path]?.type ?? 'absent') === 'absent');
+  const why = wanted.title;
+  const { path, mode, owner, group } = one;
+  const place = { path, mode, owner, group, why };
+  const source = missing.length > 0 ? one.until : one.source;
+  if (missing.length > 0 && servesTls(now.files[path]?.text)) {
+    notes.push(
+      `${part.host}: ${path} serves TLS and stays as it is, because ${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} not there. Issue it under this name, then run this again.`,
+    );
+    return [];
+  }
+  if (one.generate === 'haproxy')
+    return file(now.files[path], { ...place, content: haproxyConfiguration(system, wanted.on, missing.length === 0) });
+  if (missing.length > 0)
+    notes.push(
+      `${part.host}: ${path} is ${source === undefined ? 'not written' : 'written in its first form'} until ${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} there.`,
+    );
+  if (source === undefined) return [];
+  const content = fill(sources[source] ?? '', system, part.host, source, { login: now.firewall?.login?.from });
+  const kept = one.keepsOthers === undefined ? content : withOtherKeys(part.host, path, now.files[path]?.text, content);
+  return file(now.files[path], { ...place, content: kept });
+}
+
+/** A site or a front end that listens on 443: in the words of nginx or of HAProxy. */
+const servesTls = (text: string | undefined): boolean => /^\s*(?:listen|bind)\s[^\n]*\b443\b/m.test(text ?? '');
