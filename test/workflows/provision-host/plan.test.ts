@@ -262,11 +262,11 @@ describe('the plan for a bare host of proofpass', () => {
         'live-restore': true,
         'host-gateway-ip': '172.17.0.1',
       });
-      const gateway = (there: object): unknown =>
-        JSON.parse(
-          stepOf(seen({ [daemon]: { type: 'file', text: JSON.stringify(there) } }), 'write-etc-docker-daemon-json')?.do
-            .with['content'] as string,
-        )['host-gateway-ip'];
+      const gateway = (there: object): unknown => {
+        const file: SeenFile = { type: 'file', text: JSON.stringify(there) };
+        const written = stepOf(seen({ [daemon]: file }), 'write-etc-docker-daemon-json')?.do.with['content'] as string;
+        return (JSON.parse(written) as Record<string, unknown>)['host-gateway-ip'];
+      };
       const own = readFileSync('infra/systems/proofpass/docker/daemon.json.template', 'utf8');
       expect(
         stepOf(seen({ [daemon]: { ...owned, type: 'file', text: own } }), 'write-etc-docker-daemon-json'),
