@@ -54,7 +54,9 @@ describe('a bare host', () => {
         curl -s http://127.0.0.1:9093/api/v2/status | grep -oE '(to|smtp_auth_password): [^\\\\]*'
         stat -c '%a %U' /opt/proofpass/observability/alertmanager/alertmanager.yml
         curl -s -o /dev/null -w '%{http_code}\\n' -H 'Host: api.proofpass.test' 'http://127.0.0.1/.well-known/acme-challenge/x?q=<script>alert(1)</script>'
-        grep -q 'XSS Attack Detected' /var/log/modsecurity-audit.log && echo seen; logrotate --debug /etc/logrotate.d/guardia-modsecurity 2>&1 | grep -ci error
+        # nginx writes it after it has answered.
+        timeout 10 sh -c 'until grep -q "XSS Attack Detected" /var/log/modsecurity-audit.log; do sleep 0.2; done' && echo seen
+        logrotate --debug /etc/logrotate.d/guardia-modsecurity 2>&1 | grep -ci error
         cd /; runuser -u postgres -- psql -XAtc 'show max_connections' -c 'show shared_preload_libraries'
         docker info --format '{{.LiveRestoreEnabled}} {{.LoggingDriver}}'`),
     ).toBe(
