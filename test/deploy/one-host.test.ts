@@ -56,7 +56,10 @@ describe('on one host, with requests flowing', () => {
     const at = mkdtempSync(path.join(tmpdir(), 'guardia-archive-'));
     try {
       writeFileSync(path.join(at, 'name'), `${name}\n`);
-      const { stdout } = await execa('tar', ['--zstd', '-c', '-C', at, 'name'], { encoding: 'buffer' });
+      const { stdout } = await execa('tar', ['--zstd', '-c', '-C', at, 'name'], {
+        encoding: 'buffer',
+        stripFinalNewline: false, // the last byte may be one
+      });
       const digest = createHash('sha256').update(stdout).digest('hex');
       await here.s3.send(
         new PutObjectCommand({ Bucket: here.lab.s3.bucket, Key: `proofpass/releases/${digest}.tar.zst`, Body: stdout }),
