@@ -1,6 +1,6 @@
 // A lab's own certificate authority: what it signs is good for the names of the systems in this lab, and nowhere else.
 import { randomBytes } from 'node:crypto';
-import { appendFileSync, chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { command } from './command.js';
 import { type HostState, type LabState, secretsDirectory } from './lab-state.js';
@@ -16,6 +16,9 @@ export function entranceOf(state: LabState): HostState | undefined {
   return named[0] ?? state.hosts[0];
 }
 
+/** File of the one certificate for all names, as `certbot --nginx -d ONE -d OTHER` gets it. */
+const FOR_ALL = 'all-names';
+
 const directory = (state: LabState): string => path.join(secretsDirectory(state), 'tls');
 
 /** The authority's certificate, PEM. */
@@ -29,7 +32,7 @@ export const certificateFiles = (state: LabState, name: string): { chain: string
 
 const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
 
-/** Makes the authority and a certificate for each name, good for 90 days. */
+/** Makes the authority, a certificate for each name and one for all of them, good for 90 days. */
 export async function makeCertificates(state: LabState): Promise<void> {
   const at = directory(state);
   mkdirSync(at, { recursive: true, mode: 0o700 });
@@ -42,14 +45,17 @@ export async function makeCertificates(state: LabState): Promise<void> {
   ]);
   // No secret, but it lies among them, and is referred to as they are.
   chmodSync(authorityFile(state), 0o600);
-  await Promise.all(namesOf(state).map((name) => sign(state, name)));
+  const names = namesOf(state);
+  await Promise.all([...names.map((name) => sign(state, name, [name])), sign(state, FOR_ALL, names)]);
 }
 
-async function sign(state: LabState, name: string): Promise<void> {
-  const { chain, key } = certificateFiles(state, name);
-  const extensions = [`subjectAltName=DNS:${name}`, 'basicConstraints=CA:FALSE', 'extendedKeyUsage=serverAuth'];
+async function sign(state: LabState, file: string, names: string[]): Promise<void> {
+  if (names.length === 0) return;
+  const { chain, key } = certificateFiles(state, file);
+  const alternative = names.map((name) => `DNS:${name}`).join(',');
+  const extensions = [`subjectAltName=${alternative}`, 'basicConstraints=CA:FALSE', 'extendedKeyUsage=serverAuth'];
   const request = await command([
-    ...(['openssl', 'req', '-new', '-subj', `/CN=${name}`] as const),
+    ...(['openssl', 'req', '-new', '-subj', `/CN=${names[0]}`] as const),
     ...newKey,
     ...extensions.flatMap((extension) => ['-addext', extension]),
     ...['-keyout', key],
@@ -73,18 +79,26 @@ export function trustAuthority(state: LabState, root: string): void {
   appendFileSync(path.join(root, 'etc/ssl/certs/ca-certificates.crt'), certificate);
 }
 
-/** Puts chain and key of each name where certbot keeps them, and both in one file where HAProxy reads them. */
+/**
+ * Puts chain and key of each name where certbot keeps them, and both in one file where HAProxy reads them. A host that has one lineage for
+ * all names, as its manual makes it, keeps that one.
+ */
 export function installCertificates(state: LabState, root: string): void {
-  for (const name of namesOf(state)) {
+  const names = namesOf(state);
+  const live = path.join(root, 'etc/letsencrypt/live');
+  const there = names.filter((name) => existsSync(path.join(live, name)));
+  const together = there.length === 1 && names.length > 1;
+  for (const name of together ? there : names) {
+    const { chain, key } = certificateFiles(state, together ? FOR_ALL : name);
+    mkdirSync(path.join(live, name), { recursive: true });
+    writeFileSync(path.join(live, name, 'fullchain.pem'), readFileSync(chain));
+    writeFileSync(path.join(live, name, 'privkey.pem'), readFileSync(key), { mode: 0o600 });
+  }
+  const bundles = path.join(root, 'etc/haproxy/certs');
+  mkdirSync(bundles, { recursive: true });
+  for (const name of names) {
     const { chain, key } = certificateFiles(state, name);
-    const live = path.join(root, 'etc/letsencrypt/live', name);
-    mkdirSync(live, { recursive: true });
-    writeFileSync(path.join(live, 'fullchain.pem'), readFileSync(chain));
-    writeFileSync(path.join(live, 'privkey.pem'), readFileSync(key), { mode: 0o600 });
-    const bundles = path.join(root, 'etc/haproxy/certs');
-    mkdirSync(bundles, { recursive: true });
-    writeFileSync(path.join(bundles, `${name}.pem`), Buffer.concat([readFileSync(chain), readFileSync(key)]), {
-      mode: 0o600,
-    });
+    const bundle = Buffer.concat([readFileSync(chain), readFileSync(key)]);
+    writeFileSync(path.join(bundles, `${name}.pem`), bundle, { mode: 0o600 });
   }
 }

@@ -20,7 +20,7 @@ import { readState } from './lab-state.js';
 const source = fileURLToPath(new URL('./fixtures/proofpass/running', import.meta.url));
 
 /** Another one when what this file or openbao.ts does on the host changes. */
-const RECIPE = '2';
+const RECIPE = '3';
 
 export interface RunningProofpass {
   /** Layer over that of the fixture. */
@@ -77,9 +77,10 @@ async function build(directory: string, fixture: Fixture, start: (request: LabRe
       proofpassSecret(state, name),
     );
     await run(['bash', '/run/running/install.sh', PROOFPASS_URL], `${keys.join('\n')}\n`);
-    await lab.openbao('app');
+    await lab.openbao('app', '0.0.0.0'); // for everybody, as the manual publishes it
     cpSync(path.join(lab.secretsDirectory, 'openbao/app.json'), path.join(secrets, 'openbao.json'));
     cpSync(proofpassSecrets(state), path.join(secrets, 'proofpass'), { recursive: true });
+    await run(['bash', '/run/running/protect.sh']);
     await run(['systemctl', 'enable', '--now', '--quiet', 'proofpass-api.service', 'proofpass-platform.service']);
     await run(['timeout', '30', 'sh', '-c', 'until curl -sf http://127.0.0.1:3000/health; do sleep 0.2; done']);
     await upload(run, proofpassSecret(state, 'admin-password'));

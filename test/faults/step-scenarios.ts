@@ -78,7 +78,7 @@ export const grounds: Ground[] = [
     ],
     scenarios: [
       on('by-hand', 'backup'),
-      // By hand nobody has set up a firewall: the check says so, and fails.
+      // By hand Docker publishes its ports past the firewall: the check says so, and fails.
       { ...on('by-hand', 'health-check'), ends: 'failed' },
       on('by-hand', 'adopt'),
       on('adopted', 'adopt', { back: true }, 'adopt back'),
