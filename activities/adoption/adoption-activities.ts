@@ -23,6 +23,7 @@ const ObserveAdoption = z.strictObject({
       releases: AbsolutePath,
       writable: AbsolutePath,
       shared: z.array(z.strictObject({ path: z.string(), target: AbsolutePath })),
+      units: z.array(z.string()),
     }),
   ),
   cron: z.array(z.strictObject({ name: z.string(), user: AccountName, commands: Commands })),
@@ -57,7 +58,7 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
 
   const checkout = async (
     context: CallContext,
-    { path, releases, writable, shared }: z.infer<typeof ObserveAdoption>['checkouts'][number],
+    { path, releases, writable, shared, units }: z.infer<typeof ObserveAdoption>['checkouts'][number],
   ): Promise<SeenCheckout> => {
     const pairs = shared.flatMap((one) => [one.path, one.target]);
     const lines = (await run(context, ['checkout', path, releases, writable, ...pairs]))
@@ -65,6 +66,7 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       .map((line) => line.split(' '));
     const one = (key: string): string[] => lines.find(([name]) => name === key)?.slice(1) ?? [];
     const [owner = '', group = ''] = one('owner');
+    const naming = units.length === 0 ? '' : await run(context, ['units', writable, ...units]);
     return {
       kind: one('kind')[0] as SeenCheckout['kind'],
       owner,
@@ -83,6 +85,7 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       ),
       releases: one('releases')[0] as SeenCheckout['releases'],
       writable: one('writable')[0] as SeenCheckout['writable'],
+      naming: naming.split('\n').filter((line) => line !== ''),
     };
   };
 

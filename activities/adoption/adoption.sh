@@ -1,5 +1,6 @@
 # What was set up by hand. Run as `bash -c SCRIPT adoption COMMAND ARGUMENT...`.
 #   checkout PATH RELEASES WRITABLE SHARED TARGET [SHARED TARGET]...    lines KEY VALUE...
+#   units PATH UNIT...                  UNIT FILE of settings that name PATH or what is below it, except the drop-in of this runbook
 #   projects                            PROJECT DIRECTORY of compose projects
 #   where FROM TO                       FROM-STATE TO-STATE
 #   relocate FROM TO                    moves FROM to TO and leaves a link; goes on where an earlier attempt stopped
@@ -86,6 +87,17 @@ checkout)
     ! mountpoint -q -- "$path/$1" || echo "mount $1"
     echo "shared $inside $(state "$2") $1"
     shift 2
+  done
+  ;;
+units)
+  path=$1
+  shift
+  for unit in "$@"; do
+    { systemctl show --value -p FragmentPath -- "$unit" && systemctl show --value -p DropInPaths -- "$unit" | tr ' ' '\n'; } |
+      while read -r file; do
+        [ -f "$file" ] && [ "$(basename -- "$file")" != guardia-shared.conf ] || continue
+        ! grep -v '^[[:space:]]*[#;]' -- "$file" | grep -qF -- "$path" || echo "$unit $file"
+      done
   done
   ;;
 projects)

@@ -38,12 +38,13 @@ export const adoptPlanner: Planner<AdoptInput> = {
       title: `look at what was set up by hand on ${host}`,
       on: host,
       call: call('observeAdoption', {
-        checkouts: here(system, host, checkoutsOf(system)).map(([name, { path, releases, writable, shared }]) => ({
+        checkouts: here(system, host, checkoutsOf(system)).map(([name, checkout]) => ({
           name,
-          path,
-          releases,
-          writable,
-          shared,
+          path: checkout.path,
+          releases: checkout.releases,
+          writable: checkout.writable,
+          shared: checkout.shared,
+          units: unitsOf(system, checkout),
         })),
         cron: here(system, host, adoption(system).cron).map(([name, { user, commands }]) => ({ name, user, commands })),
       }),
@@ -151,6 +152,13 @@ function checkoutsOf(system: System): Record<string, Checkout> {
   );
 }
 
+/** Its units, in the order of their stop. */
+const unitsOf = (system: System, { services }: Checkout): string[] =>
+  services.flatMap((name) => {
+    const service = system.services[name];
+    return service?.kind === 'systemd' ? [service.unit] : [];
+  });
+
 /** Services of the deployments that are taken over on these hosts. */
 const servicesToAdopt = (hosts: readonly string[], system: System): string[] =>
   hosts.flatMap((host) => here(system, host, checkoutsOf(system)).flatMap(([, { services }]) => services));
@@ -189,10 +197,7 @@ function becomeRelease(
   const release = `${releases}/${releaseId(moment, now.commit)}`;
   const owned = { owner: now.owner, group: now.group };
   const id = (text: string): string => idPart(`${host} ${text}`);
-  const services = checkout.services.flatMap((name) => {
-    const service = system.services[name];
-    return service?.kind === 'systemd' ? [service.unit] : [];
-  });
+  const services = unitsOf(system, checkout);
   const stopped = services.map((name): Step => ({
     id: `stop-${id(name)}`,
     title: `stop ${name}`,
@@ -280,12 +285,10 @@ function becomeRelease(
 /** The way back: stop, the code takes the place of its link, the data goes back into it, the units as they were, start. */
 function becomeCheckout(system: System, host: string, checkout: Checkout, now: SeenCheckout): Step[] {
   if (now.kind !== 'link') return [];
+  refuseUnitsOfTheNewPlace(host, checkout, now);
   const { path } = checkout;
   const id = (text: string): string => idPart(`${host} ${text}`);
-  const services = checkout.services.flatMap((name) => {
-    const service = system.services[name];
-    return service?.kind === 'systemd' ? [service.unit] : [];
-  });
+  const services = unitsOf(system, checkout);
   const back = (from: string, to: string): Step => ({
     id: `back-${id(from)}`,
     title: `put ${to} back to ${from}`,
@@ -362,6 +365,16 @@ function refuseWhatIsInTheWay(host: string, checkout: Checkout, now: SeenCheckou
       remedy:
         'Clear up by hand which of them is right, and mount what is mounted in its new place; adopt a host before it is provisioned',
     });
+}
+
+/** A unit that was written since for the new place of the data would not start without it. Throws `HostUnusable`. */
+function refuseUnitsOfTheNewPlace(host: string, { path, writable }: Checkout, { naming }: SeenCheckout): void {
+  if (naming.length === 0) return;
+  const where = naming.map((one) => `${one.slice(0, one.indexOf(' '))} (${one.slice(one.indexOf(' ') + 1)})`);
+  throw failure('HostUnusable', `${host} cannot go back: ${where.join(' and ')} need what is in ${writable}`, {
+    host,
+    remedy: `They were written after the host was adopted, by provision-host for one. Put there what they were (the plan of that run, in its record, shows it), so that they work with ${path} alone`,
+  });
 }
 
 /** A compose project under another name gets new, empty volumes. Throws `InvalidInventory`. */

@@ -90,4 +90,6 @@ export interface SeenCheckout {
   shared: Record<string, { inCheckout: 'absent' | 'link' | 'there'; target: 'absent' | 'empty' | 'taken' }>;
   releases: 'absent' | 'directory' | 'other';
   writable: 'absent' | 'directory' | 'other';
+  /** `UNIT FILE`: settings of its units that name the new place of the data, other than the drop-in of `adopt`. */
+  naming: string[];
 }

@@ -32,6 +32,7 @@ const checkout: SeenCheckout = {
   },
   releases: 'absent',
   writable: 'absent',
+  naming: [],
 };
 const byHand: SeenAdoption = {
   checkouts: { application: checkout },
@@ -110,5 +111,19 @@ describe('the plan to adopt proofpass', () => {
     ],
   ])('is refused where something would be lost', (seen, why) => {
     expect(() => planOf(seen)).toThrow(why);
+  });
+
+  test('back is refused once units were written for the new place', () => {
+    const back = (naming: string[]) =>
+      adoptPlanner.plan(
+        { ...input, back: true },
+        system,
+        { 'host app': change({ kind: 'link', link: '/opt/proofpass/releases/1', naming }) },
+        moment,
+      );
+    expect(stepsOf(back([])).length).toBeGreaterThan(0);
+    expect(() => back(['proofpass-api.service /etc/systemd/system/proofpass-api.service'])).toThrow(
+      'app cannot go back: proofpass-api.service (/etc/systemd/system/proofpass-api.service) need what is in /opt/proofpass/shared',
+    );
   });
 });
