@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import type { HostSpec } from '../../infra/lab/lab.js';
-import { recoverUpdate } from '../../workflows/contracts/hold.js';
+import { recoverUpdate, type RecoverChoice } from '../../workflows/contracts/hold.js';
 import { RunReport } from '../../workflows/contracts/run.js';
 import { startBackupLab, until, type BackupLab, type Ended } from '../backup/harness.js';
 import { onFullDisk } from '../deploy/full-disk.js';
@@ -93,6 +93,14 @@ interface Expected {
   version?: string;
 }
 
+/** What happens while a run is under way. */
+interface Disturbance {
+  /** Returns when a host was lost. */
+  during: (handle: Handle) => Promise<Loss>;
+  /** What is said to a run that holds; otherwise it is accepted as it is. */
+  decision?: 'retry';
+}
+
 /**
  * Bare hosts to v1, to v2, to v3 that is broken in five ways, and back; with requests flowing. What is done is kept below `.build/campaigns`, so that the hosts may be
  * gone through one at a time. Writes the table. Returns whether all is as it should be.
@@ -148,12 +156,12 @@ async function onGround(ground: Ground, add: (row: Row) => void): Promise<void> 
     }
 
     const arrived: { visitor?: Visitor } = {};
-    /** Runs with requests flowing, and judges what came of it. `disturb`: what happens meanwhile; returns when a host was lost. */
+    /** Runs with requests flowing, and judges what came of it. */
     const flowing = async (
       what: string,
       [runbook, input]: [string, Record<string, unknown>],
       expected: Expected,
-      disturb?: (handle: Handle) => Promise<Loss>,
+      disturbance?: Disturbance,
     ): Promise<void> => {
       const { visitor } = arrived;
       const before = expected.same ? await observed(here, web) : '';
@@ -165,8 +173,8 @@ async function onGround(ground: Ground, add: (row: Row) => void): Promise<void> 
       let ended: Ended;
       let seconds: number;
       try {
-        lost = await disturb?.(handle);
-        ended = await endedOrHeld(here, handle);
+        lost = await disturbance?.during(handle);
+        ended = await endedOrHeld(here, handle, disturbance?.decision);
         seconds = (Date.now() - began) / 1000;
         await delay(1000);
       } finally {
@@ -198,26 +206,37 @@ async function onGround(ground: Ground, add: (row: Row) => void): Promise<void> 
     await flowing('v3: its health is bad', deploy('v3-bad-health'), back);
     const last = web.at(-1) as string;
     await onFullDisk(here, last, () => flowing(`the disk of ${last} fills up`, deploy('v3-bad-health'), back));
-    await flowing(
-      `${last} is lost while it builds, for ${AWAY_SECONDS} s`,
-      deploy('v3-bad-health'),
-      back,
-      async (handle) => {
+    await flowing(`${last} is lost while it builds, for ${AWAY_SECONDS} s`, deploy('v3-bad-health'), back, {
+      during: async (handle) => {
         await here.untilStep(handle, `build-${last}`, 'running');
         await here.shell(
           `until compgen -G '/var/lib/guardia/jobs/*-build-${last}-*/started'; do sleep 0.1; done`,
           last,
         );
-        return lose(here, last);
+        return loseForAWhile(here, last);
       },
-    );
+    });
+    await flowing(`${web[0]} is lost while it is switched, for ${AWAY_SECONDS} s`, deploy('v3-bad-health'), back, {
+      during: async (handle) => {
+        await here.untilStep(handle, `stop-${web[0]}`, 'done');
+        return loseForAWhile(here, web[0] as string);
+      },
+    });
+    // Nobody can undo on a host that is not there: the run keeps its locks and waits for a person, who mends the host and says `retry`.
     await flowing(
-      `${web[0]} is lost while it is switched, for ${AWAY_SECONDS} s`,
+      `${web[0]} is lost while it is switched, until the run asks for a person, who brings it back`,
       deploy('v3-bad-health'),
       back,
-      async (handle) => {
-        await here.untilStep(handle, `stop-${web[0]}`, 'done');
-        return lose(here, web[0] as string);
+      {
+        during: async (handle) => {
+          await here.untilStep(handle, `stop-${web[0]}`, 'done');
+          const loss = await lose(here, web[0] as string);
+          const holds = async (): Promise<boolean> => (await here.status(handle)).holds.length > 0;
+          await until('the run holds', holds, { seconds: 900 });
+          await here.lab.poweron(web[0] as string);
+          return loss;
+        },
+        decision: 'retry',
       },
     );
     await flowing('rollback', ['rollback', {}], { end: 'succeeded', version: '1.0.0' });
@@ -226,8 +245,8 @@ async function onGround(ground: Ground, add: (row: Row) => void): Promise<void> 
   }
 }
 
-/** How it ended. A run that holds for a person would wait for ever: it is accepted as it is, and that is how it ended. */
-async function endedOrHeld(here: BackupLab, handle: Handle): Promise<Ended> {
+/** How it ended. A run that holds for a person would wait for ever: it is told what to do, and that is how it ended. */
+async function endedOrHeld(here: BackupLab, handle: Handle, wanted: RecoverChoice = 'accept'): Promise<Ended> {
   const ended = here.ended(handle);
   let over = false;
   void ended.finally(() => (over = true)).catch(() => undefined);
@@ -236,9 +255,7 @@ async function endedOrHeld(here: BackupLab, handle: Handle): Promise<Ended> {
     if (hold)
       await handle
         .executeUpdate(recoverUpdate, {
-          args: [
-            { hold: hold.id, decision: hold.choices.includes('accept') ? 'accept' : 'rollback', reason: 'campaign' },
-          ],
+          args: [{ hold: hold.id, decision: hold.choices.includes(wanted) ? wanted : 'rollback', reason: 'campaign' }],
         })
         .catch(() => undefined);
     await Promise.race([delay(1000), ended.catch(() => undefined)]);
@@ -252,14 +269,18 @@ interface Loss {
   to: number;
 }
 
-/** A power cut, and power again later. */
 async function lose(here: BackupLab, host: string): Promise<Loss> {
   const from = Date.now();
   await here.lab.poweroff(host);
-  const to = Date.now();
+  return { from, to: Date.now() };
+}
+
+/** A power cut, and power again later. */
+async function loseForAWhile(here: BackupLab, host: string): Promise<Loss> {
+  const loss = await lose(here, host);
   await delay(AWAY_SECONDS * 1000);
   await here.lab.poweron(host);
-  return { from, to };
+  return loss;
 }
 
 const observed = async (here: BackupLab, hosts: readonly string[]): Promise<string> =>
