@@ -2,12 +2,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { WorkflowFailedError, WorkflowNotFoundError, type WorkflowExecutionDescription } from '@temporalio/client';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { decodeArrayFromPayloads } from '@temporalio/common/lib/internal-non-workflow/index.js';
-import { EndState, RunReport, RunStatus, statusQuery } from '../workflows/contracts/run.js';
-import { GuardiaEnd, GuardiaPhase, GuardiaRunbook, GuardiaSystem } from '../workflows/contracts/search-attributes.js';
+import { RunReport, RunStatus, statusQuery } from '../workflows/contracts/run.js';
+import { GuardiaPhase, GuardiaRunbook, GuardiaSystem } from '../workflows/contracts/search-attributes.js';
 import { parseRunWorkflowId } from '../workflows/contracts/workflow-ids.js';
 import { CommandFailure } from './command-failure.js';
 import { millisecondsOf } from './protobuf-time.js';
-import { endSentence, exitCodeOfEnd, stepOfJob, type RunActivity, type RunEnd, type RunView } from './run-view.js';
+import { endOf, endSentence, exitCodeOfEnd, stepOfJob, type RunActivity, type RunView } from './run-view.js';
 import { isNoAnswer, type TemporalAccess } from './temporal-access.js';
 import { withoutWorker, workersSeen } from './workers-seen.js';
 
@@ -205,22 +205,6 @@ async function ended(
   view.exitCode = exitCodeOfEnd(view.end);
   if (report !== undefined) view.system = report.system;
   return view;
-}
-
-function endOf(description: WorkflowExecutionDescription): RunEnd {
-  const said = EndState.safeParse(description.typedSearchAttributes.get(GuardiaEnd));
-  switch (description.status.name) {
-    case 'TERMINATED':
-      return 'terminated';
-    case 'TIMED_OUT':
-      return 'timed out';
-    case 'CANCELLED':
-      return 'cancelled';
-    case 'COMPLETED':
-      return said.data ?? 'succeeded';
-    default:
-      return said.data ?? 'failed';
-  }
 }
 
 async function pendingActivities(

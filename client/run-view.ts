@@ -1,15 +1,30 @@
-import {
-  endStates,
-  type EndState,
-  type RunReport,
-  type RunStatus,
-  type StepStatus,
-} from '../workflows/contracts/run.js';
+import type { WorkflowExecutionInfo } from '@temporalio/client';
+import { endStates, EndState, type RunReport, type RunStatus, type StepStatus } from '../workflows/contracts/run.js';
 import { runbooks, type Runbook } from '../workflows/contracts/runbooks.js';
+import { GuardiaEnd } from '../workflows/contracts/search-attributes.js';
 import { durationText } from './text-units.js';
 
 /** How a run ended: one of guardia's ends, or one that Temporal made without asking the run. */
 export type RunEnd = EndState | 'terminated' | 'timed out';
+
+/** How a closed run ended: what it says of itself, where Temporal did not end it. */
+export function endOf({
+  status,
+  typedSearchAttributes,
+}: Pick<WorkflowExecutionInfo, 'status' | 'typedSearchAttributes'>): RunEnd {
+  switch (status.name) {
+    case 'TERMINATED':
+      return 'terminated';
+    case 'TIMED_OUT':
+      return 'timed out';
+    case 'CANCELLED':
+      return 'cancelled';
+    default: {
+      const said = EndState.safeParse(typedSearchAttributes.get(GuardiaEnd)).data;
+      return said ?? (status.name === 'COMPLETED' ? 'succeeded' : 'failed');
+    }
+  }
+}
 
 /** An activity that is under way, as Temporal tells it. */
 export interface RunActivity {

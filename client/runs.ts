@@ -9,7 +9,6 @@ import { decodeArrayFromPayloads } from '@temporalio/common/lib/internal-non-wor
 import { Name } from '../workflows/contracts/names.js';
 import { runbooks, type Runbook } from '../workflows/contracts/runbooks.js';
 import {
-  GuardiaEnd,
   GuardiaPhase,
   GuardiaRequester,
   GuardiaSystem,
@@ -19,7 +18,7 @@ import { WORKFLOW_TASK_QUEUE } from '../workflows/contracts/task-queues.js';
 import { parseLockWorkflowId, parseRunWorkflowId, runWorkflowId } from '../workflows/contracts/workflow-ids.js';
 import { CommandFailure } from './command-failure.js';
 import type { RunReference } from './run-observer.js';
-import type { RunEnd } from './run-view.js';
+import { endOf, type RunEnd } from './run-view.js';
 import type { TemporalAccess } from './temporal-access.js';
 
 /** The end of a workflow id for a run started now: `20251122T082305-4fz`. Sorts by time; two starts in one second differ. */
@@ -192,22 +191,6 @@ function summaryOf(info: WorkflowExecutionInfo): RunSummary {
     startedAt: info.startTime.toISOString(),
     endedAt: info.closeTime?.toISOString(),
   };
-}
-
-function endOf(info: WorkflowExecutionInfo): RunEnd {
-  switch (info.status.name) {
-    case 'TERMINATED':
-      return 'terminated';
-    case 'TIMED_OUT':
-      return 'timed out';
-    case 'CANCELLED':
-      return 'cancelled';
-    default:
-      return (
-        (info.typedSearchAttributes.get(GuardiaEnd) as RunEnd | undefined) ??
-        (info.status.name === 'COMPLETED' ? 'succeeded' : 'failed')
-      );
-  }
 }
 
 /**

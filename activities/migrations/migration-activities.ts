@@ -86,6 +86,19 @@ select 1 where false`;
     );
   };
 
+  /** Remembers what is applied before a step changes it. Throws `ThirdState` where that is not what the plan saw. */
+  const asPlanned = async ({ database, applied: where, before }: Migrate, context: CallContext): Promise<string[]> => {
+    const { target, server } = database;
+    const { entry } = await remember(hosts, context, async () => ({ before: await applied(target, server, where) }));
+    if (JSON.stringify(entry.before) !== JSON.stringify(before))
+      throw thirdState(
+        context,
+        `the list of migrations in ${server.database}`,
+        'Start the run again: it plans with what is applied now',
+      );
+    return entry.before;
+  };
+
   const jobArguments = ({ releases, id, user, environment }: Migrate, command: ReleaseCommand): string[] => [
     `releases=${releases}`,
     `id=${id}`,
@@ -218,21 +231,13 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
     async applyMigrations({ with: raw, context }: CallInput) {
       const argument = Migrate.parse(raw);
       const { target, server } = argument.database;
-      const { entry } = await remember(hosts, context, async () => ({
-        before: await applied(target, server, argument.applied),
-      }));
-      if (JSON.stringify(entry.before) !== JSON.stringify(argument.before))
-        throw thirdState(
-          context,
-          `the list of migrations in ${server.database}`,
-          'Start the run again: it plans with what is applied now',
-        );
+      const before = await asPlanned(argument, context);
       await runStepJob(hosts, targetOf(context), context, {
         command: { script: scripts.run, args: jobArguments(named(argument, context), argument.up) },
         stdin: await environmentSecrets(secrets, argument.environment),
         timeoutSeconds: argument.timeoutSeconds,
       });
-      const added = await since(argument, entry.before, context);
+      const added = await since(argument, before, context);
       return {
         applied: added,
         baseline: await baseline(target, server),
@@ -276,15 +281,7 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
     async takeBackMigrations({ with: raw, context }: CallInput) {
       const argument = TakeBack.parse(raw);
       const { target, server } = argument.database;
-      const { entry } = await remember(hosts, context, async () => ({
-        before: await applied(target, server, argument.applied),
-      }));
-      if (JSON.stringify(entry.before) !== JSON.stringify(argument.before))
-        throw thirdState(
-          context,
-          `the list of migrations in ${server.database}`,
-          'Start the run again: it plans with what is applied now',
-        );
+      await asPlanned(argument, context);
       const now = await applied(target, server, argument.applied);
       const left = argument.migrations.filter((name) => now.includes(name));
       await takeBack(argument, argument.down, left, context);

@@ -1,14 +1,16 @@
 import type { BackupInput } from '../contracts/backup.js';
 import { hostOf, hostsOf } from '../contracts/host-groups.js';
-import type { Observation } from '../contracts/calls.js';
+import type { CallName, Observation } from '../contracts/calls.js';
 import { SYSTEM_LANE, WORKER_HOST } from '../contracts/names.js';
-import { PLAN_FORMAT, type Call, type Lane, type Stage, type Step } from '../contracts/plan.js';
+import { PLAN_FORMAT, type Lane, type Stage, type Step } from '../contracts/plan.js';
 import type { Planner, PlanningMoment } from '../contracts/planning.js';
 import { recoveryPointId, type ArtifactKind } from '../contracts/recovery-point.js';
 import { storeNeeds, storeReference } from '../contracts/store-reference.js';
 import type { ConfigurationSet, Database, System } from '../contracts/system.js';
 import { given } from '../contracts/unset.js';
 import { serverReference } from '../contracts/database-server.js';
+import { call } from '../steps/call.js';
+import { allOf } from '../steps/stages.js';
 
 /** A dump gets an hour, and a second more for every 2 MB of database: five times what a slow disk needs. */
 const DUMP_SECONDS = 3600;
@@ -109,7 +111,7 @@ export const backupPlanner: Planner<BackupInput> = {
 // The stages, in their order.
 
 function tidy(system: System, orphans: number, moment: PlanningMoment): Stage {
-  return stage('tidy up', [
+  return allOf('tidy up', [
     {
       on: SYSTEM_LANE,
       steps: [
@@ -127,7 +129,7 @@ function tidy(system: System, orphans: number, moment: PlanningMoment): Stage {
 
 function save(parts: Part[]): Stage {
   const hosts = [...new Set(parts.map((part) => part.on))];
-  return stage(
+  return allOf(
     'save',
     hosts.flatMap((host) =>
       largeAndSmall(
@@ -149,7 +151,7 @@ function largeAndSmall(on: string, parts: Part[], step: (part: Part) => Step): L
 }
 
 function complete(input: BackupInput, system: System, parts: Part[], moment: PlanningMoment): Stage {
-  return stage('complete', [
+  return allOf('complete', [
     {
       on: SYSTEM_LANE,
       steps: [
@@ -176,7 +178,7 @@ function complete(input: BackupInput, system: System, parts: Part[], moment: Pla
 }
 
 function verify(system: System, parts: Part[], moment: PlanningMoment): Stage {
-  return stage(
+  return allOf(
     'read back',
     largeAndSmall(WORKER_HOST, parts, (part) => ({
       id: `verify-${part.save.id}`,
@@ -198,7 +200,7 @@ function verify(system: System, parts: Part[], moment: PlanningMoment): Stage {
 }
 
 function prove(system: System, parts: Part[], moment: PlanningMoment): Stage {
-  return stage('prove', [
+  return allOf('prove', [
     {
       on: SYSTEM_LANE,
       steps: [
@@ -274,7 +276,7 @@ function artifact(
   kind: ArtifactKind,
   name: string,
   on: string,
-  step: { title: string; why: string; activity: string; with: Record<string, unknown> },
+  step: { title: string; why: string; activity: CallName; with: Record<string, unknown> },
 ): Part {
   const store = storeReference(system, on);
   const place = { store, id: pointOf(moment), kind, name };
@@ -321,14 +323,4 @@ function savedHosts(system: System): string[] {
 }
 
 const pointOf = (moment: PlanningMoment): string => recoveryPointId(new Date(moment.now), moment.runId);
-const call = (activity: string, argument: Record<string, unknown>): Call => ({
-  activity,
-  with: argument as Call['with'],
-});
-const stage = (title: string, lanes: Lane[]): Stage => ({
-  title,
-  atOnce: Math.max(lanes.length, 1),
-  errorBudget: 0,
-  lanes,
-});
 const megabytes = (bytes: number): string => `${Math.max(1, Math.round(bytes / 1e6))} MB`;

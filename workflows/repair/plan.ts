@@ -1,11 +1,13 @@
 import type { Observation } from '../contracts/calls.js';
 import { failure } from '../contracts/errors.js';
-import { placeOf, PLAN_FORMAT, stepsOf, type Call, type Lane, type Plan, type Stage } from '../contracts/plan.js';
+import { placeOf, PLAN_FORMAT, stepsOf, type Lane, type Plan, type Stage } from '../contracts/plan.js';
 import type { Planner } from '../contracts/planning.js';
 import type { RepairInput } from '../contracts/repair.js';
 import type { LeftRecord } from '../contracts/run-record.js';
 import { storeNeeds, storeReference } from '../contracts/store-reference.js';
 import type { System } from '../contracts/system.js';
+import { call } from '../steps/call.js';
+import { allOf } from '../steps/stages.js';
 
 /** What `observe` asks for, as the planner reads it. */
 interface Observed {
@@ -100,7 +102,7 @@ function undoStages(plan: Plan | null, record: LeftRecord, hosts: ReadonlyMap<st
       const { undo } = step;
       if (!('activity' in undo) || !begun.has(step.id)) return [];
       return [
-        stage(`undo: ${step.title}`.slice(0, 120), [
+        allOf(`undo: ${step.title}`.slice(0, 120), [
           {
             on: placeOf(lane, step),
             steps: [
@@ -133,7 +135,7 @@ function forget(record: LeftRecord, hosts: ReadonlyMap<string, unknown>): Stage 
       },
     ],
   }));
-  return stage('forget', lanes);
+  return allOf('forget', lanes);
 }
 
 function notesOf(input: RepairInput, record: LeftRecord, undo: Stage[]): string[] {
@@ -146,14 +148,3 @@ function notesOf(input: RepairInput, record: LeftRecord, undo: Stage[]): string[
       : []),
   ];
 }
-
-const call = (activity: string, argument: Record<string, unknown>): Call => ({
-  activity,
-  with: argument as Call['with'],
-});
-const stage = (title: string, lanes: Lane[]): Stage => ({
-  title,
-  atOnce: Math.max(lanes.length, 1),
-  errorBudget: 0,
-  lanes,
-});

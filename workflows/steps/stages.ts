@@ -12,8 +12,16 @@ export function once(title: string, on: string, steps: Step[]): Stage[] {
 /** The same steps on several hosts at the same time. All must succeed. */
 export function sideBySide(title: string, hosts: readonly string[], steps: (host: string) => Step[]): Stage[] {
   const lanes = lanesOf(hosts, steps);
-  return lanes.length === 0 ? [] : [{ title, atOnce: lanes.length, errorBudget: 0, lanes }];
+  return lanes.length === 0 ? [] : [allOf(title, lanes)];
 }
+
+/** Lanes at the same time. All must succeed. */
+export const allOf = (title: string, lanes: Lane[]): Stage => ({
+  title,
+  atOnce: Math.max(lanes.length, 1),
+  errorBudget: 0,
+  lanes,
+});
 
 /**
  * Host after host, or a few at once: never more than may fail, and one more. A host that fails within the budget is put back and left out; beyond
