@@ -7,7 +7,7 @@ import { applied, unit } from '../steps/service.js';
 import { composed } from './compose-project.js';
 import { withOtherKeys } from './docker-daemon.js';
 import { haproxyConfiguration } from './haproxy.js';
-import { fill } from './template.js';
+import { fill, loginsIn } from './template.js';
 import { readLater, RESTART_SECONDS, type Work } from './work.js';
 
 /** One program: its directories and files, judged by itself before it reads them, and its unit. */
@@ -131,7 +131,13 @@ function programFile(work: Work, wanted: Program, one: ProvisionFile): Step[] {
       `${part.host}: ${path} is ${source === undefined ? 'not written' : 'written in its first form'} until ${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} there.`,
     );
   if (source === undefined) return [];
-  const content = fill(sources[source] ?? '', system, part.host, source, { login: now.firewall?.login?.from });
+  const template = sources[source] ?? '';
+  // Workers may take turns: the address of another one stays.
+  const logins = new Set([
+    ...loginsIn(template, now.files[path]?.text ?? ''),
+    ...[now.firewall?.login?.from ?? []].flat(),
+  ]);
+  const content = fill(template, system, part.host, source, { login: [...logins].join(' ') });
   const kept = one.keepsOthers === undefined ? content : withOtherKeys(part.host, path, now.files[path]?.text, content);
   return file(now.files[path], { ...place, content: kept });
 }
