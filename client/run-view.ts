@@ -89,6 +89,24 @@ export function stepMilliseconds(step: StepStatus, now: number): number | undefi
   return (step.endedAt === undefined ? now : Date.parse(step.endedAt)) - Date.parse(step.startedAt);
 }
 
+/** How long at least one of these steps was under way: without the time between them, in which a run waits for people and for locks. Milliseconds. Pure. */
+export function stepsMilliseconds(steps: readonly Pick<StepStatus, 'startedAt' | 'endedAt'>[]): number {
+  const spans = steps
+    .flatMap(({ startedAt, endedAt }) =>
+      startedAt === undefined || endedAt === undefined
+        ? []
+        : [{ from: Date.parse(startedAt), until: Date.parse(endedAt) }],
+    )
+    .sort((a, b) => a.from - b.from);
+  let counted = 0;
+  let sum = 0;
+  for (const { from, until } of spans) {
+    sum += Math.max(0, until - Math.max(from, counted));
+    counted = Math.max(counted, until);
+  }
+  return sum;
+}
+
 export function runMilliseconds(view: Pick<RunView, 'startedAt' | 'endedAt'>, now: number): number {
   return (view.endedAt === undefined ? now : Date.parse(view.endedAt)) - Date.parse(view.startedAt);
 }

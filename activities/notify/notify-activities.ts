@@ -19,10 +19,11 @@ export function createNotifyActivities({
 }): Pick<FrameActivities, 'sendNotice'> {
   return {
     /** Idempotent by (target, notice.dedupeKey). */
-    sendNotice: async ({ system, notice }) =>
+    sendNotice: async ({ system, notice, only }) =>
       sendNotice(typeof system === 'string' ? loadSystem(system, locations).system : system, linked(notice, webUi), {
         secrets,
         signal: cancellationSignal(),
+        ...(only ? { only } : {}),
       }),
   };
 }

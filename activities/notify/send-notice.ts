@@ -55,10 +55,18 @@ export async function sendNotice(system: NoticeSystem, notice: Notice, options: 
     const deliveries = await Promise.all(named.map((each) => deliver(system, clean, each, memory, options)));
     if (memory.trouble !== undefined)
       notes.push(`Targets may be told "${clean.title}" twice: ${secrets.scrubber.scrub(memory.trouble)}`);
-    for (const { target, kind, outcome, reason = '' } of deliveries)
-      if (outcome === 'failed' || outcome === 'skipped')
-        notes.push(`${target} (${kind}) was not told "${clean.title}": ${reason}`);
-    return { deliveries, notes };
+    const away: NoticeReport['away'] = [];
+    for (const { target, kind, outcome, reason = '', away: later } of deliveries) {
+      if (outcome !== 'failed' && outcome !== 'skipped') continue;
+      const note = `${target} (${kind}) was not told "${clean.title}": ${reason}`;
+      notes.push(note);
+      if (later) away.push({ target, note });
+    }
+    return {
+      deliveries: deliveries.map(({ away: _, ...delivery }) => delivery),
+      notes,
+      ...(away.length > 0 ? { away } : {}),
+    };
   } finally {
     memory.bucket?.close();
   }
@@ -108,7 +116,7 @@ async function deliver(
   { name, target }: { name: string; target: NotificationTarget },
   memory: Memory,
   { secrets, signal, bounds = BOUNDS }: SendOptions,
-): Promise<NoticeDelivery> {
+): Promise<NoticeDelivery & { away?: boolean }> {
   const { kind } = target;
   let attempts = 0;
   const result = (outcome: NoticeDelivery['outcome'], reason?: string): NoticeDelivery => ({
@@ -133,7 +141,7 @@ async function deliver(
   } catch (error) {
     signal?.throwIfAborted();
     await ask(memory, signal, (bucket, store, until) => giveUpDelivery(bucket, store, id, claim, until), undefined);
-    return result('failed', reasonOf(error));
+    return { ...result('failed', reasonOf(error)), away: canWorkLater(error) };
   }
   const delivery = { id, target: name, kind, notice };
   await ask(memory, signal, (bucket, store, until) => markSent(bucket, store, delivery, until), undefined);
@@ -179,6 +187,10 @@ async function handOver(
     }
   }
 }
+
+/** Whether what went wrong may be over in a while: what is configured wrongly stays so. */
+const canWorkLater = (error: unknown): boolean =>
+  error instanceof DeliveryFailure ? error.retry : error instanceof ApplicationFailure && error.nonRetryable === false;
 
 /** What went wrong, without where in the code. Errors that nobody foresaw may hold an address: only their names are told. */
 function reasonOf(error: unknown): string {

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { CallInput } from '../../workflows/contracts/calls.js';
 import { deployOf, type DeployRecord } from '../../workflows/contracts/deploy.js';
 import { recordsPrefix, RunRecord } from '../../workflows/contracts/run-record.js';
+import { runbooks } from '../../workflows/contracts/runbooks.js';
 import { StoreReference } from '../../workflows/contracts/store-reference.js';
 import type { Bucket } from '../object-store/object-store.js';
 import { getSmallObject, listObjects, SMALL_OBJECT, type ListedObject } from '../object-store/objects.js';
@@ -45,7 +46,11 @@ export async function readDeploys(
     if (object.key.endsWith('/end.json')) ends.push(object);
   ends.sort((a, b) => b.modifiedAt.localeCompare(a.modifiedAt));
   const named = ends.filter(({ key }) => key.startsWith(`${prefix}deploy_`));
-  const others = ends.filter(({ key }) => !/^[a-z-]+_/.test(key.slice(prefix.length))).slice(0, MOST_OTHERS);
+  // Any workflow id may be typed into the Web UI; these are what guardia itself calls the runs of other runbooks.
+  const others = ends
+    .filter((end) => !named.includes(end))
+    .filter(({ key }) => !Object.keys(runbooks).some((name) => key.startsWith(`${prefix}${name}_${place.system}_`)))
+    .slice(0, MOST_OTHERS);
   const found: DeployRecord[] = [];
   for (const some of [named, others]) {
     let here = 0;

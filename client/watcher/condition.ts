@@ -37,7 +37,7 @@ export function endOfCondition({ event, runbook, system }: Condition): string {
   switch (event) {
     case 'terminated':
     case 'timed out':
-      return `A later ${runbook ?? 'run'} of ${system} ended well, or it is too long ago to be followed any further.`;
+      return `A later ${runbook ?? 'run'} of ${system} or a repair has made it good, or it is too long ago to be followed any further.`;
     case 'parked':
       return 'The worker can take it up again, or it has ended.';
     case 'overdue':

@@ -1,14 +1,18 @@
-import { listObjects } from '../../activities/object-store/objects.js';
+import { getSmallObject, listObjects, SMALL_OBJECT } from '../../activities/object-store/objects.js';
 import { withBucket } from '../../activities/object-store/open-store.js';
+import { jsonOf } from '../../activities/run-record/record-json.js';
 import type { Secrets } from '../../activities/secrets/resolve.js';
-import { recordsOfWorkflow } from '../../workflows/contracts/run-record.js';
-import { runbooks } from '../../workflows/contracts/runbooks.js';
+import { savesDatabases } from '../../workflows/contracts/backup.js';
+import { stepsOf } from '../../workflows/contracts/plan.js';
+import { recordsOfWorkflow, RunRecord } from '../../workflows/contracts/run-record.js';
+import { RunReport } from '../../workflows/contracts/run.js';
+import { isAboutAllOf, runbooks } from '../../workflows/contracts/runbooks.js';
 import { storeNeeds, storeReference } from '../../workflows/contracts/store-reference.js';
-import type { System } from '../../workflows/contracts/system.js';
+import type { Schedule, System } from '../../workflows/contracts/system.js';
 import { unsetNeeded } from '../../workflows/contracts/unset.js';
 import { millisecondsOf } from '../protobuf-time.js';
-import { mayHaveLeft } from '../run-view.js';
-import { listRuns, type RunSummary } from '../runs.js';
+import { mayHaveLeft, stepsMilliseconds } from '../run-view.js';
+import { inputOf, listRuns, type RunSummary } from '../runs.js';
 import { runPage, type TemporalAccess } from '../temporal-access.js';
 import { durationText } from '../text-units.js';
 import { workersSeen } from '../workers-seen.js';
@@ -37,7 +41,7 @@ export function openRuns(access: TemporalAccess): Promise<RunSummary[]> {
   return listRuns(access, { open: true, limit: 1000 });
 }
 
-/** Runs that were terminated or timed out in the last seven days, and after which neither the same runbook nor a repair of the system has ended well. */
+/** Runs that were terminated or timed out in the last seven days, and that nothing has made good since. */
 export async function lostRuns(access: TemporalAccess, now: Date): Promise<Condition[]> {
   const since = new Date(now.getTime() - LOST_DAYS * DAY_MS).toISOString();
   const lost = await listRuns(access, {
@@ -49,17 +53,7 @@ export async function lostRuns(access: TemporalAccess, now: Date): Promise<Condi
     const { system, runbook, end, phase } = run;
     if (system === undefined || (end !== 'terminated' && end !== 'timed out')) continue;
     const left = mayHaveLeft(runbook, phase);
-    const mending = [...new Set(left ? [runbook, 'repair'] : [runbook])];
-    const later = await Promise.all(
-      mending.map((name) =>
-        listRuns(access, {
-          ...{ system, runbook: name, open: false, dryRuns: false, limit: 20 },
-          where: [`StartTime > '${run.startedAt}'`],
-        }),
-      ),
-    );
-    const over = (other: RunSummary) => endedWell(other) && (other.endedAt ?? '') > (run.endedAt ?? '');
-    if (later.flat().some(over)) continue;
+    if (await isMadeGood(access, { ...run, system }, left)) continue;
     conditions.push({
       key: `lost/${run.runId}`,
       event: end,
@@ -71,7 +65,9 @@ export async function lostRuns(access: TemporalAccess, now: Date): Promise<Condi
         !left
           ? `Its phase was "${phase ?? 'not taken up by any worker'}": it had changed nothing.`
           : `Its phase was "${phase}". What it left on its hosts, and how that is undone, is in the plan of a repair.`,
-        `This is over when a later ${mending.join(' or ')} of ${system} has ended well.`,
+        left && runbook !== 'repair'
+          ? `This is over when a repair has seen to this run, or a later ${runbook} of ${system} has succeeded.`
+          : `This is over when a later ${runbook} of ${system} has ended well.`,
       ].join('\n'),
       command: left ? `guardia run repair ${system} --plan` : `guardia run ${runbook} ${system}`,
       ...aboutRun(access, { ...run, system }),
@@ -81,6 +77,45 @@ export async function lostRuns(access: TemporalAccess, now: Date): Promise<Condi
 }
 
 const endedWell = ({ end }: RunSummary): boolean => end === 'succeeded' || end === 'nothing to do';
+
+/** Whether a run that Temporal ended was made good: by a later run of its runbook that is about all that it was about, or by a repair of what it left. */
+async function isMadeGood(access: TemporalAccess, run: OpenRun, left: boolean): Promise<boolean> {
+  const { system, runbook, startedAt, endedAt = startedAt } = run;
+  const after = async (name: string): Promise<RunSummary[]> => {
+    const where = [`StartTime > '${startedAt}'`];
+    const later = await listRuns(access, { system, runbook: name, open: false, dryRuns: false, where });
+    return later.filter((other) => endedWell(other) && (other.endedAt ?? '') > endedAt);
+  };
+  const byRepair = left && runbook !== 'repair';
+  const later = await after(runbook);
+  // A run that found nothing to do has looked at what it wants to change, and not at what another one has left.
+  const good = later.filter(({ end }) => !byRepair || end === 'succeeded');
+  if (good.length > 0 && (await oneDoesAllOf(access, good, (await inputOf(access, run)).input))) return true;
+  if (!byRepair) return false;
+  for (const repair of await after('repair')) if (await hasSeenTo(access, repair, run, endedAt)) return true;
+  return false;
+}
+
+/** Whether a repair saw to what a run had left, which is the last of its steps, or found afterwards that none had left anything. */
+async function hasSeenTo(
+  access: TemporalAccess,
+  repair: RunSummary,
+  { runId }: RunSummary,
+  endedAt: string,
+): Promise<boolean> {
+  if (repair.end === 'nothing to do') return repair.startedAt > endedAt;
+  const plan = (await reportOf(access, repair))?.plan;
+  return (
+    plan !== undefined &&
+    stepsOf(plan).some(({ step: { do: call } }) => call.activity === 'forgetLeftRun' && call.with['run'] === runId)
+  );
+}
+
+/** What a run that ended well returned; undefined where this version cannot read it. */
+async function reportOf(access: TemporalAccess, { workflowId, runId }: RunSummary): Promise<RunReport | undefined> {
+  const result: unknown = await access.client.workflow.result(workflowId, runId, { followRuns: false });
+  return RunReport.safeParse(result).data;
+}
 
 function aboutRun(access: TemporalAccess, run: OpenRun) {
   const { system, runbook, workflowId, runId } = run;
@@ -195,11 +230,15 @@ export async function overdueRuns(
 async function workLimit(access: TemporalAccess, runbook: string, { system, watcher }: System): Promise<number> {
   const said = watcher.overdueAfterMinutes[runbook];
   if (said !== undefined) return said * MINUTE_MS;
-  const past = await listRuns(access, { system, runbook, open: false, dryRuns: false, limit: 20 });
-  const took = past
-    .filter(endedWell)
-    .slice(0, 10)
-    .map(({ startedAt, endedAt }) => Date.parse(endedAt ?? startedAt) - Date.parse(startedAt));
+  // What runs as a step of another run does a part of the work only.
+  const past = await listRuns(access, {
+    ...{ system, runbook, open: false, dryRuns: false, limit: 20 },
+    where: ['ParentWorkflowId IS NULL'],
+  });
+  const succeeded = past.filter(({ end }) => end === 'succeeded').slice(0, 10);
+  const reports = await Promise.all(succeeded.map((run) => reportOf(access, run)));
+  // A step that a person has decided about has waited for him.
+  const took = reports.flatMap((report) => (report?.recoveries.length === 0 ? [stepsMilliseconds(report.steps)] : []));
   if (took.length < 3) return USUAL_MINUTES * MINUTE_MS;
   return Math.max(SHORTEST_MINUTES * MINUTE_MS, 3 * Math.max(...took));
 }
@@ -241,8 +280,9 @@ export async function missingWorkers(
 }
 
 /**
- * Schedules of a system whose last time has passed without a run, as far as their runbook exists. A run counts whoever started it, and also one that Temporal
- * has forgotten and the bucket remembers. `memory.schedules` is brought up to date: nothing was due before the watcher saw the schedule.
+ * Schedules of a system whose last time has passed without a run, as far as their runbook exists. A run counts whoever started it where it does all that the
+ * schedule asks, and also one that Temporal has forgotten and the bucket remembers. `memory.schedules` is brought up to date: nothing was due before the watcher
+ * saw the schedule.
  */
 export async function missedRuns(
   access: TemporalAccess,
@@ -252,7 +292,8 @@ export async function missedRuns(
   now: Date,
 ): Promise<Condition[]> {
   const conditions: Condition[] = [];
-  for (const [name, { runbook, cron }] of Object.entries(system.schedules)) {
+  for (const [name, schedule] of Object.entries(system.schedules)) {
+    const { runbook, cron, input } = schedule;
     if (!Object.hasOwn(runbooks, runbook)) continue;
     const at = `${system.system}/${name}`;
     const says = `${runbook} ${cron} ${system.timezone}`;
@@ -261,14 +302,13 @@ export async function missedRuns(
     const due = lastDue(cron, system.timezone, new Date(memory.schedules[at].since), new Date(now.getTime() - graceMs));
     if (due === undefined) continue;
     const from = new Date(due.getTime() - EARLY_MS);
-    const [run] = await listRuns(access, {
+    const runs = await listRuns(access, {
       system: system.system,
       runbook,
       dryRuns: false,
-      limit: 1,
       where: [`StartTime >= '${from.toISOString()}'`],
     });
-    if (run !== undefined || (await recordedSince(system, runbook, secrets, from))) continue;
+    if ((await oneDoesAllOf(access, runs, input)) || (await recordedSince(system, schedule, secrets, from))) continue;
     conditions.push({
       key: `missed/${at}`,
       event: 'missed',
@@ -278,7 +318,7 @@ export async function missedRuns(
       runbook,
       title: `${runbook} of ${system.system} did not start: schedule ${name} was due at ${due.toISOString()}`,
       text: [
-        `Schedule ${name} (${cron}, ${system.timezone}) was due at ${due.toISOString()}, and neither Temporal nor the bucket knows of a ${runbook} of ${system.system} since then.`,
+        `Schedule ${name} (${cron}, ${system.timezone}) was due at ${due.toISOString()}, and neither Temporal nor the bucket knows of a ${runbook} of ${system.system} since then that does all that it asks.`,
         'Look whether the schedule is there and not paused in Temporal, then start the run by hand.',
       ].join('\n'),
       command: `guardia run ${runbook} ${system.system}`,
@@ -287,14 +327,39 @@ export async function missedRuns(
   return conditions;
 }
 
-/** Whether the bucket holds the record of a run that was written since then. Throws as the object store does. */
-async function recordedSince(system: System, runbook: string, secrets: Secrets, since: Date): Promise<boolean> {
+/** Whether one of these runs, which is no dry run, is about everything that `asked` is about. */
+async function oneDoesAllOf(
+  access: TemporalAccess,
+  runs: readonly RunSummary[],
+  asked: Readonly<Record<string, unknown>>,
+): Promise<boolean> {
+  for (const run of runs) {
+    const { input } = await inputOf(access, run);
+    if (input['plan'] !== true && isAboutAllOf(run.runbook, input, asked)) return true;
+  }
+  return false;
+}
+
+/** Whether the bucket holds the record of such a run that was written since then. Throws as the object store does. */
+async function recordedSince(
+  system: System,
+  { runbook, input }: Schedule,
+  secrets: Secrets,
+  since: Date,
+): Promise<boolean> {
   if (unsetNeeded(system, storeNeeds([])).length > 0) return false;
   const store = storeReference(system);
   const prefix = recordsOfWorkflow(store.prefix, store.system, `${runbook}/${store.system}/`).replace(/\/$/, '');
+  // A record has no input: of a backup, its plan says whether it is about the databases too.
+  const withDatabases = runbook === 'backup' && input['only'] === undefined && Object.keys(system.databases).length > 0;
   return withBucket(secrets, store, async (bucket) => {
-    for await (const { key, modifiedAt } of listObjects(bucket, prefix, AbortSignal.timeout(30_000)))
-      if (key.endsWith('/plan.json') && Date.parse(modifiedAt) >= since.getTime()) return true;
+    const signal = AbortSignal.timeout(30_000);
+    for await (const { key, modifiedAt, bytes } of listObjects(bucket, prefix, signal)) {
+      if (!key.endsWith('/plan.json') || Date.parse(modifiedAt) < since.getTime() || bytes > SMALL_OBJECT) continue;
+      const content = await getSmallObject(bucket, key, signal);
+      const plan = content && RunRecord.safeParse(jsonOf(content)).data?.report.plan;
+      if (plan && (!withDatabases || savesDatabases(plan))) return true;
+    }
     return false;
   });
 }

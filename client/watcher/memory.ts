@@ -9,6 +9,12 @@ const Time = z.iso.datetime();
 const KeptCondition = z.object({
   condition: Condition,
   dedupeKey: z.string(),
+  incident: z
+    .string()
+    .optional()
+    .describe(
+      'Names the matter to targets, where it came back before everybody was told that it was over; else dedupeKey',
+    ),
   since: Time.describe('When the watcher saw it first'),
   told: z.array(z.string()).describe('Targets that know of it'),
   tries: z.int().describe('Rounds that could not tell everybody'),

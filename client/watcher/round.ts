@@ -240,7 +240,17 @@ function remember(
   for (const condition of seen.conditions) {
     const kept = memory.conditions[condition.key];
     if (kept !== undefined) {
-      // It came back before its end was told: it was never over.
+      // For those who were told that it was over it is another occurrence; for the others it was never over.
+      if (kept.over !== undefined && kept.toldOver.length > 0) {
+        memory.past[kept.dedupeKey] = kept.over;
+        kept.incident ??= kept.dedupeKey;
+        kept.dedupeKey = `watcher/${condition.key}@${now.toISOString()}`;
+        kept.told = kept.told.filter((name) => !kept.toldOver.includes(name));
+        kept.since = now.toISOString();
+        kept.tries = 0;
+        delete kept.notBefore;
+        fresh.add(condition.key);
+      }
       delete kept.over;
       kept.toldOver = [];
       kept.condition = { ...condition, from: kept.condition.from };
@@ -371,7 +381,11 @@ async function tellOne(
 }
 
 /** That something is wrong, or that it is over. */
-function noticeOf({ condition, dedupeKey, since, over }: KeptCondition, system: System, now: Date): Notice {
+function noticeOf(
+  { condition, dedupeKey, incident = dedupeKey, since, over }: KeptCondition,
+  system: System,
+  now: Date,
+): Notice {
   const { event, title, text, command, runbook, workflowId, runId, link } = condition;
   const about = {
     system: condition.system,
@@ -379,7 +393,7 @@ function noticeOf({ condition, dedupeKey, since, over }: KeptCondition, system: 
     ...(workflowId === undefined ? {} : { workflowId }),
     ...(runId === undefined ? {} : { runId }),
     ...(link === undefined ? {} : { link }),
-    incident: dedupeKey,
+    incident,
   };
   if (over === undefined)
     return notice({

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
-import { endSentence, exitCodeOfEnd, stepOfJob } from '../../client/run-view.js';
-import { RUN_ID } from './sample-run.js';
+import { endSentence, exitCodeOfEnd, stepOfJob, stepsMilliseconds } from '../../client/run-view.js';
+import { after, RUN_ID, step } from './sample-run.js';
 
 describe('the step of a job', () => {
   const steps = [{ id: 'dump' }, { id: 'dump-main' }, { id: 'verify-dump' }];
@@ -14,6 +14,21 @@ describe('the step of a job', () => {
   ])('%s', (job, expected) => {
     expect(stepOfJob(job, RUN_ID, steps)).toBe(expected);
   });
+});
+
+test('the work of a run is the time in which a step was under way: no gate, no lock, and nothing twice', () => {
+  const span = (from: number, until: number) => step('a', { startedAt: after(from), endedAt: after(until) });
+  // 10 s of two lanes side by side, a day at a gate, 5 s; and steps that never ran or never ended.
+  const steps = [
+    span(86_400, 86_405),
+    span(3, 10),
+    span(0, 7),
+    span(4, 5),
+    step('b'),
+    step('c', { startedAt: after(1) }),
+  ];
+  expect(stepsMilliseconds(steps)).toBe(15_000);
+  expect(stepsMilliseconds([])).toBe(0);
 });
 
 test('an end that Temporal made is no success', () => {

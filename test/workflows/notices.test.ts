@@ -43,6 +43,15 @@ export async function trial(system, notice, seconds) {
   }
   return { notes, delayed };
 }
+export async function trialOfTwo(system, first, second, seconds) {
+  const notes = [];
+  const { tell, settled } = createNotices(() => system, (text) => notes.push(text));
+  tell(first);
+  await sleep(seconds * 1000);
+  tell(second);
+  await settled();
+  return notes;
+}
 `;
 
 let directory: string;
@@ -57,6 +66,7 @@ let system: System;
 /** What the activity does instead of the real one. */
 let instead: FrameActivities['sendNotice'] | undefined;
 let attempts = 0;
+let real: Pick<FrameActivities, 'sendNotice'>;
 
 beforeAll(async () => {
   Runtime.install({
@@ -85,7 +95,7 @@ beforeAll(async () => {
     directory: '/nonexistent',
     environment: { HOOK: `${web.url}/T0K3N-4711`, ID: rootKey.accessKeyId, SECRET: rootKey.secretAccessKey },
   });
-  const real = createNotifyActivities({
+  real = createNotifyActivities({
     secrets,
     locations: { systemsDirectory: directory },
     webUi: 'http://ui.example/',
@@ -213,6 +223,57 @@ describe('a run that tells', () => {
       expect(await run.result()).toMatchObject({
         notes: ['The notice "failed" could not be sent: no notices today'],
       });
+    } finally {
+      instead = undefined;
+    }
+  });
+
+  test('tells a target that was away again, that one only, and notes nothing of it', async () => {
+    const asked: (readonly string[] | undefined)[] = [];
+    instead = (input) => {
+      asked.push(input.only);
+      if (attempts > 1) return real.sendNotice(input);
+      const note = 'ours (webhook) was not told: answers 503';
+      return Promise.resolve({
+        deliveries: [],
+        notes: ['gone is not filled in', note],
+        away: [{ target: 'ours', note }],
+      });
+    };
+    try {
+      const run = await start(failed());
+      expect(await run.result()).toEqual({ delayed: 0, notes: ['gone is not filled in'] });
+      expect(asked).toEqual([undefined, ['ours']]);
+      expect(web.posted).toHaveLength(1);
+    } finally {
+      instead = undefined;
+    }
+  });
+
+  test('does not tell again what another notice of the same incident has passed by: nothing is opened after its end', async () => {
+    const sent: string[] = [];
+    instead = ({ notice: { event } }) => {
+      sent.push(event);
+      const note = `ours was not told "${event}"`;
+      return Promise.resolve(
+        event === 'recovered'
+          ? { deliveries: [], notes: [] }
+          : { deliveries: [], notes: [note], away: [{ target: 'ours', note }] },
+      );
+    };
+    try {
+      const one = failed();
+      const over: Notice = { ...one, event: 'recovered', dedupeKey: `${one.dedupeKey}/over` };
+      const began = Date.now();
+      const run = await client.workflow.start('trialOfTwo', {
+        taskQueue: QUEUE,
+        workflowId: `trial-of-two-${one.dedupeKey}`,
+        args: [system, one, over, 2],
+      });
+      expect(await run.result()).toEqual(['ours was not told "failed"']);
+      expect(sent).toEqual(['failed', 'recovered']);
+      // It did not sleep its pause of five seconds out.
+      expect(Date.now() - began).toBeLessThan(4_500);
     } finally {
       instead = undefined;
     }

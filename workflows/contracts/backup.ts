@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { stepsOf, type Plan } from './plan.js';
 import { runInput } from './run.js';
 
 export const BackupInput = z.strictObject({
@@ -15,3 +16,7 @@ export const BackupInput = z.strictObject({
     .describe('Save the configuration and no database: what a run that changed hosts ends with'),
 });
 export type BackupInput = z.infer<typeof BackupInput>;
+
+/** Whether a plan of a backup saves databases, and not the configuration only. Pure. */
+export const savesDatabases = (plan: Plan): boolean =>
+  stepsOf(plan).some(({ step }) => step.do.activity === 'dumpDatabase');

@@ -91,7 +91,11 @@ export interface FrameActivities {
   recordRun(argument: { system: System; entry: RecordEntry; report: RunReport }): Promise<{ location: string }>;
   /**
    * Tells the system's targets. Idempotent by (target, notice.dedupeKey). Fails for no target's sake: what failed is in the answer. By its name the system is
-   * read from the inventory: for a run that was refused before it had one.
+   * read from the inventory: for a run that was refused before it had one. `only` names the targets that are told; default: all that the notice is for.
    */
-  sendNotice(argument: { system: NoticeSystem | string; notice: Notice }): Promise<NoticeReport>;
+  sendNotice(argument: {
+    system: NoticeSystem | string;
+    notice: Notice;
+    only?: readonly string[];
+  }): Promise<NoticeReport>;
 }

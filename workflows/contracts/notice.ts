@@ -78,6 +78,10 @@ export const Notice = z.strictObject({
   about: NoticeEvent.optional().describe(
     'The event that a reminder, an escalation, an acknowledgement or a recovery belongs to: who is told of that is told of this',
   ),
+  escalated: z
+    .literal(true)
+    .optional()
+    .describe('It belongs to a matter that was escalated before: who is told of escalations is told of this'),
   severity: NoticeSeverity.describe('How bad it is'),
   system: Name.describe('System'),
   runbook: z.string().optional().describe('Runbook'),
@@ -117,6 +121,10 @@ export type NoticeDelivery = z.infer<typeof NoticeDelivery>;
 export const NoticeReport = z.object({
   deliveries: z.array(NoticeDelivery),
   notes: z.array(z.string()).describe('What a person should know about the sending, one sentence each'),
+  away: z
+    .array(z.object({ target: z.string(), note: z.string().describe('The one of `notes` about it') }))
+    .optional()
+    .describe('Targets that failed and can work later: they or their network are away'),
 });
 export type NoticeReport = z.infer<typeof NoticeReport>;
 
@@ -180,7 +188,7 @@ export interface PersonWait {
 
 /**
  * The notices of a wait for a person: the first one, the n-th reminder, the escalation to a tier, that somebody is at it and that it is over. All of them
- * belong to one incident. Pure.
+ * belong to one incident. No I/O; what is made after an escalation says that there was one.
  */
 export function waitNotices(status: RunStatus, wait: PersonWait) {
   const incident = `wait/${status.runId}/${wait.key}`;
@@ -192,14 +200,15 @@ export function waitNotices(status: RunStatus, wait: PersonWait) {
   };
   const asking = { ...words, text: wait.text, ...(wait.command === undefined ? {} : { command: wait.command }) };
   const title = `${status.runbook} of ${status.system} ${wait.event}: ${wait.title}`;
-  const about = wait.event;
+  let escalated = false;
+  const following = () => ({ about: wait.event, ...(escalated ? { escalated } : {}) }) as const;
   return {
     first: (tier: number): Notice =>
       notice({ event: wait.event, ...asking, title, tier, dedupeKey: incident, occurredAt: wait.since }),
     reminder: (n: number, now: string, tier: number): Notice =>
       notice({
         event: 'reminder',
-        about,
+        ...following(),
         ...asking,
         title: `Still: ${title}`,
         tier,
@@ -207,20 +216,22 @@ export function waitNotices(status: RunStatus, wait: PersonWait) {
         occurredAt: now,
       }),
     /** `tier` is the tier that is told now for the first time; those below it are told that it was. */
-    escalation: (tier: number, now: string): Notice =>
-      notice({
+    escalation(tier: number, now: string): Notice {
+      escalated = true;
+      return notice({
         event: 'escalation',
-        about,
+        ...following(),
         ...asking,
         title: `Nobody has answered: ${title}`,
         tier,
         dedupeKey: `${incident}/tier-${tier}`,
         occurredAt: now,
-      }),
+      });
+    },
     takenUp: (by: string, now: string, tier: number): Notice =>
       notice({
         event: 'taken up',
-        about,
+        ...following(),
         ...words,
         title: `${by} is at it: ${title}`,
         text: `${by} has answered; more people have to.`,
@@ -231,7 +242,7 @@ export function waitNotices(status: RunStatus, wait: PersonWait) {
     over: (outcome: string, now: string, tier: number): Notice =>
       notice({
         event: 'recovered',
-        about,
+        ...following(),
         ...words,
         title: `Over: ${title}`,
         text: outcome,

@@ -44,7 +44,7 @@ const shared = {
     .min(1)
     .optional()
     .describe(
-      'What this target is told of; reminders, escalations and recoveries follow their event. Default: everything but `rejected` and `cancelled`, for PagerDuty only what is an error or critical',
+      'What this target is told of; reminders, escalations and recoveries follow their event. Default: everything but `rejected` and `cancelled`, for PagerDuty only what is an error or critical; an escalation is an error, and with it comes what follows it',
     ),
 };
 
@@ -106,9 +106,14 @@ export function eventsOf(target: Pick<NotificationTarget, 'kind' | 'events'>): r
   });
 }
 
-/** Whether a notice is for a target: its tier has been reached, and it wants the event or the one that it is about. Pure. */
+/**
+ * Whether a notice is for a target: its tier has been reached, and it wants the event or the one that it is about. An escalation is also for those who want
+ * escalations, and so is all that follows it. Pure.
+ */
 export function isFor(target: Pick<NotificationTarget, 'kind' | 'events' | 'tier'>, notice: Notice): boolean {
+  const { event, about = event, escalated = event === 'escalation' } = notice;
   const events = eventsOf(target);
-  const wanted = notice.about === undefined ? events.includes(notice.event) : events.includes(notice.about);
-  return target.tier <= notice.tier && (wanted || (target.events?.includes(notice.event) ?? false));
+  const wanted =
+    events.includes(about) || (target.events?.includes(event) ?? false) || (escalated && events.includes('escalation'));
+  return target.tier <= notice.tier && wanted;
 }

@@ -19,6 +19,8 @@ export interface Runbook {
   readOnly?: true;
   /** Works although a run that was terminated has left changes on a host; others are refused until somebody has seen to those. */
   afterTerminated?: true;
+  /** Fields of the input that pick a part of the system: without them a run is about all of it. */
+  picks?: readonly string[];
 }
 
 /** Every runbook that can be started. */
@@ -29,6 +31,7 @@ export const runbooks = {
     input: BackupInput,
     example: { system: 'proofpass' },
     afterTerminated: true,
+    picks: ['only'],
   },
   repair: {
     name: 'repair',
@@ -55,24 +58,38 @@ export const runbooks = {
     title: 'Make hosts what the inventory says: packages, firewall, users, files, units',
     input: ProvisionHostInput,
     example: { system: 'proofpass' },
+    picks: ['host'],
   },
   deploy: {
     name: 'deploy',
     title: 'Bring a release to its hosts: build, migrate, switch host by host, watch',
     input: DeployInput,
     example: { system: 'proofpass' },
+    picks: ['deployment'],
   },
   rollback: {
     name: 'rollback',
     title: 'Go back to the release from before the last deploy',
     input: RollbackInput,
     example: { system: 'proofpass' },
+    picks: ['deployment'],
   },
   'restart-service': {
     name: 'restart-service',
     title: 'Restart a service, host after host',
     input: RestartServiceInput,
     example: { system: 'proofpass', service: 'api' },
+    picks: ['service'],
   },
 } as const satisfies Record<string, Runbook>;
 export type RunbookName = keyof typeof runbooks;
+
+/** Whether a run with `input` is about everything that one with `asked` is about: it picks no smaller part. Pure. */
+export function isAboutAllOf(
+  name: string,
+  input: Readonly<Record<string, unknown>>,
+  asked: Readonly<Record<string, unknown>>,
+): boolean {
+  const known: Record<string, Runbook> = runbooks;
+  return (known[name]?.picks ?? []).every((field) => input[field] === undefined || input[field] === asked[field]);
+}

@@ -1,5 +1,5 @@
 import { TemporalFailure } from '@temporalio/common';
-import { CancellationScope, proxyActivities } from '@temporalio/workflow';
+import { CancellationScope, condition, proxyActivities } from '@temporalio/workflow';
 import type { FrameActivities } from '../contracts/frame-activities.js';
 import { noticeSystem } from '../contracts/notice-system.js';
 import type { Notice } from '../contracts/notice.js';
@@ -8,16 +8,22 @@ import { HEARTBEAT_TIMEOUT } from './activity-options.js';
 import { taskQueueFor } from './calls.js';
 import { reasonOf } from './progress.js';
 
+/** Targets that are away are told again for so long, after pauses that grow from the first to the longest. Seconds. */
+const AGAIN_SECONDS = 15 * 60;
+const FIRST_PAUSE_SECONDS = 5;
+const LONGEST_PAUSE_SECONDS = 2 * 60;
+
 /** The notices of a run. */
 export interface Notices {
   /**
-   * Sends a notice beside the run: returns at once, never fails, and is not cancelled with the run. What could not be sent becomes a note.
+   * Sends a notice beside the run: returns at once, never fails, and is not cancelled with the run. Targets that are away are told again for a quarter of an
+   * hour, or until another notice of the same incident is told: what is over must not be opened after its end. What could not be sent becomes a note.
    * Tell once for each `dedupeKey`: a second time is passed over.
    */
   tell(notice: Notice): void;
   /**
-   * Waits until all that was told is sent or given up, five minutes after it was told at the latest. To be awaited before the run ends: what is still
-   * under way then would be lost.
+   * Waits until all that was told is sent or given up, twenty minutes after it was told at the latest. To be awaited before the run ends, when it holds nothing
+   * any more: what is still under way then would be lost.
    */
   settled(): Promise<void>;
 }
@@ -26,18 +32,38 @@ export interface Notices {
 export function createNotices(system: () => System | string, note: (text: string) => void): Notices {
   const sending: Promise<void>[] = [];
   const told = new Set<string>();
+  /** By incident, the newest notice. */
+  const newest = new Map<string, string>();
   const send = async (notice: Notice): Promise<void> => {
+    const { sendNotice } = proxyActivities<Pick<FrameActivities, 'sendNotice'>>({
+      taskQueue: taskQueueFor(undefined),
+      // One attempt takes a minute at most.
+      startToCloseTimeout: '90 seconds',
+      scheduleToCloseTimeout: '5 minutes',
+      heartbeatTimeout: HEARTBEAT_TIMEOUT,
+      retry: { initialInterval: '2 seconds', maximumInterval: '30 seconds', maximumAttempts: 5 },
+      summary: `tell: ${notice.event}`,
+    });
+    const until = Date.now() + AGAIN_SECONDS * 1000;
+    const passed = (): boolean => newest.get(notice.incident) !== notice.dedupeKey;
+    let only: string[] | undefined;
     try {
-      const { notes } = await proxyActivities<Pick<FrameActivities, 'sendNotice'>>({
-        taskQueue: taskQueueFor(undefined),
-        // One attempt takes a minute at most. Whatever happens, no run waits longer than this for its notices.
-        startToCloseTimeout: '90 seconds',
-        scheduleToCloseTimeout: '5 minutes',
-        heartbeatTimeout: HEARTBEAT_TIMEOUT,
-        retry: { initialInterval: '2 seconds', maximumInterval: '30 seconds', maximumAttempts: 5 },
-        summary: `tell: ${notice.event}`,
-      }).sendNotice({ system: noticesOf(system()), notice });
-      for (const text of notes) note(text);
+      for (let pause = FIRST_PAUSE_SECONDS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_SECONDS)) {
+        // An older version's worker answers without `away`: then the run goes on as under that version.
+        const { notes, away = [] } = await sendNotice({
+          system: noticesOf(system()),
+          notice,
+          ...(only ? { only } : {}),
+        });
+        for (const text of notes) if (!away.some((one) => one.note === text)) note(text);
+        if (away.length === 0) return;
+        only = away.map(({ target }) => target);
+        const late = Date.now() + pause * 1000 > until;
+        if (late || (await condition(passed, `${pause} seconds`, { summary: `tell ${only.join(', ')} again` }))) {
+          for (const one of away) note(one.note);
+          return;
+        }
+      }
     } catch (error) {
       if (!(error instanceof TemporalFailure)) throw error;
       // No run fails for want of its notices; it says so instead.
@@ -48,6 +74,7 @@ export function createNotices(system: () => System | string, note: (text: string
     tell(notice) {
       if (told.has(notice.dedupeKey)) return;
       told.add(notice.dedupeKey);
+      newest.set(notice.incident, notice.dedupeKey);
       sending.push(CancellationScope.nonCancellable(() => send(notice)));
     },
     async settled() {

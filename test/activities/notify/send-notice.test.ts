@@ -334,6 +334,9 @@ describe('one target cannot hurt another', () => {
       nobody: 'failed 1',
       busy: 'sent 2',
     });
+    // What can be better in a while, with the sentence about it.
+    expect(report.away?.map(({ target }) => target)).toEqual(['dead', 'slow', 'broken']);
+    expect(report.notes).toEqual(expect.arrayContaining(report.away?.map(({ note }) => note) ?? []));
     expect(web.at('/elsewhere')).toEqual([]);
     const reasons = Object.fromEntries(report.deliveries.map(({ target, reason }) => [target, reason]));
     expect(reasons).toMatchObject({

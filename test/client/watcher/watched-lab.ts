@@ -37,12 +37,12 @@ export interface WatchedLab {
   env: Record<string, string>;
   memory: WatcherMemory;
   /** What the next runs plan, and what their steps wait for. */
-  script: { plan: (system: string) => Plan; act: (step: string) => Promise<unknown> };
+  script: { plan: (system: string, runbook: string) => Plan; act: (step: string) => Promise<unknown> };
   system(name: string, more?: object): void;
   start(
     system: string,
     id: string,
-    options?: { timeout?: string; taskTimeout?: string; runbook?: 'backup' | 'repair' },
+    options?: { timeout?: string; taskTimeout?: string; runbook?: 'backup' | 'repair'; input?: object },
   ): Promise<WorkflowHandleWithFirstExecutionRunId>;
   round(more?: Partial<RoundOptions>): Promise<Round>;
   /** The notices that arrived since the last time that this was asked. */
@@ -50,7 +50,7 @@ export interface WatchedLab {
   /** The heartbeats that arrived since: `ok`, or the text of the failure. */
   beats(): string[];
   /** What the receiver of notices answers. */
-  answer: { status: number };
+  answer: { status: number; second?: number };
   worker: { start(bundle?: string): Promise<void>; stop(): Promise<void> };
   server: { stop(): Promise<void>; start(): Promise<void> };
   close(): Promise<void>;
@@ -66,9 +66,13 @@ export async function openWatchedLab(): Promise<WatchedLab> {
   const systemsDirectory = path.join(directory, 'systems');
   mkdirSync(systemsDirectory);
   const gateway = await startGateway();
-  const answer = { status: 200 };
+  const answer: WatchedLab['answer'] = { status: 200 };
   const web: WebReceiver = await startWebReceiver(({ path: at }, response) =>
-    response.writeHead(at.startsWith('/notices') ? answer.status : 200).end(),
+    response
+      .writeHead(
+        at === '/notices/second' && answer.second ? answer.second : at.startsWith('/notices') ? answer.status : 200,
+      )
+      .end(),
   );
   const port = await freePort();
   const serverDirectory = path.join(directory, 'server');
@@ -92,25 +96,29 @@ export async function openWatchedLab(): Promise<WatchedLab> {
     ...createLockActivities(client),
     ...Object.fromEntries(Object.keys(calls).map((name) => [name, call])),
     raiseFence: () => Promise.resolve({ number: 1, stopped: [], unrepaired: [] }),
+    joinFence: () => Promise.resolve(),
     closeFence: () => Promise.resolve(),
     recordLog: () => Promise.resolve(),
     recordRun: () => Promise.resolve({ location: 'nowhere' }),
     sendNotice: () => Promise.resolve({ deliveries: [], notes: [] }),
     readExpectedDurations: () => Promise.resolve({}),
   };
-  const planner: Planner<unknown> = {
+  const plannerOf = (runbook: string): Planner<unknown> => ({
     needs: () => [],
     observe: () => [],
-    plan: (_, system) => script.plan(system.system),
+    plan: (_, system) => script.plan(system.system, runbook),
     facets: () => ({ seen: 'the same' }),
-  };
+  });
   let running: { workers: Worker[]; done: Promise<unknown> } | undefined;
   const worker: WatchedLab['worker'] = {
     async start(bundle) {
       await worker.stop();
       const shared = { connection: native, namespace: server.namespace };
       const quick = { shutdownGraceTime: '100ms', shutdownForceTime: '20s' } as const;
-      const planning = createPlanningActivities({ backup: planner, repair: planner }, { systemsDirectory });
+      const planning = createPlanningActivities(
+        { backup: plannerOf('backup'), repair: plannerOf('repair') },
+        { systemsDirectory },
+      );
       const workers = await Promise.all([
         Worker.create({
           ...workflowWorkerOptions({
@@ -172,18 +180,21 @@ export async function openWatchedLab(): Promise<WatchedLab> {
           provider: 'versitygw',
           endpoint: gateway.address.endpoint,
           bucket: gateway.address.bucket,
-          keys: { worker: { accessKeyId: 'env:WORKER_ID', secretAccessKey: 'env:WORKER_SECRET' }, hosts: {} },
+          keys: {
+            worker: { accessKeyId: 'env:WORKER_ID', secretAccessKey: 'env:WORKER_SECRET' },
+            hosts: { app: { accessKeyId: 'env:HOST_ID', secretAccessKey: 'env:HOST_SECRET' } },
+          },
         },
         notifications: { ops: { kind: 'webhook', url: 'env:NOTICES' } },
         ...more,
       });
       writeFileSync(path.join(systemsDirectory, `${name}.yaml`), text);
     },
-    start: (system, id, { timeout, taskTimeout, runbook = 'backup' } = {}) =>
+    start: (system, id, { timeout, taskTimeout, runbook = 'backup', input = {} } = {}) =>
       client.workflow.start(runbook, {
         taskQueue: WORKFLOW_TASK_QUEUE,
         workflowId: `${runbook}/${system}/${id}`,
-        args: [{ system, requester: 'ana' }],
+        args: [{ system, requester: 'ana', ...input }],
         ...(taskTimeout === undefined ? {} : { workflowTaskTimeout: taskTimeout }),
         ...(timeout === undefined ? {} : { workflowExecutionTimeout: timeout }),
       }),

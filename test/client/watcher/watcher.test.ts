@@ -9,7 +9,9 @@ import { watch } from '../../../client/watcher/watcher.js';
 import { recordKeys } from '../../../workflows/contracts/run-record.js';
 import { freePort } from '../../activities/object-store/versity-gateway.js';
 import { doctoredBundle } from '../../workflows/doctored-bundle.js';
+import { lane, step, toyPlan } from '../../workflows/toy-plan.js';
 import { runMain } from '../command-run.js';
+import { status } from '../sample-run.js';
 import { oneStep, openWatchedLab, type WatchedLab } from './watched-lab.js';
 
 jest.setTimeout(90_000);
@@ -134,33 +136,62 @@ describe('what no run can tell by itself is told once, and once when it is over'
     ]);
   });
 
-  test('a run that was terminated while it worked: a repair is offered, and ends it too', async () => {
-    let begin: () => void = () => undefined;
-    const begun = new Promise<void>((resolve) => (begin = resolve));
-    let release: () => void = () => undefined;
-    const released = new Promise<void>((resolve) => (release = resolve));
+  test('a run that was terminated while it worked: over once a repair has seen to this run, or a later one has succeeded', async () => {
     const { plan } = lab.script;
-    lab.script.plan = oneStep;
-    lab.script.act = () => {
-      begin();
-      return released;
+    const terminated = async (id: string): Promise<string> => {
+      let release: () => void = () => undefined;
+      const begun = new Promise<void>((begin) => {
+        lab.script.plan = oneStep;
+        lab.script.act = () => (begin(), new Promise<void>((resolve) => (release = resolve)));
+      });
+      const run = await lab.start('one', id);
+      await begun;
+      await run.terminate('by mistake');
+      release();
+      Object.assign(lab.script, { plan, act: () => Promise.resolve() });
+      return run.firstExecutionRunId;
     };
-    const run = await lab.start('one', 'in-the-middle');
-    await begun;
-    await run.terminate('by mistake');
-    await roundUntil(sees('terminated'));
-    expect(lab.notices()).toEqual([
-      expect.objectContaining({
-        event: 'terminated',
-        command: 'guardia run repair one --plan',
-        text: expect.stringContaining('This is over when a later backup or repair of one has ended well.') as unknown,
-      }),
-    ]);
-    release();
-    Object.assign(lab.script, { plan, act: () => Promise.resolve() });
+    const open = ({ findings }: Round) =>
+      findings.flatMap(({ workflowId, state }) => (state === 'over' ? [] : [workflowId?.split('/')[2]])).sort();
+    const first = await terminated('in-the-middle');
+    await terminated('in-the-middle-again');
+    await roundUntil((round) => open(round).length === 2);
+    expect(lab.notices()).toEqual(
+      Array(2).fill(
+        expect.objectContaining({
+          event: 'terminated',
+          command: 'guardia run repair one --plan',
+          text: expect.stringContaining(
+            'This is over when a repair has seen to this run, or a later backup of one has succeeded.',
+          ) as unknown,
+        }),
+      ),
+    );
+    // One that had nothing to do has not looked at what was left, and one of the configuration only is about less.
+    expect(await (await lab.start('one', 'looked')).result()).toMatchObject({ end: 'nothing to do' });
+    lab.script.plan = oneStep;
+    await (await lab.start('one', 'a-part', { input: { only: 'configuration' } })).result();
+    lab.script.plan = (system) =>
+      toyPlan(
+        system,
+        [lane('app', { ...step('forget', { undo: false }), do: { activity: 'forgetLeftRun', with: { run: first } } })],
+        { runbook: 'repair' },
+      );
     await (await lab.start('one', 'mended', { runbook: 'repair' })).result();
+    expect(open(await roundUntil((round) => open(round).length === 1))).toEqual(['in-the-middle-again']);
+    expect(lab.notices()).toMatchObject([{ event: 'recovered', workflowId: 'backup/one/in-the-middle' }]);
+    lab.script.plan = plan;
+    // No terminated run has left anything.
+    await (await lab.start('one', 'nothing-left', { runbook: 'repair' })).result();
     await roundUntil(seesNothing);
     expect(told()).toEqual([['recovered', 'terminated', 'Over: backup of one: terminated']]);
+
+    await terminated('the-third');
+    await roundUntil(sees('terminated'));
+    lab.script.plan = oneStep;
+    await (await lab.start('one', 'all-of-it')).result();
+    lab.script.plan = plan;
+    await roundUntil(seesNothing);
   });
 
   test('a run that is parked on a mistake in guardia, until a worker can go on', async () => {
@@ -224,7 +255,51 @@ describe('what no run can tell by itself is told once, and once when it is over'
     expect(lab.memory.waits).toEqual({});
   });
 
-  test('a scheduled run that did not start, until one does; one that only the bucket remembers counts', async () => {
+  test('how long a run may work is learned from runs of their own, not from what ran as a step of another', async () => {
+    lab.system('five');
+    let release: () => void = () => undefined;
+    const overdue = async (minutes: number) =>
+      (await lab.round({ now: () => minutesFromNow(minutes) })).findings.map(({ title }) => title);
+    const { plan } = lab.script;
+    const child = (id: string) => ({
+      ...step(id, { undo: false }),
+      do: { activity: 'runRunbook', with: { runbook: 'backup', input: { only: 'configuration' } } },
+    });
+    lab.script.plan = (system, runbook) =>
+      runbook === 'repair'
+        ? toyPlan(system, [lane('app', child('a'), child('b'), child('c'))], { runbook })
+        : oneStep(system);
+    await (await lab.start('five', 'with-children', { runbook: 'repair' })).result();
+    const held = async (id: string) => {
+      const begun = new Promise<void>((begin) => {
+        lab.script.act = () => (begin(), new Promise<void>((resolve) => (release = resolve)));
+      });
+      const run = await lab.start('five', id);
+      await begun;
+      await roundUntil(() => lab.memory.waits[run.firstExecutionRunId] !== undefined);
+      return run;
+    };
+    try {
+      const first = await held('first');
+      expect(await overdue(239)).toEqual([]);
+      expect(await overdue(241)).toEqual(['backup of five works for more than 4 h 00 min']);
+      release();
+      await first.result();
+      lab.script.act = () => Promise.resolve();
+      for (const id of ['second', 'third']) await (await lab.start('five', id)).result();
+      const last = await held('last');
+      await roundUntil(seesNothing);
+      expect(await overdue(16)).toEqual(['backup of five works for more than 15 min 00 s']);
+      release();
+      await last.result();
+    } finally {
+      release();
+      Object.assign(lab.script, { plan, act: () => Promise.resolve() });
+    }
+    await roundUntil(seesNothing);
+  });
+
+  test('a scheduled run that did not start, until one does that does all it asks; one that only the bucket remembers counts', async () => {
     const ago = minutesFromNow(-40);
     const cron = `${ago.getUTCMinutes()} ${ago.getUTCHours()} * * *`;
     const schedules = {
@@ -243,7 +318,18 @@ describe('what no run can tell by itself is told once, and once when it is over'
         second: { kind: 'webhook', url: 'env:NOTICES_OF_THE_SECOND', tier: 2 },
       },
     });
-    lab.system('three', { schedules });
+    const databases = {
+      main: {
+        engine: 'postgresql',
+        on: 'app',
+        name: 'main',
+        version: 16,
+        access: { kind: 'peer' },
+        expect: { tables: ['public.users'], minimumBytes: 1 },
+      },
+    };
+    lab.system('three', { schedules, databases });
+    lab.system('six', { schedules, databases });
     // Of a system that nobody has filled in.
     lab.system('four', {
       schedules,
@@ -252,19 +338,30 @@ describe('what no run can tell by itself is told once, and once when it is over'
       },
     });
     await lab.round();
-    expect(Object.keys(lab.memory.schedules).sort()).toEqual(['three/nightly', 'two/nightly']);
+    expect(Object.keys(lab.memory.schedules).sort()).toEqual(['six/nightly', 'three/nightly', 'two/nightly']);
     // Nothing was due before the watcher saw it.
     expect(lab.notices()).toEqual([]);
     for (const kept of Object.values(lab.memory.schedules)) kept.since = minutesFromNow(-120).toISOString();
-    const run = { workflowId: 'backup/three/2026', runId: 'r' };
-    await putOnce(lab.gateway.bucket, recordKeys('', 'three', run).entry('plan'), '{}');
+    // Temporal has forgotten them: a whole one, and what a deploy ends with.
+    const record = (system: string, ...steps: Parameters<typeof lane>[1][]) => {
+      const run = { workflowId: `backup/${system}/2026`, runId: 'r' };
+      const report = { ...status({ ...run, system }), plan: toyPlan(system, [lane('app', ...steps)]) };
+      const text = JSON.stringify({ schemaVersion: 1, entry: 'plan', previous: null, report });
+      return putOnce(lab.gateway.bucket, recordKeys('', system, run).entry('plan'), text);
+    };
+    await record('three', 'configuration-app', step('database-main', { kind: 'job' }));
+    await record('six', 'configuration-app');
+    const part = await lab.start('two', 'a-part', { input: { only: 'configuration' } });
+    await part.result();
 
     const round = await lab.round();
     expect(round.findings).toEqual([
+      expect.objectContaining({ key: 'missed/six/nightly', event: 'missed' }),
       expect.objectContaining({ key: 'missed/two/nightly', event: 'missed', severity: 'error', state: 'new' }),
     ]);
     await lab.round();
-    expect(lab.notices()).toEqual([
+    expect(lab.notices().sort((a, b) => (a.system < b.system ? -1 : 1))).toEqual([
+      expect.objectContaining({ event: 'missed', system: 'six' }),
       expect.objectContaining({
         event: 'missed',
         system: 'two',
@@ -273,6 +370,9 @@ describe('what no run can tell by itself is told once, and once when it is over'
         command: 'guardia run backup two',
       }),
     ]);
+    await (await lab.start('six', 'by-hand')).result();
+    await roundUntil(({ findings }) => findings.length === 1);
+    expect(told()).toEqual([['recovered', 'missed', expect.stringContaining('Over: backup of six did not start')]]);
     // Half an hour later it is still so: the second tier is told, the first one not again.
     const escalated = await lab.round({ now: () => minutesFromNow(31) });
     expect(escalated.findings[0]?.told).toEqual(['first', 'second']);
@@ -311,11 +411,9 @@ describe('what no run can tell by itself is told once, and once when it is over'
     const again = await lab.round();
     expect(shown(round).sort()).toEqual([
       ['lost', 'terminated', 'open'],
-      ['no-temporal', 'no temporal', 'new'],
-      ['no-temporal', 'no temporal', 'new'],
-      ['no-temporal', 'no temporal', 'new'],
+      ...Array<string[]>(5).fill(['no-temporal', 'no temporal', 'new']),
     ]);
-    expect(shown(again).map(([, , state]) => state)).toEqual(['open', 'open', 'open', 'open']);
+    expect(shown(again).map(([, , state]) => state)).toEqual(Array(6).fill('open'));
     expect(told().map(([event, , title]) => [event, title])).toEqual(
       expect.arrayContaining([['no temporal', 'Temporal does not answer: no run of one goes on']]),
     );
@@ -329,7 +427,7 @@ describe('what no run can tell by itself is told once, and once when it is over'
     );
     expect(shown(back)).toContainEqual(['lost', 'terminated', 'open']);
     expect(told().map(([event, about]) => [event, about])).toEqual(
-      Array<string[]>(3).fill(['recovered', 'no temporal']),
+      Array<string[]>(5).fill(['recovered', 'no temporal']),
     );
     lab.beats();
     await lab.round();
@@ -360,6 +458,60 @@ describe('the watcher does not depend on anything', () => {
     expect(heard.findings[0]?.told).toEqual(['ops']);
     expect(lab.notices()).toHaveLength(1);
     expect(lab.beats()).toEqual(['ok']);
+  });
+
+  test('what comes back before everybody was told that it was over is told anew to those who were told so', async () => {
+    lab.system('seven', {
+      notifications: {
+        first: { kind: 'webhook', url: 'env:NOTICES' },
+        second: { kind: 'webhook', url: 'env:NOTICES_OF_THE_SECOND' },
+      },
+      watcher: { overdueAfterMinutes: { backup: 30 } },
+    });
+    const { plan } = lab.script;
+    let release: () => void = () => undefined;
+    const begun = new Promise<void>((begin) => {
+      lab.script.plan = oneStep;
+      lab.script.act = () => (begin(), new Promise<void>((resolve) => (release = resolve)));
+    });
+    const run = await lab.start('seven', 'long');
+    await begun;
+    /** Half an hour later it is overdue, and with the clock put back it is not. */
+    const look = async (minutes: number) => {
+      const { findings } = await lab.round({ now: () => minutesFromNow(minutes) });
+      return findings.flatMap(({ system, state, told: names }) =>
+        system === 'seven' ? [[state, [...names].sort()]] : [],
+      );
+    };
+    const heard = () => lab.notices().filter(({ system }) => system === 'seven');
+    try {
+      await roundUntil(() => lab.memory.waits[run.firstExecutionRunId] !== undefined);
+      lab.notices();
+      expect(await look(31)).toEqual([['new', ['first', 'second']]]);
+      const [first, ...rest] = heard();
+      expect(rest).toHaveLength(1);
+
+      lab.answer.second = 500;
+      expect(await look(0)).toEqual([['over', ['first', 'second']]]);
+      delete lab.answer.second;
+      // Both were asked, and one has heard it.
+      expect(new Set(heard().map(({ event }) => event))).toEqual(new Set(['recovered']));
+
+      expect(await look(31)).toEqual([['new', ['first', 'second']]]);
+      // One notice, to the one who believed it over, about the incident that both know.
+      const anew = heard();
+      expect(anew).toMatchObject([{ event: 'overdue', incident: first?.incident }]);
+      expect(anew[0]?.dedupeKey).not.toBe(first?.dedupeKey);
+
+      await look(0);
+      expect(heard()).toMatchObject(Array(2).fill({ event: 'recovered', incident: first?.incident }));
+      expect(await look(0)).toEqual([]);
+    } finally {
+      delete lab.answer.second;
+      release();
+      await run.result();
+      Object.assign(lab.script, { plan, act: () => Promise.resolve() });
+    }
   });
 
   test('a heartbeat that cannot be sent is trouble, without its address', async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { endNotice, Notice, notice, waitNotices } from '../../../workflows/contracts/notice.js';
-import { eventsOf, NotificationTarget } from '../../../workflows/contracts/notifications.js';
+import { eventsOf, isFor, NotificationTarget } from '../../../workflows/contracts/notifications.js';
 import { endStates, type EndState } from '../../../workflows/contracts/run.js';
 import { status, step } from '../../client/sample-run.js';
 
@@ -74,6 +74,36 @@ test('all notices of one wait are one matter, and no two of them the same notice
   expect(all.map(({ about }) => about)).toEqual([undefined, ...Array<string>(6).fill('needs a person')]);
   expect(all.map(({ tier }) => tier)).toEqual([1, 1, 2, 2, 3, 3, 3]);
   expect(all[0]).toMatchObject({ severity: 'critical', command: expect.stringContaining('guardia recover') });
+});
+
+test('an escalation is for whoever wants escalations, and so is what follows it; before it, nothing of a gate is', () => {
+  const wait = waitNotices(status({}), {
+    event: 'waits for a person',
+    key: 'gate',
+    title: 'deploy?',
+    text: 'Decide.',
+    since: now,
+  });
+  type Target = Parameters<typeof isFor>[0];
+  const duty: Target = { kind: 'pagerduty', tier: 1 };
+  const escalations: Target = { kind: 'webhook', tier: 1, events: ['escalation'] };
+  const gates: Target = { kind: 'webhook', tier: 1, events: ['waits for a person'] };
+  const mail: Target = { kind: 'email', tier: 1 };
+  const before = [wait.first(1), wait.reminder(1, now, 1), wait.takenUp('ana', now, 1), wait.over('yes', now, 1)];
+  const after = [
+    wait.escalation(2, now),
+    wait.reminder(2, now, 2),
+    wait.takenUp('ana', now, 2),
+    wait.over('ana said yes', now, 2),
+  ];
+  for (const target of [duty, escalations, { ...duty, tier: 2 }]) {
+    expect(before.map((one) => isFor(target, Notice.parse(one)))).toEqual([false, false, false, false]);
+    expect(after.map((one) => isFor(target, Notice.parse(one)))).toEqual([true, true, true, true]);
+  }
+  for (const target of [gates, mail])
+    expect([...before, ...after].every((one) => isFor(target, Notice.parse(one)))).toBe(true);
+  expect(after.some((one) => isFor({ ...duty, events: ['failed'] }, one))).toBe(false);
+  expect(after.some((one) => isFor({ ...duty, tier: 3 }, one))).toBe(false);
 });
 
 describe('what a target is told of without saying so', () => {
