@@ -64,6 +64,46 @@ describe('on a host', () => {
     await does('installPackages', { packages: ['ufw'], timeoutSeconds: 300 }, step());
   });
 
+  test('of alternatives any that is installed will do, else the first that apt can install is; what no source has is named', async () => {
+    // Of NodeSource's kind: npm is in it, and it stands against Debian's.
+    const names = ['nodejs', 'npm', 'no-such-package | lsof', 'no-such-package | curl'];
+    const look = (packages: string[]) => does('observeProvision', { ...nothing, packages });
+    expect(await look([...names, 'no-such-package | neither', 'curl=1'])).toMatchObject({
+      unavailable: ['no-such-package | neither', 'curl=1'],
+    });
+    const [before, at] = [await packages(), step()];
+    await does('installPackages', { packages: names, timeoutSeconds: 300 }, at);
+    const now = await look(names);
+    expect(now).toMatchObject({ packages: { lsof: expect.any(String), npm: expect.stringMatching(/^20/) } });
+    expect(now).not.toHaveProperty('unavailable');
+    await does('removePackages', {}, at);
+    expect(await packages()).toBe(before);
+  });
+
+  test('another apt and another dpkg at work are waited for, on the way back as well', async () => {
+    // Locks of the kind that they take.
+    const hold = (file: string) =>
+      here.shell(
+        `perl -MFcntl -e 'open my $f, "+>>", shift or die; my $lock = pack "s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0; fcntl $f, F_SETLK, $lock or die; open my $g, ">", "/run/held"; sleep 4; unlink "/run/held"' ${file}`,
+      );
+    const whileHeld = async (file: string, act: () => Promise<unknown>) => {
+      const holding = hold(file);
+      await here.shell('until [ -e /run/held ]; do sleep 0.05; done');
+      await act();
+      expect(await here.shell('ls /run/held 2>&1; true')).toContain('No such file');
+      await holding;
+    };
+    const [before, at] = [await packages(), step()];
+    const install = () => does('installPackages', { packages: ['lsof'], timeoutSeconds: 300 }, at);
+    await whileHeld('/var/lib/apt/lists/lock', install);
+    await whileHeld('/var/lib/dpkg/lock-frontend', () => does('removePackages', {}, at));
+    expect(await packages()).toBe(before);
+    await whileHeld('/var/lib/dpkg/lock-frontend', () =>
+      does('installPackages', { packages: ['lsof'], timeoutSeconds: 300 }, step()),
+    );
+    await here.shell('apt-get -q -y purge lsof');
+  });
+
   test('certificates that were there before certbot outlive its purge', async () => {
     await here.shell(
       'install -d /etc/letsencrypt/live/here; echo certificate >/etc/letsencrypt/live/here/fullchain.pem',

@@ -8,8 +8,10 @@ export interface SeenHost {
   container: boolean;
   /** Memory that the host may use, bytes. */
   memoryBytes: number;
-  /** Installed versions by package; only of those that were asked for. */
+  /** Installed versions by package; only of those that were asked for. What another package provides has the version of that one. */
   packages: Record<string, string>;
+  /** What was asked for, is not installed, and no package source of the host has, under none of its alternatives. */
+  unavailable?: string[];
   accounts: Record<string, SeenAccount>;
   files: Record<string, SeenFile>;
   units: Record<string, SeenUnit>;

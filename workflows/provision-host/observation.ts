@@ -88,7 +88,7 @@ export function question(system: System, part: HostPart, sources: Sources): Obse
     title: `look at ${host}`,
     on: host,
     call: call('observeProvision', {
-      packages: packages.map((spec) => spec.replace(/=.*/, '')),
+      packages,
       accounts: Object.keys(accounts),
       files: [...new Map(files.map((file) => [file.path, file])).values()],
       units: [...new Set(programs.flatMap(([, { unit }]) => (unit === undefined ? [] : [unit])))],

@@ -6,7 +6,7 @@ import type { Planner } from '../contracts/planning.js';
 import type { Probe } from '../contracts/probe.js';
 import type { ProvisionHostInput } from '../contracts/provision-host.js';
 import { DOCKER_BLOCK, type SeenHost } from '../contracts/provision-observation.js';
-import { ruleText } from '../contracts/provision.js';
+import { isInstalled, ruleText } from '../contracts/provision.js';
 import { probeNeeds, probesAbout } from '../contracts/system-probes.js';
 import type { System } from '../contracts/system.js';
 import { call, idPart } from '../steps/call.js';
@@ -59,6 +59,7 @@ export const provisionHostPlanner: Planner<ProvisionHostInput> = {
     }));
     const programs = Object.entries(system.provision?.programs ?? {});
     for (const work of works) refuseWhatIsNotAdopted(work);
+    refuseWhatNoSourceHas(works);
     const probes = probesAbout(system, { services: Object.keys(system.services) });
     const seen = (name: string, steps: Step[]): Step[] => withALook(system, probes, name, steps);
     const stages = [
@@ -116,6 +117,22 @@ function refuseWhatIsNotAdopted({ system, part, now }: Work): void {
     );
 }
 
+/** Half of the packages help nobody, and what apt would say comes only once the run has begun. Throws `HostUnusable` that names all of them. */
+function refuseWhatNoSourceHas(works: Work[]): void {
+  const lacking = works.filter(({ now }) => (now.unavailable ?? []).length > 0);
+  if (lacking.length === 0) return;
+  throw failure(
+    'HostUnusable',
+    lacking
+      .map(({ part, now }) => `apt on ${part.host} can install no ${(now.unavailable ?? []).join(', and no ')}`)
+      .join('; '),
+    {
+      remedy:
+        'Add the package source that has it to the host and run apt-get update there, or name another package under provision of the inventory; workflows/provision-host/README.md names the sources',
+    },
+  );
+}
+
 /** What can be felt from outside at once: changed rules, and what was restarted or reads its files again. */
 const FELT = ['setFirewall', 'applyUnit', 'setUnit', 'startCompose', 'applySysctl'];
 
@@ -129,10 +146,7 @@ function withALook(system: System, probes: readonly Probe[], name: string, steps
 // The stages, in the order of the manual.
 
 function packages({ part, now }: Work): Step[] {
-  const missing = part.packages.filter((spec) => {
-    const [name = '', version] = spec.split('=');
-    return now.packages[name] === undefined || (version !== undefined && now.packages[name] !== version);
-  });
+  const missing = part.packages.filter((spec) => !isInstalled(spec, now.packages));
   if (missing.length === 0) return [];
   return [
     {

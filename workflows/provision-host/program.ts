@@ -1,5 +1,5 @@
 import type { Step } from '../contracts/plan.js';
-import type { Program, ProvisionFile } from '../contracts/provision.js';
+import { isInstalled, type Program, type ProvisionFile } from '../contracts/provision.js';
 import { isUnitActive } from '../contracts/units.js';
 import { call, idPart } from '../steps/call.js';
 import { directory, file, noFile, symlink } from '../steps/file.js';
@@ -15,7 +15,7 @@ export function program(work: Work, name: string): Step[] {
   const { part, now, notes, downtime } = work;
   const wanted = part.programs.find(([one]) => one === name)?.[1];
   if (!wanted) return [];
-  const coming = wanted.packages.some((spec) => now.packages[spec.replace(/=.*/, '')] === undefined);
+  const coming = wanted.packages.some((spec) => !isInstalled(spec, now.packages));
   const files = [
     ...wanted.directories.flatMap((one) => directory(now.files[one.path], { ...one, why: `${wanted.title} needs it` })),
     ...wanted.files.flatMap((one) => programFile(work, wanted, one)),

@@ -9,7 +9,7 @@ import { readSources } from '../../../activities/inventory/sources.js';
 import type { FileQuestion, SeenFile } from '../../../workflows/contracts/files.js';
 import { stepsOf, type Plan } from '../../../workflows/contracts/plan.js';
 import { ProvisionHostInput } from '../../../workflows/contracts/provision-host.js';
-import { ruleText } from '../../../workflows/contracts/provision.js';
+import { alternativesOf, PackageSpec, ruleText } from '../../../workflows/contracts/provision.js';
 import type { SeenCluster, SeenHost, SeenSetting } from '../../../workflows/contracts/provision-observation.js';
 import type { System } from '../../../workflows/contracts/system.js';
 import { checkPlan } from '../../../workflows/lib/check-plan.js';
@@ -86,9 +86,12 @@ const planOf = (system: System, seen: Record<string, SeenHost>): Plan =>
   checkPlan(provisionHostPlanner.plan(input(), system, seen, moment, sources(system)));
 const stepOf = (plan: Plan, id: string) => stepsOf(plan).find(({ step }) => step.id === id)?.step;
 
+const questionOf = (system: System) =>
+  provisionHostPlanner.observe(input(), system, moment, sources(system))[0]?.call.with;
+
 /** The host as the plan leaves it, so far as it is observed: what a second run sees. */
 function after(system: System, plan: Plan): SeenHost {
-  const asked = provisionHostPlanner.observe(input(), system, moment, sources(system))[0]?.call.with as {
+  const asked = questionOf(system) as {
     files: FileQuestion[];
     packages: string[];
     units: string[];
@@ -141,7 +144,7 @@ function after(system: System, plan: Plan): SeenHost {
   }
   return {
     ...bare,
-    packages: Object.fromEntries(asked.packages.map((name) => [name, '1'])),
+    packages: Object.fromEntries(asked.packages.map((spec) => [alternativesOf(spec)[0]?.name, '1'])),
     accounts: { proofpass: { home: '/home/proofpass', shell: '/bin/bash', groups: ['proofpass'] } },
     files,
     units: Object.fromEntries(
@@ -304,6 +307,27 @@ describe('the plan for a bare host of proofpass', () => {
         );
       expect(plan.notes.join('\n')).not.toContain('restart-service');
     });
+  });
+
+  test('takes a host as it is whose Docker, compose and npm are of other makes', () => {
+    const titleOf = (packages: Record<string, string>) =>
+      stepOf(planOf(system, { 'host app': { ...bare, packages } }), 'packages')?.title;
+    expect(titleOf({})).toMatch(/ docker-ce \| docker\.io, docker-compose-plugin \| docker-compose-v2, /);
+    // As get.docker.com and NodeSource leave it, whose nodejs provides npm; and as Ubuntu's own packages do.
+    for (const packages of [
+      { 'docker-ce': '5:27', 'docker-compose-plugin': '2', nodejs: '18', npm: '18' },
+      { 'docker.io': '26', 'docker-compose-v2': '2', nodejs: '18', npm: '9' },
+    ])
+      expect(titleOf(packages)).not.toMatch(/docker|node|npm/);
+    for (const wrong of ['a |b', ' aa', 'aa | ', 'aa bb', '-aa'])
+      expect([wrong, PackageSpec.safeParse(wrong).success]).toEqual([wrong, false]);
+  });
+
+  test('is refused where no package source of a host has something, and names all of it', () => {
+    const unavailable = ['docker-compose-plugin | docker-compose-v2', 'age'];
+    expect(() => planOf(system, { 'host app': { ...bare, unavailable } })).toThrow(
+      'apt on app can install no docker-compose-plugin | docker-compose-v2, and no age. Add the package source that has it',
+    );
   });
 
   test('a second run of what it leaves plans nothing', () => {
