@@ -96,7 +96,9 @@ export const Program = z.strictObject({
   packages: z
     .array(PackageSpec)
     .default([])
-    .describe('Debian packages; of alternatives (`a | b`) any that is installed will do, else the first that apt can install is'),
+    .describe(
+      'Debian packages; of alternatives (`a | b`) any that is installed will do, else the first that apt can install is',
+    ),
   directories: z.array(ProvisionDirectory).default([]).describe('Directories, parents first'),
   files: z.array(ProvisionFile).default([]).describe('Configuration files, without secrets'),
   links: z

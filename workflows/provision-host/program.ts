@@ -1,3 +1,4 @@
+import { failure } from '../contracts/errors.js';
 import type { Step } from '../contracts/plan.js';
 import { isInstalled, type Program, type ProvisionFile } from '../contracts/provision.js';
 import { isUnitActive } from '../contracts/units.js';
@@ -132,6 +133,16 @@ function programFile(work: Work, wanted: Program, one: ProvisionFile): Step[] {
     );
   if (source === undefined) return [];
   const content = fill(sources[source] ?? '', system, part.host, source, { login: now.firewall?.login?.from });
+  // What is kept is written back: a mark in its place would take it away.
+  if (one.keepsOthers !== undefined && (now.files[path]?.masked === true || now.files[path]?.cut === true))
+    throw failure(
+      'HostUnusable',
+      `${path} on ${part.host} holds a secret, or is too long, and its other keys are to stay`,
+      {
+        host: part.host,
+        remedy: 'Put the secret elsewhere, such as a proxy with a password into a drop-in of the unit',
+      },
+    );
   const kept = one.keepsOthers === undefined ? content : withOtherKeys(part.host, path, now.files[path]?.text, content);
   return file(now.files[path], { ...place, content: kept });
 }

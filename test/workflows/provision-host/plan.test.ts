@@ -2,6 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { maskUnknown } from '../../../activities/files/mask.js';
 import { parseSshdOptions, whyLoginWouldFail } from '../../../activities/sshd/login-judgement.js';
 import { inventoryLocations } from '../../../activities/inventory/locations.js';
 import { loadSystem } from '../../../activities/inventory/load.js';
@@ -280,6 +281,9 @@ describe('the plan for a bare host of proofpass', () => {
       expect(
         stepOf(seen({ [daemon]: { ...owned, type: 'file', text: content as string } }), 'write-etc-docker-daemon-json'),
       ).toBeUndefined();
+      expect(() => seen({ [daemon]: { type: 'file', text, masked: true } })).toThrow(
+        `${daemon} on app holds a secret, or is too long, and its other keys are to stay`,
+      );
       expect(() => seen({ [daemon]: { type: 'file', text: '{' } })).toThrow(
         `${daemon} on app is not a JSON object. Correct it, or remove it`,
       );
@@ -308,6 +312,30 @@ describe('the plan for a bare host of proofpass', () => {
       expect(plan.notes.join('\n')).not.toContain('restart-service');
     });
   });
+
+  test.each(['10.0.0.9', 'fd00:beef::2a'])(
+    'asks for files that may hold secrets so that what it would write itself comes back as it is: login from %s',
+    (from) => {
+      const { files } = questionOf(system) as { files: FileQuestion[] };
+      const firewall = { ...bare.firewall, login: { from, port: 22 } } as NonNullable<SeenHost['firewall']>;
+      const written = stepsOf(planOf(system, { 'host app': { ...bare, firewall } })).flatMap(({ step }) => {
+        const { path, content } = step.do.with as { path?: string; content?: string };
+        const question = files.find((one) => one.path === path);
+        return step.do.activity === 'writeFile' && question?.secret ? [{ content, ...question }] : [];
+      });
+      expect(written.map(({ path }) => path)).toEqual(
+        expect.arrayContaining([
+          '/etc/systemd/system/proofpass-api.service',
+          '/etc/nginx/sites-available/proofpass',
+          '/opt/proofpass/observability/docker-compose.yml',
+          '/etc/fail2ban/jail.d/guardia.conf',
+        ]),
+      );
+      for (const { content = '', known = [], wanted } of written)
+        expect(maskUnknown(content, wanted === undefined ? known : [wanted], () => '[masked]')).toBe(content);
+      expect(files.find(({ path }) => path === '/etc/fail2ban/jail.local')).toMatchObject({ secret: true });
+    },
+  );
 
   test('takes a host as it is whose Docker, compose and npm are of other makes', () => {
     const titleOf = (packages: Record<string, string>) =>
