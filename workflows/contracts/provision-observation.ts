@@ -53,7 +53,9 @@ export interface SeenSecretFile {
   same: boolean;
   /** Secrets that are nowhere yet and will be made. */
   made: string[];
-  /** A diff in which every value is masked. */
+  /** Keys that hold no secret and whose value on the host is not the one of the template. */
+  settings?: string[];
+  /** A diff in which every value is masked but those of such keys. */
   diff?: string;
 }
 

@@ -227,6 +227,10 @@ function secretFiles(work: Work): Step[] {
     const seen = now.secretFiles[one.path];
     if (seen?.same) return [];
     const made = seen?.made ?? [];
+    if (seen?.settings !== undefined)
+      notes.push(
+        `${part.host}: ${seen.settings.join(', ')} of ${one.path} get other values than they have: those of the inventory.`,
+      );
     // A line that stays or goes: the file is there already.
     const readNow = projects.some(({ compose }) => isBelow(one.path, compose));
     if (!readNow && /^(?: |-(?!--))/m.test(seen?.diff ?? '')) notes.push(readLater(work, one.path));

@@ -302,13 +302,23 @@ describe('the plan for a bare host of proofpass', () => {
         'host app': {
           ...bare,
           files: { [unit]: { type: 'file', text: 'other' } },
-          secretFiles: { [env]: { same: false, made: [], diff: `--- ${env}\n+++ ${env}\n-A=[masked]\n+B=[masked]\n` } },
+          secretFiles: {
+            [env]: {
+              same: false,
+              made: [],
+              settings: ['LOG_LEVEL', 'API_PORT'],
+              diff: `--- ${env}\n+++ ${env}\n-A=[masked]\n+B=[masked]\n`,
+            },
+          },
         },
       });
       for (const path of [unit, env])
         expect(there.notes).toContain(
           `app: what runs keeps the old ${path} until it is restarted: guardia run restart-service proofpass`,
         );
+      expect(there.notes).toContain(
+        `app: LOG_LEVEL, API_PORT of ${env} get other values than they have: those of the inventory.`,
+      );
       expect(plan.notes.join('\n')).not.toContain('restart-service');
     });
   });
