@@ -205,6 +205,7 @@ describe('on a host', () => {
         active: true,
         closed: true,
         publishedPorts: wanted.publishedPorts,
+        networks: [`${here.lab.hosts['app']?.address}/24`],
       });
 
       await here.shell('ufw allow 9999/tcp');
@@ -222,7 +223,7 @@ describe('on a host', () => {
 
     test('takes over rules that were made by hand for the same flows, and nobody notices', async () => {
       await here.shell(
-        'for rule in "allow 22/tcp" "limit 8082/tcp" "allow 8083/tcp" "allow from 192.0.2.0/24 to any port 8081 proto tcp"; do ufw $rule; done; ufw --force enable',
+        'for rule in "route allow in on eth0 out on docker0 to any port 8083 proto tcp" "allow 22/tcp" "limit 8082/tcp" "allow 8083/tcp" "allow from 192.0.2.0/24 to any port 8081 proto tcp"; do ufw $rule; done; ufw --force enable',
       );
       const before = await state();
       const at = step();
@@ -532,7 +533,13 @@ describe('on a host', () => {
       expect(await verifier()).toBe(before);
       for (const encryption of ['md5', 'scram-sha-256']) {
         await sql(`set password_encryption = '${encryption}'; alter role serving password 'ours'`);
-        expect(await look()).toMatchObject({ ownerPassword: 'ours' });
+        expect(await look()).toMatchObject({ ownerPassword: encryption === 'md5' ? 'ours, as MD5' : 'ours' });
+        // The same one, as SCRAM; and as it was after the undo.
+        const [kept, again] = [await verifier(), step()];
+        await does('makeRole', cluster, again);
+        expect(await look()).toMatchObject({ ownerPassword: 'ours', passwordWorks: true });
+        await does('restoreRole', cluster, again);
+        expect(await verifier()).toBe(kept);
       }
       await sql('alter role serving password null');
       expect(await look()).toMatchObject({ ownerPassword: 'none' });
@@ -546,6 +553,15 @@ describe('on a host', () => {
       await here.shell('echo PW=ours >/etc/pw.env');
       expect(await look()).toMatchObject({ ownerPassword: 'none' });
       await does('makeRole', cluster, step());
+    });
+
+    test('is not as it should be where it cannot read a line of pg_hba.conf', async () => {
+      await here.shell(`echo 'host all all no-such-thing/32 scram-sha-256' >>${conf}/pg_hba.conf`);
+      await expect(does('checkCluster', cluster)).rejects.toMatchObject({
+        type: 'VerificationFailed',
+        message: expect.stringMatching(/lines that it cannot read: pg_hba\.conf:\d+: .*no-such-thing/),
+      });
+      await here.shell(`sed -i '$d' ${conf}/pg_hba.conf`);
     });
 
     test('is as it should be where ALTER SYSTEM says the same, and not where it says something else', async () => {
@@ -658,6 +674,13 @@ ${more.join('')}volumes:
         summary: 'kept serving_default, serving_data: older than this run, or in use',
       });
       expect(await here.shell('ls /var/lib/docker/volumes/serving_data/_data/file')).toContain('file');
+    });
+
+    test('is seen with its images', async () => {
+      const seen = await does('observeProvision', { ...nothing, compose: [project] });
+      expect(seen).toMatchObject({
+        compose: { serving: { images: expect.arrayContaining(['prom/prometheus:latest']) } },
+      });
     });
 
     test('reads its changed files, and its old ones after the undo; what somebody added stays', async () => {

@@ -38,6 +38,8 @@ export interface SeenFirewall {
   rules: string[];
   /** The block with the rules for published ports, null where there is none. */
   publishedPorts: { v4: string | null; v6: string | null };
+  /** IPv4 networks that the host itself is in, `ADDRESS/LENGTH`; without those of its containers. */
+  networks?: string[];
   /** Where the worker's login comes from, and the port that it came to; missing where it is no SSH login. */
   login?: { from: string; port: number };
 }
@@ -64,6 +66,8 @@ export interface SeenCompose {
   defined: string[];
   running: string[];
   volumes: string[];
+  /** Images of the containers that run, as their project names them; missing where none runs. */
+  images?: string[];
 }
 
 export interface SeenCluster {
@@ -74,8 +78,11 @@ export interface SeenCluster {
   pendingRestart: string[];
   /** Whether the owner can log in with the password of the inventory. */
   passwordWorks: boolean;
-  /** What the server keeps for the owner: no password (or there is no such role), the one of the inventory, or another one. */
-  ownerPassword: 'none' | 'ours' | 'other';
+  /**
+   * What the server keeps for the owner: no password (or there is no such role), the one of the inventory, the same as MD5, with which a login by
+   * SCRAM fails, or another one.
+   */
+  ownerPassword: 'none' | 'ours' | 'ours, as MD5' | 'other';
   /** What is in force of the settings that were asked for; of a server that does not run, only what must not be lost. */
   settings: Record<string, SeenSetting>;
   /** Of these settings, what the server reads after the file of guardia: it wins. */

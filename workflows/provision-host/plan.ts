@@ -13,7 +13,7 @@ import { call, idPart } from '../steps/call.js';
 import { directory, textDiff } from '../steps/file.js';
 import { asBefore, stillWorks } from '../steps/health.js';
 import { isBelow, isNotedEarly, noted } from './compose-project.js';
-import { publishedPortRules, rulesFor } from './firewall.js';
+import { opensToNeighbours, publishedPortRules, rulesFor } from './firewall.js';
 import {
   deploymentsOn,
   isProvisioned,
@@ -166,6 +166,11 @@ function firewall({ system, part, now, notes }: Work): Step[] {
   const seen = now.firewall;
   const { rules, closed } = rulesFor(system, part.host, seen?.login);
   for (const flow of closed) notes.push(`${part.host}: closed, because its source is not filled in: ${flow}`);
+  const open = opensToNeighbours(system, part.host, seen?.networks ?? []);
+  if (open.length > 0)
+    notes.push(
+      `${part.host}: hosts beside it are let in as well by ${open.join('; ')}. Where its containers are meant, narrow the flow to their networks: docker network inspect.`,
+    );
   if (rules.length === 0)
     throw failure('InvalidInventory', `no flow of ${system.system} lets anything in to ${part.host}`, {
       remedy: 'Name the flows to it in the inventory; at least the way in of the operators',

@@ -511,6 +511,24 @@ describe('the plan for a compose project that serves', () => {
     expect(plan.downtime).toEqual([]);
   });
 
+  test('says which images change over data that is there', () => {
+    const path = `${directory}/docker-compose.yml`;
+    const running = { ...settled.compose['observability'], defined: ['grafana'], running: ['grafana'] };
+    const notesOf = (volumes: string[], images: string[]) =>
+      planned({
+        files: { ...settled.files, [path]: { type: 'file', same: false, text: '' } },
+        compose: { observability: { ...running, volumes, images } },
+      }).plan.notes.filter((note) => /has data/.test(note));
+    const wanted = system.provision?.values;
+    expect(
+      notesOf(['observability_grafana_data'], ['prom/prometheus:latest', 'grafana/grafana', 'other/one:1']),
+    ).toEqual([
+      `app: observability has data in observability_grafana_data, and gets ${String(wanted?.['image-prometheus'])} in place of prom/prometheus:latest, ${String(wanted?.['image-grafana'])} in place of grafana/grafana. A program may not read what a newer one has written: look which versions run, and name those or newer ones in the inventory.`,
+    ]);
+    expect(notesOf([], ['prom/prometheus:latest'])).toEqual([]);
+    expect(notesOf(['a'], [String(wanted?.['image-prometheus'])])).toEqual([]);
+  });
+
   test('starts only what does not run where no file changed', () => {
     const { plan } = planned({
       compose: { observability: { defined: ['grafana', 'prometheus'], running: ['grafana'], volumes: [] } },
@@ -610,6 +628,9 @@ describe('the plan for a host whose PostgreSQL serves already', () => {
     const halfway = plan({ passwordWorks: false, databases: {} });
     expect(stepOf(halfway, 'database-role')).toBeUndefined();
     expect(stepOf(halfway, 'database')).toBeDefined();
+    // pg_hba.conf asks for SCRAM from then on, which an MD5 of the same password cannot answer.
+    const md5 = plan({ passwordWorks: true, ownerPassword: 'ours, as MD5' });
+    expect(stepOf(md5, 'database-role')?.why).toContain('it has the same one as MD5');
     const without = plan({ passwordWorks: false, ownerPassword: 'none' });
     expect(stepOf(without, 'database-role')?.title).toBe('give the role proofpass_user its password');
     // Nothing is to be written, and yet nobody can log in: the check says so.
@@ -656,6 +677,37 @@ describe('the plan for four bare hosts', () => {
 });
 
 describe('the firewall', () => {
+  test('says where a flow for containers lets in the neighbours of the host as well', () => {
+    const system = proofpass();
+    const notesOf = (...networks: string[]) =>
+      planOf(system, {
+        'host app': { ...bare, firewall: { ...bare.firewall, networks } as NonNullable<SeenHost['firewall']> },
+      }).notes.filter((note) => /beside it/.test(note));
+    expect(notesOf('10.0.0.1/24')).toEqual([]);
+    expect(notesOf('203.0.113.4/24', '172.31.5.4/20')).toEqual([
+      expect.stringMatching(
+        /^app: hosts beside it are let in as well by containers-postgresql \(port 5432 from 172\.16\.0\.0\/12, and app is in 172\.31\.5\.4\/20\); containers-metrics-api .*narrow the flow/,
+      ),
+    ]);
+  });
+
+  test('and pg_hba.conf compare addresses: a name is refused while it is planned', () => {
+    const name = (system: System) => Object.assign(system.hosts['app1']?.connection as object, { address: 'app1.lan' });
+    const hosts = (system: System) =>
+      Object.fromEntries(Object.keys(system.hosts).map((host) => [`host ${host}`, bare]));
+    const [both, database] = [scaled(), scaled()];
+    name(both);
+    expect(() => planOf(both, hosts(both))).toThrow(
+      'hosts.app1.connection.address is a name, app1.lan: rules for what app1 may reach need its address. Write its IP address',
+    );
+    name(database);
+    delete database.provision?.firewall;
+    expect(() => planOf(database, hosts(database))).toThrow(/^hosts\.app1\.connection\.address is a name/);
+    const odd = proofpass();
+    odd.provision?.postgresql?.clients.push('db.lan');
+    expect(() => planOf(odd, { 'host app': bare })).toThrow('provision.postgresql.clients: db.lan is no host, group');
+  });
+
   test('always lets the worker in, whatever the flows say', () => {
     const system = proofpass();
     delete system.flows['ssh'];
