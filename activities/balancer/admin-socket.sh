@@ -36,6 +36,8 @@ servers() {
 
 state=$3 seconds=$4 guard=$5
 shift 5
+# Two that leave at the same time must not both find the other one there
+exec 9<"$(dirname -- "$socket")" && flock --timeout 30 9 || fail "another change of $socket does not end"
 now=$(servers) || exit
 for server in "$@"; do
   grep -q "^server $server " <<<"$now" || fail "HAProxy has no server $server"
@@ -57,6 +59,7 @@ for server in "$@"; do
   answer=$(ask "set server $server state $state") || exit
   [[ ! $answer =~ [^[:space:]] ]] || fail "HAProxy refuses to set $server to $state: $answer"
 done
+exec 9<&-
 
 # Out: nothing in flight any more. In: its check sees it. With 0 seconds it is told, and not waited for.
 end=$((SECONDS + seconds))

@@ -258,6 +258,8 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
       await goOnOrBeginAnew(argument, 'down', context);
       const added = await since(argument, entry.before, context);
       if (added.length === 0) return markNeeded(argument, context, 'not needed');
+      // Until they are gone the release must stay: it knows the way back, or the way on.
+      await markNeeded(argument, context, 'needed');
       if (!argument.down)
         throw failure(
           'DataAtStake',
@@ -268,8 +270,6 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
               'Decide: correct the release and deploy it, or restore the recovery point from before the deploy and lose what was written since',
           },
         );
-      // Until they are gone the release must stay: an undo that failed can be tried again.
-      await markNeeded(argument, context, 'needed');
       await takeBack(argument, argument.down, added, { ...context, runAgainIfLost: true });
       await markNeeded(argument, context, 'not needed');
     },

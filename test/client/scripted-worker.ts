@@ -77,6 +77,7 @@ export async function openCommandLab(plan: (system: string) => Plan): Promise<Co
     closeFence: () => Promise.resolve(),
     recordLog: () => Promise.resolve(),
     recordRun: () => Promise.resolve({ location: 'nowhere' }),
+    sendNotice: () => Promise.resolve({ deliveries: [], notes: [] }),
     readExpectedDurations: () => Promise.resolve({}),
   };
   const planner: Planner<unknown> = {

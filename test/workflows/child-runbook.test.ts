@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/gl
 import { WORKFLOW_TASK_QUEUE } from '../../workflows/contracts/task-queues.js';
 import { fails, held } from './acts.js';
 import { openScriptedRuns, until, type ScriptedRuns } from './scripted-runs.js';
-import { lane, step, toyPlan } from './toy-plan.js';
+import { lane, stage, step, toyPlan } from './toy-plan.js';
 
 let runs: ScriptedRuns;
 beforeAll(async () => {
@@ -62,6 +62,23 @@ describe('a runbook that runs as a step of another one', () => {
     await run.handle.cancel();
     expect((await run.failure()).type).toBe('CANCELED');
     expect(run.names().filter((name) => /^(do|undo) /.test(name))).toEqual(['do a', 'do x', 'undo x', 'undo a']);
+  });
+
+  test('that somebody cancels is a step that failed, and no cancel of the parent', async () => {
+    const x = held({ cancelSeconds: 0.1 });
+    const run = await runs.start({
+      plan: [lane('app', 'a'), stage([lane('system', child)], { errorBudget: 1 }), lane('app', 'b')],
+      child: { plan: [lane('app', 'x')], acts: { 'do x': x.act } },
+    });
+    await x.begun;
+    const { workflowId } = run.happened('do x')[0]?.input['context'] as { workflowId: string };
+    await runs.client.workflow.getHandle(workflowId).cancel();
+    const report = await run.report();
+    expect(report.end).toBe('succeeded');
+    expect(report.steps.find(({ id }) => id === 'child')).toMatchObject({
+      state: 'failed',
+      note: expect.stringContaining('was cancelled'),
+    });
   });
 
   test('nobody can pretend to be its parent', async () => {

@@ -141,6 +141,38 @@ describe('an undo that fails', () => {
     expect(await runs.lockIsHeld(run.system)).toBe(false);
   });
 
+  test('retried, those of the earlier steps of its lane are done once more after it, in their order', async () => {
+    let left = 1;
+    const undo: Act = (call) => (left-- > 0 ? fails('CommandFailed', 'b does not go back')(call) : {});
+    const run = await start([lane('db', 'z'), lane('app', 'y', 'a', 'b', 'c')], {
+      ...{ 'do c': fails('CommandFailed', 'c broke'), 'undo b': undo },
+    });
+    await holds(run);
+    expect(work(run).slice(5)).toEqual(['undo c', 'undo b', 'undo a', 'undo y', 'undo z']);
+    await say(run, 'retry');
+    expect((await run.failure()).type).toBe('rolled back');
+    expect(work(run).slice(10)).toEqual(['undo b', 'undo a', 'undo y']);
+  });
+
+  test('done once more, one of them fails: it is asked about, and what is older comes after it', async () => {
+    const bad = new Map([
+      ['b', [true, false]],
+      ['a', [false, true, false]],
+    ]);
+    const undo: (id: string) => Act = (id) => (call) =>
+      bad.get(id)?.shift() ? fails('CommandFailed', `${id} does not go back`)(call) : {};
+    const run = await start([lane('app', 'y', 'a', 'b', 'c')], {
+      ...{ 'do c': fails('CommandFailed', 'c broke'), 'undo b': undo('b'), 'undo a': undo('a') },
+    });
+    await holds(run);
+    await say(run, 'retry');
+    await holds(run);
+    expect((await run.status()).holds).toMatchObject([{ id: 'a', reason: 'a does not go back' }]);
+    await say(run, 'retry');
+    expect((await run.failure()).type).toBe('rolled back');
+    expect(work(run).slice(8)).toEqual(['undo b', 'undo a', 'undo a', 'undo y']);
+  });
+
   test('done by hand counts as undone', async () => {
     const run = await start([lane('app', 'a', 'b')], broken);
     await holds(run);

@@ -41,6 +41,7 @@ async function call({ context }: CallInput): Promise<Record<string, unknown>> {
 const activities = {
   ...createLockActivities(client),
   ...Object.fromEntries(Object.keys(calls).map((name) => [name, call])),
+  sendNotice: () => Promise.resolve({ deliveries: [], notes: [] }),
   raiseFence: async () => ({ number: 3, stopped: [], unrepaired: [] }),
   closeFence: async () => undefined,
   recordRun: async () => ({ location: 'somewhere' }),

@@ -11,6 +11,8 @@ const RelativePath = z
     'a path below the release, without .. and without a slash at its end',
   );
 const Seconds = z.int().min(1).max(86_400);
+/** An activity that waits on a host ends within 10 minutes. */
+const Waiting = z.int().min(1).max(500);
 const Argv = z
   .array(z.string().regex(/^[^\0]*$/, 'no NUL'))
   .min(1)
@@ -203,8 +205,12 @@ export const Balancer = z.strictObject({
     )
     .min(1)
     .describe('Backends that the hosts of the deployment are servers of'),
-  drainSeconds: Seconds.default(60).describe('How long the requests in flight on a drained server may take'),
-  readySeconds: Seconds.default(60).describe("How long the balancer's own check may take to see a server again"),
+  drainSeconds: Waiting.default(60).describe(
+    'How long the requests in flight on a drained server may take, at most 500',
+  ),
+  readySeconds: Waiting.default(60).describe(
+    "How long the balancer's own check may take to see a server again, at most 500",
+  ),
 });
 export type Balancer = z.infer<typeof Balancer>;
 

@@ -45,6 +45,10 @@ export const failures = {
   AccessAtRisk: { retry: false, means: 'a change would cut the login off, and was not made' },
   UnknownRelease: { retry: false, means: 'there is no such commit, archive or release' },
   NoServerLeft: { retry: false, means: 'taking a server out of the balancer would leave nobody to answer' },
+  ChildCancelled: {
+    retry: false,
+    means: 'a runbook that ran as a step was cancelled, and not the run that it is a step of',
+  },
   DataAtStake: { retry: false, means: 'the way back would lose data, and no person has decided that' },
 } as const;
 export type FailureType = keyof typeof failures;

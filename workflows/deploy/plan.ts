@@ -58,12 +58,14 @@ export const deployPlanner: Planner<DeployInput> = {
         'deploy',
         system.system,
         `${commit.slice(0, 8)} is current on ${application.hosts.join(', ')}, and healthy`,
+        ...balancer.outNotes(application.balancer, application.hosts, now.balancer?.servers),
       );
 
     const source = release.sourceOf(system, application, commit);
     const first = application.hosts.every((host) => onHost(now, host).current === null);
     const before = (host: string) => onHost(now, host).current;
     const servers = now.balancer?.servers;
+    const pace = balancer.pace(application.balancer, deployment.rolling, servers);
     const baking = bake(system, application);
 
     return plan(
@@ -94,7 +96,7 @@ export const deployPlanner: Planner<DeployInput> = {
           ...release.preflight(host, application, next),
         ]),
         migrations ? once('migrate', migrations.on, [migrations.step]) : [],
-        rolling('release', behind, deployment.rolling, (host) => [
+        rolling('release', behind, pace, (host) => [
           ...balancer.drain(application.balancer, host, servers),
           service.stop(host, application.services, 'two releases at once would write into the same data'),
           release.switchTo(host, application, before(host), next.id),
@@ -126,7 +128,7 @@ export const deployPlanner: Planner<DeployInput> = {
         notes: [
           `${commit.slice(0, 8)}${subject === '' ? '' : `: ${subject}`}${behind.length === 0 ? '' : `, instead of ${replaced(behind, before)}`}.`,
           ...(first ? ['It is the first release here: there is nothing to save and nothing to go back to.'] : []),
-          ...notesOf(application, migrations, behind, now),
+          ...notesOf(application, migrations, behind, pace, now),
         ],
       },
     );
@@ -224,15 +226,16 @@ const namedBy = (deploys: readonly DeployRecord[]): string[] =>
     .flatMap(({ release: id, hosts }) => [id, ...Object.values(hosts).flatMap(({ from }) => from ?? [])]);
 
 function notesOf(
-  { balancer: balanced, hosts, deployment }: Application,
+  { balancer: balanced, hosts }: Application,
   migrations: ReturnType<typeof migrationsOf>,
   behind: readonly string[],
+  pace: Application['deployment']['rolling'],
   now: Now,
 ): string[] {
   const irreversible = migrations?.pending?.filter((one) => !one.reversible).map(({ name }) => name);
   const failing = (now.health?.results ?? []).filter(isFailing).map(({ title, on }) => `${title} (${on})`);
-  const { errorBudget } = deployment.rolling;
-  const atOnce = Math.min(deployment.rolling.atOnce, errorBudget + 1);
+  const { errorBudget } = pace;
+  const atOnce = Math.min(pace.atOnce, errorBudget + 1);
   return [
     ...(migrations && !migrations.reversible
       ? [

@@ -158,9 +158,10 @@ async function applyStep(run: Applying, stage: Stage, lane: Lane, step: Step): P
         progress.step(step.id, { state: 'undoing' });
         try {
           const undoing = run.lost.has(on) ? 'brief' : 'patient';
-          await runCall(undo, context(), { summary: `undo: ${step.title}`, undo: undoing });
+          const result = await runCall(undo, context(), { summary: `undo: ${step.title}`, undo: undoing });
           run.lost.delete(on);
-          progress.step(step.id, { state: 'undone' });
+          const said = result?.['summary'];
+          progress.step(step.id, { state: 'undone', ...(typeof said === 'string' ? { note: said } : {}) });
         } catch (error) {
           if (error instanceof ActivityFailure && applicationFailureIn(error)?.type === 'HostUnreachable')
             run.lost.add(on);

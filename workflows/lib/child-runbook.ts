@@ -1,4 +1,10 @@
-import { ChildWorkflowCancellationType, executeChild, ParentClosePolicy } from '@temporalio/workflow';
+import {
+  CancellationScope,
+  ChildWorkflowCancellationType,
+  executeChild,
+  isCancellation,
+  ParentClosePolicy,
+} from '@temporalio/workflow';
 import type { Call, Plan } from '../contracts/plan.js';
 import { failure } from '../contracts/errors.js';
 import type { RunReport, RunStatus } from '../contracts/run.js';
@@ -40,8 +46,9 @@ export async function runChild(
     runId: run.runId,
     fences: Object.fromEntries(run.fences),
   };
+  const workflowId = runWorkflowId(runbook, system, `${run.runId}-${run.step}-g${run.generation}`);
   const report = await executeChild<(input: unknown, inheritance: Inheritance) => Promise<RunReport>>(runbook, {
-    workflowId: runWorkflowId(runbook, system, `${run.runId}-${run.step}-g${run.generation}`),
+    workflowId,
     args: [
       {
         ...input,
@@ -54,6 +61,11 @@ export async function runChild(
     parentClosePolicy: ParentClosePolicy.TERMINATE,
     cancellationType: ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
     staticSummary: run.summary,
+  }).catch((error: unknown) => {
+    // Somebody has cancelled the child, and not this run: the step failed.
+    if (isCancellation(error) && !CancellationScope.current().consideredCancelled)
+      throw failure('ChildCancelled', `${workflowId} was cancelled`);
+    throw error;
   });
   return { ...report.result, workflowId: report.workflowId, end: report.end, summary: report.message };
 }

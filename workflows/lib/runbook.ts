@@ -42,7 +42,7 @@ import { createObserving } from './observing.js';
 import { applicationFailureIn, createProgress, reasonOf, type Progress } from './progress.js';
 import { whyUnproved } from './requester.js';
 import { createRecording } from './recording.js';
-import { createSaga, type FailedUndo, type Saga } from './saga.js';
+import { createSaga, type Compensation, type FailedUndo, type Saga } from './saga.js';
 import type { Telling } from './waiting-for-people.js';
 
 /** How often a plan is made anew because the hosts changed between its making and the lock. */
@@ -400,7 +400,8 @@ export function runbook<I extends RunInput>(
       const { failed } = await saga.compensate(reasonOf);
       for (const undo of [...(applying?.undoFailed ?? []), ...failed]) await settle(undo);
     };
-    const settle = async (undo: FailedUndo): Promise<void> => {
+    /** Says whether the undo was done after all, with those of the earlier steps of its lane after it. */
+    const settle = async (undo: FailedUndo): Promise<boolean> => {
       const { step, on } = undo.compensation;
       for (let reason = undo.reason; ;) {
         const by = planned?.plan.unattended
@@ -410,17 +411,34 @@ export function runbook<I extends RunInput>(
               ...{ atStake: [], choices: ['retry', 'done', 'accept'] as Hold['choices'] },
             });
         if (by) progress.note(`${by.by} said ${by.decision} at the undo of "${step.title}": ${by.why}`);
-        if (by?.decision === 'done') return progress.step(step.id, { state: 'undone', note: `by hand: ${by.why}` });
+        if (by?.decision === 'done') {
+          progress.step(step.id, { state: 'undone', note: `by hand: ${by.why}` });
+          return false;
+        }
         if (by?.decision !== 'retry') {
           progress.status.remaining.push(`undo of "${step.title}" on ${on}: ${reason}`);
-          return;
+          return false;
         }
-        try {
-          return await undo.compensation.run();
-        } catch (error) {
-          if (!(error instanceof TemporalFailure)) throw error;
-          reason = reasonOf(error);
-        }
+        const failed = await attempt(undo.compensation);
+        if (failed === undefined) break;
+        reason = failed;
+      }
+      // A stop, say, that is done only now: the start that an earlier step's undo has made is behind it no more.
+      for (const [index, compensation] of undo.older.entries()) {
+        const reason = await attempt(compensation);
+        if (reason === undefined) continue;
+        if (await settle({ compensation, reason, older: undo.older.slice(index + 1) })) break;
+      }
+      return true;
+    };
+    /** Why an undo has failed; undefined where it has not. */
+    const attempt = async ({ run: undo }: Compensation): Promise<string | undefined> => {
+      try {
+        await undo();
+        return undefined;
+      } catch (error) {
+        if (!(error instanceof TemporalFailure)) throw error;
+        return reasonOf(error);
       }
     };
 

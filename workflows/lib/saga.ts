@@ -15,6 +15,8 @@ export interface Compensation {
 export interface FailedUndo {
   compensation: Compensation;
   reason: string;
+  /** Undos of earlier steps of its lane that were done without it: where it is done after all, they have to be done again, in this order. */
+  older: Compensation[];
 }
 
 export interface RollbackReport {
@@ -70,9 +72,10 @@ export function createSaga(): Saga {
         try {
           await next.run();
           report.undone.push(next.step.id);
+          for (const { compensation, older } of report.failed) if (compensation.lane === next.lane) older.push(next);
         } catch (error) {
           if (!(error instanceof TemporalFailure)) throw error;
-          report.failed.push({ compensation: next, reason: reasonOf(error) });
+          report.failed.push({ compensation: next, reason: reasonOf(error), older: [] });
         }
       }
     },

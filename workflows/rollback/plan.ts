@@ -1,4 +1,5 @@
 import { applicationOf, type Application } from '../contracts/application.js';
+import type { ServerStates } from '../contracts/balancer.js';
 import type { Observation, ObservationCall } from '../contracts/calls.js';
 import type { DeployRecord, RollbackInput } from '../contracts/deploy.js';
 import { failure } from '../contracts/errors.js';
@@ -68,7 +69,7 @@ export const rollbackPlanner: Planner<RollbackInput> = {
             },
           ),
         ]),
-        rolling('release', hosts, pace(application, down), (host) => [
+        rolling('release', hosts, pace(application, down, servers), (host) => [
           ...balancer.drain(application.balancer, host, servers),
           service.stop(host, application.services, 'two releases at once would write into the same data'),
           release.switchTo(host, application, deploy.release, before(host)),
@@ -98,6 +99,11 @@ export const rollbackPlanner: Planner<RollbackInput> = {
           ...(deploy.migrations && deploy.migrations.applied.length > 0 && down.length === 0
             ? [`${deploy.migrations.applied.join(', ')} stay applied, with everything that was written since.`]
             : []),
+          ...(down.length > 0 && now.atStake && now.atStake.lines.length > 0
+            ? [
+                `The columns and tables of ${deploy.migrations?.applied.join(', ')} go, with what was written into them since: ${now.atStake.lines.join('; ')}. "migrations": "keep" leaves them; the recovery point that is made first holds them.`,
+              ]
+            : []),
         ],
       },
     );
@@ -111,8 +117,12 @@ export const rollbackPlanner: Planner<RollbackInput> = {
 };
 
 /** As the deployment goes; where migrations are taken back afterwards, no host may be left on the release that needs them. */
-const pace = ({ deployment: { rolling: wanted } }: Application, down: readonly Stage[]): typeof wanted => ({
-  ...wanted,
+const pace = (
+  { deployment: { rolling: wanted }, balancer: balanced }: Application,
+  down: readonly Stage[],
+  servers: ServerStates | undefined,
+): typeof wanted => ({
+  ...balancer.pace(balanced, wanted, servers),
   errorBudget: down.length > 0 ? 0 : wanted.errorBudget,
 });
 
@@ -206,6 +216,11 @@ function migrationsToTakeBack(
   // With the release that brought them: it knows the way back.
   const on = Object.keys(deploy.hosts)[0] as string;
   return once('take the migrations back', on, [
-    takeBack(application, migrations, { release: deploy.release, before: applied, migrations: brought }),
+    takeBack(application, migrations, {
+      release: deploy.release,
+      before: applied,
+      migrations: brought,
+      atStake: now.atStake?.lines ?? [],
+    }),
   ]);
 }

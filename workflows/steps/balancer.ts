@@ -23,6 +23,22 @@ export function idleFirst(
   return [...hosts.filter(idle), ...hosts.filter((host) => !idle(host))];
 }
 
+/** As the deployment wants it, but never so many at once that nobody answers. Pure. */
+export function pace<T extends { atOnce: number }>(
+  balancer: ApplicationBalancer | undefined,
+  wanted: T,
+  servers: ServerStates = {},
+): T {
+  if (!balancer) return wanted;
+  const answering = balancer.backends.map(
+    (backend) =>
+      Object.entries(servers).filter(
+        ([name, server]) => name.startsWith(`${backend}/`) && server.admin === 'ready' && !isDown(server),
+      ).length,
+  );
+  return { ...wanted, atOnce: Math.max(1, Math.min(wanted.atOnce, ...answering.map((count) => count - 1))) };
+}
+
 /** No new requests for the host, and none in flight any more. Refused where it is the last one that answers. */
 export function drain(balancer: ApplicationBalancer | undefined, host: string, servers?: ServerStates): Step[] {
   if (!balancer || isOut(balancer, host, servers)) return [];
@@ -32,7 +48,7 @@ export function drain(balancer: ApplicationBalancer | undefined, host: string, s
       on: balancer.on,
       title: `take ${host} out of the balancer and let its requests end`,
       why: 'nobody is to be cut off in the middle of a request',
-      ...calls(balancer, host, 'drain', balancer.drainSeconds),
+      ...calls(balancer, host, 'drain'),
     },
   ];
 }
@@ -46,7 +62,7 @@ export function ready(balancer: ApplicationBalancer | undefined, host: string, s
       on: balancer.on,
       title: `give ${host} requests again`,
       why: "it counts once the balancer's own check sees it",
-      ...calls(balancer, host, 'ready', balancer.readySeconds),
+      ...calls(balancer, host, 'ready'),
     },
   ];
 }
@@ -61,12 +77,16 @@ export const outNotes = (
     .filter((host) => isOut(balancer, host, servers))
     .map((host) => `Somebody has taken ${host} out of the balancer: it stays out. Give it requests by hand.`);
 
+/** The way back sets the other state, which takes its own time. */
 function calls(
-  { socket, serversOf }: ApplicationBalancer,
+  { socket, serversOf, drainSeconds, readySeconds }: ApplicationBalancer,
   host: string,
   state: 'drain' | 'ready',
-  waitSeconds: number,
 ): Pick<Step, 'do' | 'undo'> {
-  const argument = { socket, servers: serversOf(host), state, waitSeconds };
-  return { do: call('setServers', argument), undo: call('restoreServers', argument) };
+  const argument = { socket, servers: serversOf(host), state };
+  const [there, back] = state === 'drain' ? [drainSeconds, readySeconds] : [readySeconds, drainSeconds];
+  return {
+    do: call('setServers', { ...argument, waitSeconds: there }),
+    undo: call('restoreServers', { ...argument, waitSeconds: back }),
+  };
 }

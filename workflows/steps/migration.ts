@@ -24,11 +24,11 @@ export function migrate(
   };
 }
 
-/** Takes migrations back, newest first, with the release that brought them. */
+/** Takes migrations back, newest first, with the release that brought them. `atStake`: what was written since, for who approves. */
 export function takeBack(
   application: Application,
   migrations: ApplicationMigrations,
-  options: { release: string; before: readonly string[]; migrations: readonly string[] },
+  options: { release: string; before: readonly string[]; migrations: readonly string[]; atStake: readonly string[] },
 ): Step {
   const argument = {
     ...argumentOf(application, migrations, { ...options, reversible: true }),
@@ -37,7 +37,7 @@ export function takeBack(
   return {
     id: 'take-back-migrations',
     title: `take back ${[...options.migrations].reverse().join(', ')} in ${migrations.database.server.database}`,
-    why: 'the release that runs again does not know them',
+    why: `the release that runs again does not know them${options.atStake.length === 0 ? '' : `; what they hold of these is lost: ${options.atStake.join('; ')}`}`,
     do: call('takeBackMigrations', argument),
     undo: call('reapplyMigrations', argument),
   };

@@ -60,5 +60,5 @@ export function plan(
 }
 
 /** Nothing to do, and why. */
-export const nothingToDo = (runbook: string, system: string, why: string): Plan =>
-  plan(runbook, system, [], { notes: [why] });
+export const nothingToDo = (runbook: string, system: string, ...why: string[]): Plan =>
+  plan(runbook, system, [], { notes: why });

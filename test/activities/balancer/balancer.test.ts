@@ -137,6 +137,27 @@ test('requests that do not end in time fail the step, and the undo gives the ser
   await slow.ended;
 });
 
+test('of two that leave at the same moment one is refused', async () => {
+  const ends = await Promise.allSettled(
+    ['app1', 'app2'].map((host) => balancer('setServers', of(host, 'drain'), step())),
+  );
+  expect(ends.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+  expect(ends.find(({ status }) => status === 'rejected')).toMatchObject({ reason: { type: 'NoServerLeft' } });
+  expect(new Set(await answers()).size).toBe(1);
+});
+
+test('an undo that drains again goes on past requests that do not end, and tells', async () => {
+  const out = step();
+  await balancer('setServers', of('app1', 'drain'), step());
+  await balancer('setServers', of('app1', 'ready'), out);
+  const slow = await twoInFlight();
+  expect(await balancer('restoreServers', of('app1', 'ready', 1), out)).toMatchObject({
+    summary: expect.stringContaining('1 requests in flight'),
+  });
+  expect((await states())['api_backend/app1']).toBe('drain');
+  await slow.ended;
+});
+
 test('the last server is never taken out, be the others out or ill', async () => {
   const first = step();
   await balancer('setServers', of('app1', 'drain'), first);

@@ -1,6 +1,9 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { blockIn, BrokenBlock, withBlock, withoutBlock } from '../../../workflows/contracts/managed-block.js';
+import type { ServerStates } from '../../../workflows/contracts/balancer.js';
+import type { Call, Step } from '../../../workflows/contracts/plan.js';
+import { drain, pace, ready } from '../../../workflows/steps/balancer.js';
 import { block, directory, file, noFile, symlink } from '../../../workflows/steps/file.js';
 import { applied, unit } from '../../../workflows/steps/service.js';
 
@@ -48,6 +51,39 @@ describe('steps of files', () => {
       expect(
         file({ type: 'file', ...owned, text: 'x', ...more }, { path: '/a', content: 'x', ...owned, why }),
       ).toHaveLength(1);
+  });
+});
+
+describe('hosts behind a balancer', () => {
+  const balancer = {
+    ...{ on: 'lb', socket: '/s', backends: ['api', 'web'], drainSeconds: 300, readySeconds: 20 },
+    serversOf: (host: string) => [`api/${host}`, `web/${host}`],
+  };
+  const up = { admin: 'ready', sessions: 0, queued: 0, check: 'UP' } as const;
+  const of = (states: Record<string, ServerStates[string]>): ServerStates =>
+    Object.fromEntries(
+      Object.entries(states).flatMap(([host, state]) => [`api/${host}`, `web/${host}`].map((name) => [name, state])),
+    );
+
+  test('never leave so many at once that nobody answers', () => {
+    const wanted = { atOnce: 3, errorBudget: 2 };
+    const atOnce = (states: Record<string, ServerStates[string]>) => pace(balancer, wanted, of(states)).atOnce;
+    expect(atOnce({ a: up, b: up, c: up, d: up })).toBe(3);
+    expect(atOnce({ a: up, b: up, c: up })).toBe(2);
+    expect(atOnce({ a: up, b: up, c: { ...up, check: 'DOWN' } })).toBe(1);
+    expect(atOnce({ a: up, b: up, c: { ...up, admin: 'maint' } })).toBe(1);
+    expect(atOnce({ a: { ...up, check: 'DOWN' } })).toBe(1);
+    expect(pace(balancer, wanted, { ...of({ a: up, b: up, c: up }), 'web/c': { ...up, check: 'DOWN' } }).atOnce).toBe(
+      1,
+    );
+    expect(pace(undefined, wanted)).toEqual(wanted);
+  });
+
+  test('have the time of the state that is set, on the way back too', () => {
+    const waits = ([step]: Step[]): unknown[] =>
+      [step?.do, step?.undo as Call | undefined].map((call) => call?.with['waitSeconds']);
+    expect(waits(drain(balancer, 'a'))).toEqual([300, 20]);
+    expect(waits(ready(balancer, 'a'))).toEqual([20, 300]);
   });
 });
 
