@@ -22,7 +22,9 @@ export function composed(work: Work, name: string, title: string, project: Compo
     ({ do: { with: argument } }) => argument['path'] === `${project.directory}/${project.file}`,
   )?.do.with['content'];
   const others =
-    seen === undefined || seen.volumes.length === 0 ? [] : otherImages(seen.images ?? [], String(content ?? ''));
+    seen === undefined || seen.volumes.length === 0
+      ? []
+      : otherImages(seen.images ?? [], typeof content === 'string' ? content : '');
   if (others.length > 0)
     notes.push(
       `${part.host}: ${project.project} has data in ${seen?.volumes.join(', ')}, and gets ${others.join(', ')}. A program may not read what a newer one has written: look which versions run, and name those or newer ones in the inventory.`,

@@ -145,7 +145,7 @@ function after(system: System, plan: Plan): SeenHost {
   }
   return {
     ...bare,
-    packages: Object.fromEntries(asked.packages.map((spec) => [alternativesOf(spec)[0]?.name, '1'])),
+    packages: Object.fromEntries(asked.packages.map((spec) => [alternativesOf(spec)[0]?.name ?? spec, '1'])),
     accounts: { proofpass: { home: '/home/proofpass', shell: '/bin/bash', groups: ['proofpass'] } },
     files,
     units: Object.fromEntries(
@@ -519,14 +519,14 @@ describe('the plan for a compose project that serves', () => {
         files: { ...settled.files, [path]: { type: 'file', same: false, text: '' } },
         compose: { observability: { ...running, volumes, images } },
       }).plan.notes.filter((note) => /has data/.test(note));
-    const wanted = system.provision?.values;
+    const wanted = system.provision?.values as Record<string, string>;
     expect(
       notesOf(['observability_grafana_data'], ['prom/prometheus:latest', 'grafana/grafana', 'other/one:1']),
     ).toEqual([
-      `app: observability has data in observability_grafana_data, and gets ${String(wanted?.['image-prometheus'])} in place of prom/prometheus:latest, ${String(wanted?.['image-grafana'])} in place of grafana/grafana. A program may not read what a newer one has written: look which versions run, and name those or newer ones in the inventory.`,
+      `app: observability has data in observability_grafana_data, and gets ${wanted['image-prometheus']} in place of prom/prometheus:latest, ${wanted['image-grafana']} in place of grafana/grafana. A program may not read what a newer one has written: look which versions run, and name those or newer ones in the inventory.`,
     ]);
     expect(notesOf([], ['prom/prometheus:latest'])).toEqual([]);
-    expect(notesOf(['a'], [String(wanted?.['image-prometheus'])])).toEqual([]);
+    expect(notesOf(['a'], [wanted['image-prometheus'] ?? ''])).toEqual([]);
   });
 
   test('starts only what does not run where no file changed', () => {
