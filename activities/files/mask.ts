@@ -7,10 +7,10 @@ const SECTION_HEAD = /^\s*\[[\w .-]+\]\s*$/;
 
 /** Words in a name that say that its value is secret. */
 const WORD =
-  '(?:PASSWORD|PASSWD|PASSPHRASE|PASS(?![A-Z])|PWD(?![A-Z])|SECRET|TOKEN|CREDENTIALS?|(?:[_.-]|API|PRIVATE|ACCESS|ENCRYPTION|SIGNING|MASTER)KEY(?![\\w-])|DSN(?![A-Z])|AUTHORIZATION(?![A-Z])|[_.-]AUTH(?!\\w))';
+  '(?:PASSWORD|PASSWD|PASSPHRASE|(?:(?<![A-Z0-9])|DB|USER|ROOT|ADMIN|SMTP|MAIL|SSH|MYSQL|REDIS|REQUIRE)PASS(?![A-Z])|PWD(?![A-Z])|SECRET|TOKEN|CREDENTIALS?|(?:[_.-]|API|PRIVATE|ACCESS|ENCRYPTION|SIGNING|MASTER)KEY(?![\\w-])|DSN(?![A-Z])|AUTHORIZATION(?![A-Z])|[_.-]AUTH(?!\\w))';
 /** Names that such a word is a part of, and that hold nothing. */
 const HARMLESS_NAME =
-  /(?:bypass|compass|(?:proxy|fastcgi|uwsgi|scgi|grpc|memcached)_pass(?:_\w+)?|cache_key|_encryption|authentication)$/i;
+  /(?:(?:proxy|fastcgi|uwsgi|scgi|grpc|memcached)_pass(?:_\w+)?|cache_key|_encryption|authentication)$/i;
 const VALUE = `(?:\\uE000\\d+\\uE001|(?:Basic|Bearer|Digest|Token)\\s+\\S+|"(?:[^"\\\\\\n]|\\\\.)*"?|'[^'\\n]*'?|\\S+)`;
 /** `NAME=VALUE` and `NAME: VALUE` of a line of its own, which may have spaces in it; `"NAME=VALUE"`; either of them within a line; `NAME VALUE`. */
 const NAMED_LINE = new RegExp(
@@ -120,7 +120,7 @@ export function maskUnknown(text: string, known: readonly string[], mark: Mark):
   const words = new Set(known.flatMap((one) => one.match(TOKEN) ?? []));
   const { hold, take, back } = holding(mark);
   const isPlain = (token: string): boolean =>
-    words.has(token) || PLAIN.some((form) => form.test(token.replace(/^\/\/(?=[^/])|(?<=^\/\/[^/]*)\/$/g, '')));
+    words.has(token) || PLAIN.some((form) => form.test(token.replace(/^\/\/([^/]+)\/?$/, '$1')));
   // A name: before a sign and its value, before a value that is masked already, or the first word of a directive.
   const isName = (token: string, line: string, at: number): boolean => {
     const [before, after] = [line.slice(0, at), line.slice(at + token.length)];
