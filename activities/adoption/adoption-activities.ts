@@ -5,11 +5,13 @@ import type { SeenAdoption, SeenCheckout } from '../../workflows/contracts/adopt
 import type { CallContext, CallInput } from '../../workflows/contracts/calls.js';
 import { failure, isFailure } from '../../workflows/contracts/errors.js';
 import { AbsolutePath, AccountName } from '../../workflows/contracts/files.js';
+import { isUnitActive } from '../../workflows/contracts/units.js';
 import { targetOf } from '../activity-context.js';
 import { wantedFile } from '../files/file-activities.js';
 import { lookAtPath, putPath, type PathState } from '../files/paths.js';
 import type { Hosts } from '../hosts/hosts.js';
 import { recall, remember, thirdState } from '../journal.js';
+import { observeUnits } from '../systemd/systemd-activities.js';
 import { linesInForce, linesOf, linesTakenOver, withLines, withoutLines } from './cron-lines.js';
 
 const script = readFileSync(new URL('./adoption.sh', import.meta.url), 'utf8');
@@ -67,6 +69,11 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
     const one = (key: string): string[] => lines.find(([name]) => name === key)?.slice(1) ?? [];
     const [owner = '', group = ''] = one('owner');
     const naming = units.length === 0 ? '' : await run(context, ['units', writable, ...units]);
+    const leads = new Map(
+      lines
+        .filter(([name]) => name === 'leads')
+        .map(([, ...rest]) => rest.join(' ').split('\t', 2) as [string, string]),
+    );
     return {
       kind: one('kind')[0] as SeenCheckout['kind'],
       owner,
@@ -80,11 +87,18 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
           .filter(([name]) => name === 'shared')
           .map(([, inCheckout, target, ...rest]) => [
             rest.join(' '),
-            { inCheckout, target: target === 'link' ? 'taken' : target } as SeenCheckout['shared'][string],
+            {
+              inCheckout,
+              ...(inCheckout === 'link' ? { leads: leads.get(rest.join(' ')) } : {}),
+              target: target === 'link' ? 'taken' : target,
+            } as SeenCheckout['shared'][string],
           ]),
       ),
       releases: one('releases')[0] as SeenCheckout['releases'],
       writable: one('writable')[0] as SeenCheckout['writable'],
+      running: Object.entries(await observeUnits(hosts, context, units)).flatMap(([unit, seen]) =>
+        isUnitActive(seen) ? [unit] : [],
+      ),
       naming: naming.split('\n').filter((line) => line !== ''),
     };
   };

@@ -86,6 +86,7 @@ checkout)
     case $inside in empty | taken) inside=there ;; esac
     ! mountpoint -q -- "$path/$1" || echo "mount $1"
     echo "shared $inside $(state "$2") $1"
+    ! [ -L "$path/$1" ] || printf 'leads %s\t%s\n' "$1" "$(readlink -- "$path/$1")"
     shift 2
   done
   ;;

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { ApplicationFailure } from '@temporalio/common';
 import { splitRemedy } from '../../workflows/contracts/errors.js';
+import { hostsOf } from '../../workflows/contracts/host-groups.js';
 import type { HostTarget } from '../../workflows/contracts/host-target.js';
 import type { Database, System } from '../../workflows/contracts/system.js';
 import { isUnset } from '../../workflows/contracts/unset.js';
@@ -35,8 +36,9 @@ export interface HostNeeds {
 /** What the inventory asks of a host of a system; what is not filled in there is not asked for. */
 export function hostNeeds(system: System, name: string, target: HostTarget): HostNeeds {
   const { endpoint } = system.objectStore;
-  const databases = Object.entries(system.databases).filter(([, { on }]) => on === name);
-  const backup = databases.length > 0 || Object.values(system.backup.configuration).some(({ on }) => on === name);
+  const isOn = (on: string): boolean => hostsOf(system, on).includes(name);
+  const databases = Object.entries(system.databases).filter(([, { on }]) => isOn(on));
+  const backup = databases.length > 0 || Object.values(system.backup.configuration).some(({ on }) => isOn(on));
   return {
     target,
     backup,

@@ -32,6 +32,7 @@ save)
   ufw status | grep -q '^Status: active' && touch "$work/active"
   for tool in iptables ip6tables; do
     "$tool" -w -S DOCKER-USER >"$work/$tool" 2>/dev/null || rm -f "$work/$tool"
+    "$tool" -w -S FORWARD 2>/dev/null | sed -n 's/^-P FORWARD //p' >"$work/$tool-forward"
   done
   tar -c -C "$work" .
   ;;

@@ -17,8 +17,10 @@ if command -v ufw >/dev/null; then
     ufw --force disable >/dev/null || status=1
   fi
 fi
-# Neither UFW nor Docker takes rules out of this chain again.
 for tool in iptables ip6tables; do
+  # UFW opens what is forwarded when it goes, and Docker shuts it only when it starts.
+  [ ! -s "$tool-forward" ] || "$tool" -w -P FORWARD "$(cat "$tool-forward")" || status=1
+  # Neither UFW nor Docker takes rules out of this chain again.
   "$tool" -w -F DOCKER-USER 2>/dev/null || continue
   if [ -e "$tool" ]; then
     grep '^-A ' "$tool" | while IFS= read -r rule; do xargs "$tool" -w <<<"$rule"; done

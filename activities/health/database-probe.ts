@@ -20,7 +20,6 @@ export async function probeDatabase(
   const more = [
     ...(probe.role === undefined ? [] : [`role=${probe.role}`]),
     ...(probe.query === undefined ? [] : [`query=${probe.query}`, `query-seconds=${probe.timeoutSeconds}`]),
-    'run=health',
   ];
   let stdout: string;
   try {

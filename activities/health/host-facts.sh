@@ -5,7 +5,8 @@
 set -u
 export LC_ALL=C PATH="${PATH:-}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-first_line() { head -n 1 <<<"$1" | cut -c 1-200; }
+# What was stopped for want of an answer has said nothing.
+first_line() { head -n 1 <<<"${1:-it did not answer in time}" | cut -c 1-200; }
 
 need() {
   command -v "$1" >/dev/null && return

@@ -186,7 +186,8 @@ function judgeUnit(probe: ProbeOf<'systemd'>, one: One): Verdict {
   if (loaded !== 'loaded' && probe.running)
     return failed(`no such unit (${loaded})`, 'running', `Check the name: systemctl list-units '${probe.unit}'`);
   found.push(
-    (active === 'active') === probe.running
+    // One that reads its files anew runs.
+    ['active', 'reloading', 'refreshing'].includes(active) === probe.running
       ? ok(loaded === 'loaded' ? state : 'no such unit', expectedRunning(probe))
       : failed(state, expectedRunning(probe), `Look why: journalctl -u ${probe.unit} -n 50`),
   );

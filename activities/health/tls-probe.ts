@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
+import { createHash, X509Certificate } from 'node:crypto';
 import type { Duplex } from 'node:stream';
-import tls, { type DetailedPeerCertificate, type SecureVersion } from 'node:tls';
+import tls, { type DetailedPeerCertificate, type PeerCertificate, type SecureVersion } from 'node:tls';
 import type { ProbeOf } from '../../workflows/contracts/probe.js';
 import { ask, shakeHands, wordsFor, type Dial } from './asking.js';
 import { atLeast, gradeTls, type TlsFacts } from './tls-grade.js';
@@ -88,6 +88,13 @@ export async function probeTls(
 
 const hostOf = (name: string): string => (name.includes(':') ? `[${name}]` : name);
 
+/** Strength of the key, in bits of RSA. Node tells the bits of RSA keys and of the curves that have a name in X9.62. */
+function keyBits({ asn1Curve, bits, raw }: PeerCertificate): number {
+  if (asn1Curve !== undefined) return Math.round(((bits ?? 256) / 256) * CURVE_BITS);
+  if (bits !== undefined) return bits;
+  return /^ed(25519|448)$/.test(new X509Certificate(raw).publicKey.asymmetricKeyType ?? '') ? CURVE_BITS : 0;
+}
+
 async function handshake(
   probe: ProbeOf<'tls'>,
   ca: string | undefined,
@@ -108,10 +115,7 @@ async function handshake(
       validTo: new Date(certificate.valid_to),
       protocol: socket.getProtocol() ?? 'unknown',
       cipher: socket.getCipher().name,
-      keyBits:
-        certificate.asn1Curve === undefined
-          ? (certificate.bits ?? 0)
-          : Math.round(((certificate.bits ?? 256) / 256) * CURVE_BITS),
+      keyBits: keyBits(certificate),
       ...(chain === undefined ? {} : { chain: wordsFor(chain) }),
       ...(wrongName === undefined
         ? {}

@@ -174,7 +174,12 @@ launch() { # ID DIRECTORY SECONDS
   tries=0
   while [ ! -e "$2/started" ] && [ ! -s "$2/status" ]; do
     tries=$((tries + 1))
-    if [ "$tries" -gt 50 ] && ! is_alive "$2" && [ ! -e "$2/started" ]; then cannot_write; fi
+    if [ "$tries" -gt 500 ] && ! is_alive "$2" && [ ! -e "$2/started" ]; then
+      # It must not begin after all, once it was said that it did not.
+      : >"$2/cancelled"
+      stop_job "$1"
+      cannot_write
+    fi
     sleep 0.02
   done
 }

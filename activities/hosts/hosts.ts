@@ -32,6 +32,9 @@ const RECEIVE_SECONDS = 60;
 const LINE_BYTES = 4096;
 /** A call of the host script that takes longer is given up; the script itself waits at most about 20 s. Milliseconds. */
 const CALL_TIMEOUT_MS = 120_000;
+/** sudo says more than that it refuses: that the host's own name does not resolve, for one, and then does as it was told. */
+const SUDO_REFUSES =
+  /^(sudo: .*(password is required|a terminal is required|no tty present|must have a tty|account validation failure)|.*(is not in the sudoers file|is not allowed to (execute|run)|may not run sudo))/m;
 
 /** What a call may carry to a host: the number of the run's fence there, or nothing for a call that changes nothing. */
 export type FenceNumber = number | undefined;
@@ -181,7 +184,7 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
         throw failure('HostUnusable', `${target.name}: ${own}`, { host: target.name, output: said });
       if (exit.code === 94) throw failure('HostUnreachable', `${target.name}: ${own}`, { host: target.name });
     }
-    if (becomeRoot(target) && exit.code === 1 && /^sudo: /m.test(said)) {
+    if (becomeRoot(target) && exit.code === 1 && SUDO_REFUSES.test(said)) {
       const user = target.connection === 'local' ? 'the worker' : target.connection.user;
       throw failure('SudoMissing', `${user} may not run commands as root on ${target.name}: ${said.split('\n')[0]}`, {
         host: target.name,

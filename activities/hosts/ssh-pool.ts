@@ -80,12 +80,33 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
     }
   }
 
-  /** A connection with room for one more. One handshake at a time for each host: sshd drops a crowd (MaxStartups). */
+  /** A connection with room for one more. Throws the reason of the signal when it comes first. */
   async function acquire(
     key: string,
     target: SshHost,
-    use: 'sessions' | 'forwarded' = 'sessions',
+    use: 'sessions' | 'forwarded',
+    signal: AbortSignal | undefined,
   ): Promise<Connection> {
+    signal?.throwIfAborted();
+    const taken = take(key, target, use);
+    if (!signal) return taken;
+    let stop: () => void = () => undefined;
+    const aborted = new Promise<never>((_, reject) => {
+      stop = () => reject(signal.reason as Error);
+      signal.addEventListener('abort', stop, { once: true });
+    });
+    try {
+      return await Promise.race([taken, aborted]);
+    } catch (error) {
+      taken.then((connection) => release(key, connection, use)).catch(() => undefined);
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', stop);
+    }
+  }
+
+  /** One handshake at a time for each host: sshd drops a crowd (MaxStartups). */
+  async function take(key: string, target: SshHost, use: 'sessions' | 'forwarded'): Promise<Connection> {
     for (;;) {
       const free = list(key).find(
         ({ closed, sessions, limit }) => !closed && (use === 'forwarded' || sessions < limit),
@@ -116,7 +137,7 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
     }
   }
 
-  function release(key: string, connection: Connection, use: 'sessions' | 'forwarded' = 'sessions'): void {
+  function release(key: string, connection: Connection, use: 'sessions' | 'forwarded'): void {
     connection[use] -= 1;
     if (connection.sessions > 0 || connection.forwarded > 0 || connection.closed) return;
     connection.idle = setTimeout(() => {
@@ -139,7 +160,7 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
           if (options.newConnection) {
             const connection = await connect(target);
             try {
-              const started = await session(connection, commandLine, (channel) =>
+              const started = await session(connection, target.name, commandLine, (channel) =>
                 pump(channel, connection.client, target.name, options),
               );
               if (!started && connection.closed)
@@ -153,14 +174,14 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
           }
           for (;;) {
             options.signal?.throwIfAborted();
-            const connection = await acquire(key, target);
+            const connection = await acquire(key, target, 'sessions', options.signal);
             try {
-              const started = await session(connection, commandLine, (channel) =>
+              const started = await session(connection, target.name, commandLine, (channel) =>
                 pump(channel, connection.client, target.name, options),
               );
               if (started) return await started.exit;
             } finally {
-              release(key, connection);
+              release(key, connection, 'sessions');
             }
             // This host allows fewer sessions on one connection than the default: learn it, and open another connection.
             if (connection.sessions === 0 && !connection.closed)
@@ -172,7 +193,7 @@ export function createSshPool({ readIdentity }: SshPoolOptions): SshPool {
     },
     async connect(target, address, port, signal) {
       const key = keyOf(target);
-      const connection = await acquire(key, target, 'forwarded');
+      const connection = await acquire(key, target, 'forwarded', signal);
       const done = (): void => release(key, connection, 'forwarded');
       try {
         signal.throwIfAborted();
@@ -279,8 +300,14 @@ function forward(client: Client, address: string, port: number, host: string): P
         ),
       );
     client.once('close', () => refuse(new Error('the connection to it was lost')));
+    // A silent address takes the sshd of the jump host two minutes.
+    const timer = setTimeout(() => refuse(new Error('no answer in time')), CONNECT_TIMEOUT_MS);
     try {
-      client.forwardOut('127.0.0.1', 0, address, port, (error, channel) => (error ? refuse(error) : resolve(channel)));
+      client.forwardOut('127.0.0.1', 0, address, port, (error, channel) => {
+        clearTimeout(timer);
+        if (error) refuse(error);
+        else resolve(channel);
+      });
     } catch (error) {
       refuse(error as Error); // the connection ended a moment ago
     }
@@ -343,18 +370,20 @@ function forwardFrom(
 }
 
 /**
- * Opens a session for one command; undefined when the server refuses one more session on this connection. `listen` is called
+ * Opens a session for one command; undefined when the server refuses one more session on this connection, or the connection is over. Throws
+ * `HostUnreachable` where it was lost on the way: the command may have begun, and is not sent once more here. `listen` is called
  * at once: the exit of a fast command can lie in the same packet as the answer, and nobody repeats it.
  */
 function session(
   connection: Connection,
+  host: string,
   commandLine: string,
   listen: (channel: ClientChannel) => Promise<Exit>,
 ): Promise<{ exit: Promise<Exit> } | undefined> {
   return new Promise((resolve, reject) => {
     const lost = (): void => {
       connection.closed = true;
-      resolve(undefined);
+      reject(failure('HostUnreachable', `the connection to ${host} was lost`, { host }));
     };
     connection.client.once('close', lost);
     try {
@@ -368,7 +397,10 @@ function session(
         else reject(error);
       });
     } catch {
-      lost(); // the connection ended a moment ago
+      // The connection ended a moment ago: nothing was sent.
+      connection.client.removeListener('close', lost);
+      connection.closed = true;
+      resolve(undefined);
     }
   });
 }

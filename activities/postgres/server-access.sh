@@ -3,7 +3,8 @@
 # Always with the programs of the server's own major version.
 need_arguments access database version port
 major=${argument[version]}
-export PGAPPNAME="guardia ${argument[run]:-backup}" PGCONNECT_TIMEOUT=20
+# A name of its own where no run gives one: at its end every session of this name is ended in a container
+export PGAPPNAME="guardia ${argument[run]:-$$-$EPOCHREALTIME}" PGCONNECT_TIMEOUT=20
 unset PGHOST PGPORT PGUSER PGDATABASE PGSERVICE PGPASSWORD PGPASSFILE PGOPTIONS PGCLIENTENCODING
 
 # A database name may hold = and quotes, so it travels as a connection string.

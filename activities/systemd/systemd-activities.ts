@@ -15,7 +15,14 @@ const UNIT_SECONDS = 180;
 
 const ObserveUnits = z.strictObject({ units: z.array(UnitName).max(100) });
 const Unit = z.strictObject({ unit: UnitName });
-const SetUnit = Unit.extend({
+const anew = z
+  .boolean()
+  .default(false)
+  .describe(
+    'One that is to run and runs already is restarted: it may have started, with the host, amid a change of what it reads',
+  );
+const RestoreUnit = Unit.extend({ anew });
+const SetUnit = RestoreUnit.extend({
   enabled: z.boolean().optional().describe('Whether it starts with the host; left as it is when missing'),
   active: z.boolean().optional().describe('Whether it runs; left as it is when missing'),
 });
@@ -60,7 +67,7 @@ export function createSystemdActivities({ hosts }: { hosts: Hosts }) {
      * Idempotent by (run, step); undo `restoreUnit`.
      */
     async setUnit({ with: raw, context }: CallInput) {
-      const { unit, ...after } = SetUnit.parse(raw);
+      const { unit, anew, ...after } = SetUnit.parse(raw);
       await remember<UnitEntry>(hosts, context, async () => {
         const before = await look(context, unit);
         if (before.load === 'not-found')
@@ -71,12 +78,12 @@ export function createSystemdActivities({ hosts }: { hosts: Hosts }) {
           });
         return { before, after: after as UnitEntry['after'] };
       });
-      await run(hosts, context, ['set', unit, enabledWord(after.enabled), activeWord(after.active)], true);
+      await run(hosts, context, ['set', unit, enabledWord(after.enabled), activeWord(after.active, anew)], true);
     },
 
     /** Undo of `setUnit`: enablement and activity as the step found them. Idempotent by (run, step). */
     async restoreUnit({ with: raw, context }: CallInput) {
-      const { unit } = Unit.parse(raw);
+      const { unit, anew } = RestoreUnit.parse(raw);
       const entry = await recall<UnitEntry>(hosts, context);
       if (!entry) return;
       const { before, after } = entry;
@@ -87,9 +94,10 @@ export function createSystemdActivities({ hosts }: { hosts: Hosts }) {
         throw thirdState(context, `unit ${unit}`, `Somebody masked it. systemctl unmask ${unit}, or leave it so`);
       const was = { enabled: isUnitEnabled(before), active: isUnitActive(before) };
       const enabled = after.enabled === undefined || isUnitEnabled(now) === was.enabled ? undefined : was.enabled;
-      const active = after.active === undefined || isUnitActive(now) === was.active ? undefined : was.active;
+      const same = isUnitActive(now) === was.active && !(anew && was.active);
+      const active = after.active === undefined || same ? undefined : was.active;
       if (enabled === undefined && active === undefined) return;
-      await run(hosts, context, ['set', unit, enabledWord(enabled), activeWord(active)], true);
+      await run(hosts, context, ['set', unit, enabledWord(enabled), activeWord(active, anew)], true);
     },
 
     /**
@@ -107,21 +115,26 @@ export function createSystemdActivities({ hosts }: { hosts: Hosts }) {
       await run(hosts, context, ['apply', unit, how], true);
     },
 
-    /** Undo of `noteUnit`: a unit that ran then, and is still there, reads its files again. Idempotent: it may read them twice. */
+    /**
+     * Undo of `noteUnit`: a unit that ran then, and is still there, reads its files again. One that had failed, and that `applyUnit` has
+     * started, fails with its old files again; should it not, it is stopped. Idempotent: it may read them twice.
+     */
     async reapplyUnit({ with: raw, context }: CallInput) {
       const { unit, how } = ApplyUnit.parse(raw);
       const before = await recall<SeenUnit>(hosts, context);
-      if (!before || !isUnitActive(before)) return;
-      if ((await look(context, unit)).load === 'not-found') return;
-      await run(hosts, context, ['apply', unit, how], true);
+      if (!before) return;
+      const now = await look(context, unit);
+      if (now.load === 'not-found') return;
+      if (isUnitActive(before)) await run(hosts, context, ['apply', unit, how], true);
+      else if (before.active === 'failed' && isUnitActive(now)) await run(hosts, context, ['fail', unit], true);
     },
   };
 }
 
 const enabledWord = (enabled: boolean | undefined): string =>
   enabled === undefined ? '-' : enabled ? 'enabled' : 'disabled';
-const activeWord = (active: boolean | undefined): string =>
-  active === undefined ? '-' : active ? 'active' : 'inactive';
+const activeWord = (active: boolean | undefined, anew: boolean): string =>
+  active === undefined ? '-' : !active ? 'inactive' : anew ? 'anew' : 'active';
 
 function parse(output: string): Record<string, SeenUnit> {
   return Object.fromEntries(

@@ -1,7 +1,8 @@
 # Looks at systemd units and changes one. Run as `bash -c SCRIPT units COMMAND ARGUMENT...`.
 #   look UNIT...                      one line each: UNIT LOAD-STATE ENABLED ACTIVE
-#   set UNIT ENABLED ACTIVE           ENABLED enabled|disabled|-, ACTIVE active|inactive|-
+#   set UNIT ENABLED ACTIVE           ENABLED enabled|disabled|-, ACTIVE active|anew|inactive|-; anew: started now, also where it runs
 #   apply UNIT restart|reload         only a unit that runs or has failed; prints the line of look
+#   fail UNIT                         has a unit that runs fail with its files, as it did before; stops one that does not
 set -u
 export LC_ALL=C SYSTEMD_PAGER='' SYSTEMD_COLORS=0
 
@@ -54,8 +55,10 @@ set)
   disabled) systemctl -q disable -- "$1" || exit 1 ;;
   esac
   case $3 in
-  active)
-    systemctl start -- "$1" || { why "$1"; exit 1; }
+  active | anew)
+    how=start
+    [ "$3" = active ] || how=restart
+    systemctl "$how" -- "$1" || { why "$1"; exit 1; }
     await_active "$1" || exit 1
     ;;
   inactive)
@@ -78,6 +81,17 @@ apply)
     systemctl "$how" -- "$1" || { why "$1"; exit 1; }
     await_active "$1" || exit 1
   fi
+  look "$1"
+  ;;
+fail)
+  reload_if_needed "$1"
+  systemctl restart -- "$1" 2>/dev/null
+  # It may need some seconds to see what is wrong.
+  for _ in {1..40}; do
+    [ "$(systemctl show -p ActiveState --value -- "$1")" != failed ] || break
+    sleep 0.25
+  done
+  [ "$(systemctl show -p ActiveState --value -- "$1")" = failed ] || systemctl stop -- "$1" || exit 1
   look "$1"
   ;;
 esac

@@ -5,6 +5,9 @@ import { textTable } from '../text-table.js';
 import type { Terminal } from '../terminal.js';
 import { ageText, bytesText, durationText } from '../text-units.js';
 
+/** Recovery points that are looked at for warnings: some days of them. */
+const LOOKED_AT = 20;
+
 /** `guardia backups SYSTEM`. Reads the bucket; needs neither Temporal nor a worker. */
 export const backups = command({
   options: z.object({
@@ -17,9 +20,11 @@ export const backups = command({
       .default(20),
   }),
   async execute({ system, newest }, terminal) {
-    const list = await listRecoveryPoints(terminal.env, system, newest);
+    // What is wrong does not depend on how many are shown.
+    const { points, ...found } = await listRecoveryPoints(terminal.env, system, Math.max(newest, LOOKED_AT));
+    const list = { ...found, points: points.slice(0, newest) };
     const now = Date.now();
-    const warnings = backupWarnings(list, now);
+    const warnings = backupWarnings({ ...found, points }, now);
     terminal.document({ ...list, warnings });
     if (list.points.length > 0)
       terminal.print(

@@ -25,8 +25,8 @@ export const cancel = command({
         return 0;
       }
       const exitCode = await followRun(access, run, terminal);
-      // What was asked for is what came: that is no failure of this command.
-      return exitCode === endStates.cancelled.exitCode ? 0 : exitCode;
+      // What was asked for is what came, or there was nothing to do: that is no failure of this command.
+      return !asked || exitCode === endStates.cancelled.exitCode ? 0 : exitCode;
     });
   },
 });

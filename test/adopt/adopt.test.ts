@@ -25,7 +25,7 @@ describe('a host that was set up by hand', () => {
     });
     // What a person keeps in a crontab beside what the manual put there.
     await here.shell(
-      `{ crontab -l; printf '# mine: backup-db.sh\\nMAILTO=ops@proofpass.test\\n30 5 * * 0 /usr/local/bin/mine "%%H"'; echo; } | crontab -`,
+      `{ crontab -l; printf '0 3 1 */3 * /opt/proofpass/scripts/rotate-jwt.sh\\n# mine: backup-db.sh\\nMAILTO=ops@proofpass.test\\n30 5 * * 0 /usr/local/bin/mine "%%H"'; echo; } | crontab -`,
     );
     before = await here.shell(OBSERVED);
   });
@@ -60,7 +60,12 @@ describe('a host that was set up by hand', () => {
   test('becomes a release with its data beside it; no upload and no line of the crontab is lost', async () => {
     const uploads = await here.shell('cd /opt/proofpass/platform/storage/uploads; sha256sum * | sort');
     const crontab = await here.shell('cat /var/spool/cron/crontabs/root');
+    // As a reboot does, amid the moves: what runs then must not go on as it was started.
+    const started = here.shell(
+      'until [ -L /opt/proofpass/platform/.env ]; do sleep 0.05; done; systemctl start proofpass-api proofpass-platform',
+    );
     const done = await adopt();
+    await started;
     expect(`${done.end}: ${done.message}`).toMatch(/^succeeded:/);
     expect(report(done).plan).toMatchObject({
       downtime: [
@@ -82,12 +87,22 @@ describe('a host that was set up by hand', () => {
     expect(await here.shell('ls /opt/proofpass/shared/storage/uploads | wc -l')).toBe('4\n');
     const lines = (await here.shell('cat /var/spool/cron/crontabs/root')).split('\n');
     expect(lines.map((line) => line.replace('# guardia has taken this over: ', '')).join('\n')).toBe(crontab);
-    expect(lines.filter((line) => /^[^#].*backup-/.test(line))).toEqual([]);
+    expect(lines.filter((line) => /^[^#].*(?:backup|rotate)-/.test(line))).toEqual([]);
     expect(lines).toContain('30 5 * * 0 /usr/local/bin/mine "%H"');
   });
 
   test('needs nothing the second time', async () => {
     expect(await adopt()).toMatchObject({ end: 'nothing to do' });
+  });
+
+  test('does not go back while a unit needs the new place of the data', async () => {
+    const unit = '/etc/systemd/system/proofpass-api.service';
+    await here.shell(`cp -a ${unit} /root/unit; sed -i s,platform/.env,shared/.env, ${unit}`);
+    const refused = await adopt({ back: true, plan: true });
+    await here.shell(`mv /root/unit ${unit}; systemctl daemon-reload`);
+    expect(refused.message).toContain(
+      `app cannot go back: proofpass-api.service (${unit}) need what is in /opt/proofpass/shared`,
+    );
   });
 
   test('and back again: what users uploaded meanwhile is beside the code, everything else as it was', async () => {
@@ -102,6 +117,15 @@ describe('a host that was set up by hand', () => {
     );
     expect(await here.shell(OBSERVED)).toBe(before);
     expect(await adopt({ back: true })).toMatchObject({ end: 'nothing to do' });
+  });
+
+  test('is refused where data is elsewhere already, behind a link', async () => {
+    await here.shell('cd /opt/proofpass/platform; mv storage /srv/storage; ln -s /srv/storage storage');
+    const refused = await adopt({ plan: true });
+    await here.shell('cd /opt/proofpass/platform; rm storage; mv /srv/storage storage');
+    expect(refused.message).toContain(
+      '/opt/proofpass/platform/storage is a link to /srv/storage, not to /opt/proofpass/shared/storage',
+    );
   });
 
   test('is refused where containers would get new, empty volumes', async () => {

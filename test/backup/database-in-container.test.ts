@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
+import { serverInput, serverScript } from '../../activities/postgres/dump-job.js';
 import { startBackupLab, until, type BackupLab } from './harness.js';
 
 jest.setTimeout(180_000);
@@ -88,6 +89,27 @@ test('a cancelled run leaves no session in the server: a program in a container 
   );
   await locked;
   expect(await here.left()).toEqual([]);
+});
+
+test('a look at the server ends no other one', async () => {
+  const script = serverScript(new URL('../../activities/health/database-facts.sh', import.meta.url));
+  const look = async (...more: string[]) => {
+    const { args, stdin } = serverInput({
+      ...{ database: 'proofpass_prod', version: 15, port: 5432 },
+      access: { kind: 'compose', project: 'books', service: 'db', user: 'postgres' },
+    });
+    return here.lab.exec('app', ['/bin/bash', '-c', script, 'health', ...args, ...more], {
+      stdin: stdin.toString(),
+    });
+  };
+  const slow = look('query=select pg_sleep(3)', 'query-seconds=10');
+  await until('it is asked', async () =>
+    (
+      await inContainer('books-db-1', `select count(*) from pg_stat_activity where query like 'select pg_sleep(3)%'`)
+    ).startsWith('1'),
+  );
+  expect(await look()).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('connections=') as unknown });
+  expect(await slow).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('answer=') as unknown });
 });
 
 test('a service that does not run is named', async () => {

@@ -10,7 +10,6 @@ import type { System } from '../contracts/system.js';
 import { call, idPart } from '../steps/call.js';
 import { directory, file, noFile } from '../steps/file.js';
 import { asBefore } from '../steps/health.js';
-import { unit } from '../steps/service.js';
 import { scheduleCommand } from './schedule-command.js';
 
 /** A checkout, with what the deployment says about it. */
@@ -76,7 +75,9 @@ export const adoptPlanner: Planner<AdoptInput> = {
                   ? becomeCheckout(system, host, checkout, now)
                   : becomeRelease(system, host, checkout, now, moment);
               if (steps.length > 0)
-                for (const service of checkout.services) downtime.push({ service, seconds: STANDSTILL_SECONDS });
+                for (const service of checkout.services)
+                  if (unitsOf(system, { services: [service] }).some((one) => now?.running.includes(one)))
+                    downtime.push({ service, seconds: STANDSTILL_SECONDS });
               return steps;
             }),
           ),
@@ -89,18 +90,20 @@ export const adoptPlanner: Planner<AdoptInput> = {
               const inForce = seen.cron[name]?.inForce ?? 0;
               if (inForce === 0) return [];
               const missing = missingRunbooks(system, lines.replacedBy);
-              if (missing.length > 0) {
+              if (missing.length > 0 && lines.meanwhile === undefined) {
                 notes.push(`${host}: the ${name} lines stay: guardia has no runbook ${missing.join(', ')} yet.`);
                 return [];
               }
-              notes.push(
-                ...(lines.replacedBy.length === 0
-                  ? [`${host}: nothing replaces the ${name} lines.`]
-                  : lines.replacedBy.map(
-                      (schedule) =>
-                        `${host}: the ${name} lines end, and nothing takes their place until the schedule ${schedule} is there; make it in Temporal: ${scheduleCommand(system, schedule)}`,
-                    )),
-              );
+              if (missing.length > 0)
+                notes.push(
+                  `${host}: the ${name} lines end, because the move would break them without a word, and guardia has no runbook ${missing.join(', ')} yet. Until it has: ${lines.meanwhile}`,
+                );
+              if (lines.replacedBy.length === 0) notes.push(`${host}: nothing replaces the ${name} lines.`);
+              for (const schedule of lines.replacedBy)
+                if (missingRunbooks(system, [schedule]).length === 0)
+                  notes.push(
+                    `${host}: the ${name} lines end, and nothing takes their place until the schedule ${schedule} is there; make it in Temporal: ${scheduleCommand(system, schedule)}`,
+                  );
               return [
                 {
                   id: `cron-${idPart(`${host} ${name}`)}`,
@@ -153,7 +156,7 @@ function checkoutsOf(system: System): Record<string, Checkout> {
 }
 
 /** Its units, in the order of their stop. */
-const unitsOf = (system: System, { services }: Checkout): string[] =>
+const unitsOf = (system: System, { services }: Pick<Checkout, 'services'>): string[] =>
   services.flatMap((name) => {
     const service = system.services[name];
     return service?.kind === 'systemd' ? [service.unit] : [];
@@ -198,13 +201,6 @@ function becomeRelease(
   const owned = { owner: now.owner, group: now.group };
   const id = (text: string): string => idPart(`${host} ${text}`);
   const services = unitsOf(system, checkout);
-  const stopped = services.map((name): Step => ({
-    id: `stop-${id(name)}`,
-    title: `stop ${name}`,
-    why: 'nobody writes while its files are moved',
-    do: call('setUnit', { unit: name, active: false }),
-    undo: call('restoreUnit', { unit: name }),
-  }));
   const moved = checkout.shared
     .filter((one) => now.shared[one.path]?.inCheckout === 'there')
     .map((one): Step => ({
@@ -237,14 +233,6 @@ function becomeRelease(
       }),
     ];
   });
-  const started = [...services].reverse().flatMap((name) =>
-    unit(undefined, {
-      unit: name,
-      active: true,
-      why: 'it works as before, from the release',
-      id: `start-${id(name)}`,
-    }),
-  );
   return [
     ...(now.releases === 'absent'
       ? directory(undefined, {
@@ -258,7 +246,7 @@ function becomeRelease(
     ...(now.writable === 'absent'
       ? directory(undefined, { path: writable, mode: '0750', ...owned, why: 'data goes there', id: `data-${id('')}` })
       : []),
-    ...stopped,
+    ...stopped(host, services, now),
     ...moved,
     ...(now.commit === ''
       ? []
@@ -278,7 +266,7 @@ function becomeRelease(
       undo: call('returnPath', { from: path, to: release }),
     },
     ...writing,
-    ...started,
+    ...started(host, services, now, 'it works as before, from the release'),
   ];
 }
 
@@ -298,16 +286,12 @@ function becomeCheckout(system: System, host: string, checkout: Checkout, now: S
   });
   const there = { type: 'file' as const };
   return [
-    ...services.map((name): Step => ({
-      id: `stop-${id(name)}`,
-      title: `stop ${name}`,
-      why: 'nobody writes while its files are moved',
-      do: call('setUnit', { unit: name, active: false }),
-      undo: call('restoreUnit', { unit: name }),
-    })),
+    ...stopped(host, services, now),
     back(path, now.link),
     ...checkout.shared
-      .filter((one) => now.shared[one.path]?.inCheckout === 'link' && now.shared[one.path]?.target !== 'absent')
+      .filter(
+        ({ path: inside, target }) => now.shared[inside]?.leads === target && now.shared[inside].target !== 'absent',
+      )
       .map((one) => back(`${path}/${one.path}`, one.target)),
     ...noFile(there, {
       path: `${path}/.guardia-release.json`,
@@ -322,13 +306,37 @@ function becomeCheckout(system: System, host: string, checkout: Checkout, now: S
         ...noFile(there, { path: place, why, id: `dropins-${id(name)}` }),
       ];
     }),
-    ...[...services]
-      .reverse()
-      .flatMap((name) =>
-        unit(undefined, { unit: name, active: true, why: 'it works as before', id: `start-${id(name)}` }),
-      ),
+    ...started(host, services, now, 'it works as before'),
   ];
 }
+
+/*
+ * Only what runs is stopped, and started in the end. A host that is rebooted in between starts its units by itself, amid the moves: they are started
+ * anew then, in the end or on the way back.
+ */
+
+const stopped = (host: string, services: readonly string[], { running }: SeenCheckout): Step[] =>
+  services
+    .filter((name) => running.includes(name))
+    .map((name) => ({
+      id: `stop-${idPart(`${host} ${name}`)}`,
+      title: `stop ${name}`,
+      why: 'nobody writes while its files are moved',
+      do: call('setUnit', { unit: name, active: false }),
+      undo: call('restoreUnit', { unit: name, anew: true }),
+    }));
+
+const started = (host: string, services: readonly string[], { running }: SeenCheckout, why: string): Step[] =>
+  services
+    .filter((name) => running.includes(name))
+    .reverse()
+    .map((name) => ({
+      id: `start-${idPart(`${host} ${name}`)}`,
+      title: `start ${name}`,
+      why,
+      do: call('setUnit', { unit: name, active: true, anew: true }),
+      undo: call('restoreUnit', { unit: name }),
+    }));
 
 function linesBack(host: string, name: string, lines: Adoption['cron'][string], takenOver: number): Step[] {
   if (takenOver === 0) return [];
@@ -358,12 +366,19 @@ function refuseWhatIsInTheWay(host: string, checkout: Checkout, now: SeenCheckou
     ...checkout.shared
       .filter(({ path }) => now.shared[path]?.inCheckout === 'there' && now.shared[path]?.target === 'taken')
       .map(({ path, target }) => `${target} is there already, and so is ${checkout.path}/${path}`),
+    // The next release would be linked to its target, and the data be out of sight.
+    ...checkout.shared.flatMap(({ path, target }) => {
+      const { leads } = now.shared[path] ?? {};
+      return leads === undefined || leads === target
+        ? []
+        : [`${checkout.path}/${path} is a link to ${leads}, not to ${target}`];
+    }),
   ];
   if (wrong.length > 0)
     throw failure('HostUnusable', `${host} cannot be adopted: ${wrong.join('; ')}`, {
       host,
       remedy:
-        'Clear up by hand which of them is right, and mount what is mounted in its new place; adopt a host before it is provisioned',
+        'Clear up by hand which of them is right, and mount what is mounted in its new place; move or mount what a link leads to at its new place and have the link lead there, or name its place as the target in the inventory; adopt a host before it is provisioned',
     });
 }
 

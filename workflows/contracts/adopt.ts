@@ -47,6 +47,13 @@ export const Adoption = z.strictObject({
           .min(1)
           .describe('A line that holds one of these texts is turned into a comment; no line is ever removed'),
         replacedBy: z.array(Name).default([]).describe('Schedules of this system that do it from now on'),
+        meanwhile: z
+          .string()
+          .min(1)
+          .optional()
+          .describe(
+            'For lines that the move of the data would break: how a person does it while guardia has no runbook for one of these schedules; the lines end all the same, and the plan says this. Without it they stay in force until the runbook is there',
+          ),
       }),
     )
     .default({})
@@ -86,10 +93,15 @@ export interface SeenCheckout {
   sameFileSystem: boolean;
   /** Mount points among what is to be moved: paths in the checkout, `.` for itself. */
   mounts: string[];
-  /** By path: what is in the checkout, and whether its target is free. */
-  shared: Record<string, { inCheckout: 'absent' | 'link' | 'there'; target: 'absent' | 'empty' | 'taken' }>;
+  /** By path: what is in the checkout, where it leads if it is a link, and whether its target is free. */
+  shared: Record<
+    string,
+    { inCheckout: 'absent' | 'link' | 'there'; leads?: string; target: 'absent' | 'empty' | 'taken' }
+  >;
   releases: 'absent' | 'directory' | 'other';
   writable: 'absent' | 'directory' | 'other';
+  /** Which of its units run. */
+  running: string[];
   /** `UNIT FILE`: settings of its units that name the new place of the data, other than the drop-in of `adopt`. */
   naming: string[];
 }

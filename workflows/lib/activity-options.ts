@@ -73,7 +73,8 @@ export function activityOptions(
           initialInterval: '1 second',
           backoffCoefficient: 2,
           maximumInterval: '30 seconds',
-          maximumAttempts: 10,
+          // Ten minutes of pauses: a machine may take its time to boot.
+          maximumAttempts: 25,
         },
       };
     case 'job': {

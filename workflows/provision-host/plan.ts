@@ -83,11 +83,15 @@ export const provisionHostPlanner: Planner<ProvisionHostInput> = {
     };
   },
 
-  // By part, so that a change says where it is.
+  // By part, so that a change says where it is. Where the login comes from is the worker's own, not the host's: another worker sees the same host,
+  // and where the rules of the plan would cut it off, the dead man's switch takes them back.
   facets(observation: Observation) {
     return Object.fromEntries(
       Object.entries(observation as Record<string, SeenHost>).flatMap(([host, seen]) =>
-        Object.entries(seen).map(([part, value]) => [`${host}: ${part}`, value as unknown]),
+        Object.entries(seen).map(([part, value]): [string, unknown] => [
+          `${host}: ${part}`,
+          part === 'firewall' ? { ...seen.firewall, login: undefined } : value,
+        ]),
       ),
     );
   },

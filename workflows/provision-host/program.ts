@@ -1,4 +1,5 @@
 import { failure } from '../contracts/errors.js';
+import { isAddress } from '../contracts/network.js';
 import type { Step } from '../contracts/plan.js';
 import { isInstalled, type Program, type ProvisionFile } from '../contracts/provision.js';
 import { isUnitActive } from '../contracts/units.js';
@@ -8,7 +9,7 @@ import { applied, unit } from '../steps/service.js';
 import { composed } from './compose-project.js';
 import { withOtherKeys } from './docker-daemon.js';
 import { haproxyConfiguration } from './haproxy.js';
-import { fill } from './template.js';
+import { fill, loginsIn } from './template.js';
 import { readLater, RESTART_SECONDS, type Work } from './work.js';
 
 /** One program: its directories and files, judged by itself before it reads them, and its unit. */
@@ -132,7 +133,13 @@ function programFile(work: Work, wanted: Program, one: ProvisionFile): Step[] {
       `${part.host}: ${path} is ${source === undefined ? 'not written' : 'written in its first form'} until ${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} there.`,
     );
   if (source === undefined) return [];
-  const content = fill(sources[source] ?? '', system, part.host, source, { login: now.firewall?.login?.from });
+  const template = sources[source] ?? '';
+  // Workers may take turns: the address of another one stays. What is masked in its place is none.
+  const logins = new Set([
+    ...loginsIn(template, now.files[path]?.text ?? '').filter(isAddress),
+    ...[now.firewall?.login?.from ?? []].flat(),
+  ]);
+  const content = fill(template, system, part.host, source, { login: [...logins].join(' ') });
   // What is kept is written back: a mark in its place would take it away.
   if (one.keepsOthers !== undefined && (now.files[path]?.masked === true || now.files[path]?.cut === true))
     throw failure(

@@ -8,7 +8,7 @@ const PLACE = /\{\{([a-z][A-Za-z0-9_.-]*)(?:\|([a-z]+)(?::(\d+))?)?\}\}/g;
 
 /** What a template may take besides the system: known only when a host has been looked at. */
 export interface Moment {
-  /** Where the worker's own login comes from; empty where it is none over SSH. */
+  /** Where logins of workers come from, this one's and those that the file names already; empty where it is none over SSH. */
   login?: string | undefined;
 }
 
@@ -63,6 +63,22 @@ export function fill(text: string, system: System, host: string, source: string,
 
 /** Whether a template can only be filled once the host has been looked at. */
 export const needsMoment = (text: string): boolean => text.includes('{{login}}');
+
+/**
+ * What a file that was made of a template names in the place of `{{login}}`: addresses of workers that came before. None where nothing else of that
+ * line is as in the template. Pure.
+ */
+export function loginsIn(template: string, text: string): string[] {
+  const [head, tail] = template.split('\n').find(needsMoment)?.split('{{login}}', 2) ?? [];
+  if (!head || tail === undefined) return [];
+  const line = text.split('\n').find((one) => one.startsWith(head) && one.slice(head.length).endsWith(tail));
+  return (
+    line
+      ?.slice(head.length, line.length - tail.length)
+      .split(' ')
+      .filter(Boolean) ?? []
+  );
+}
 
 function hostname(url: string): string {
   return /^[a-z]+:\/\/(?:[^/@]*@)?([^/:?#]+)/i.exec(url)?.[1] ?? url;

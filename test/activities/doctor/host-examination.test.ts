@@ -1,6 +1,14 @@
 import { describe, expect, test } from '@jest/globals';
 import type { Finding } from '../../../activities/doctor/findings.js';
-import { examineHost, judgeHost, parseProbe, type HostNeeds } from '../../../activities/doctor/host-examination.js';
+import {
+  examineHost,
+  hostNeeds,
+  judgeHost,
+  parseProbe,
+  type HostNeeds,
+} from '../../../activities/doctor/host-examination.js';
+import { loadSystem } from '../../../activities/inventory/load.js';
+import { inventoryLocations } from '../../../activities/inventory/locations.js';
 import type { SshPool } from '../../../activities/hosts/ssh-pool.js';
 import { workerHost } from '../../../workflows/contracts/host-target.js';
 
@@ -54,6 +62,17 @@ const missing = (found: Record<string, Finding>): string[] =>
   Object.values(found)
     .filter(({ state }) => state === 'missing')
     .map(({ id }) => id);
+
+describe('what is asked of a host', () => {
+  const { system } = loadSystem('proofpass', inventoryLocations({}));
+
+  test('is also what the inventory has on a group of hosts', () => {
+    expect(hostNeeds(system, 'app', workerHost)).toMatchObject({ backup: true, databases: [{ name: 'main' }] });
+    expect(
+      hostNeeds({ ...system, groups: { ...system.groups, database: [], web: [] } }, 'app', workerHost).databases,
+    ).toEqual([]);
+  });
+});
 
 describe('what the answer of a host means', () => {
   test('nothing is missing where everything is there', () => {

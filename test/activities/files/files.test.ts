@@ -258,6 +258,39 @@ describe('on a host', () => {
       expect(await here.shell('cat /run/trial; systemctl is-active trial')).toBe('two\none\nactive\n');
     });
 
+    test('that was started amid a change, as by a reboot, is started anew in the end, and on the way back', async () => {
+      const [stopped, changed, started] = [step(), step(), step()];
+      await onUnit('setUnit', { unit, active: true }, step());
+      await onUnit('setUnit', { unit, active: false }, stopped);
+      await here.shell(`rm -f /run/trial; systemctl start ${unit}`);
+      await write(changed, 'two');
+      await onUnit('setUnit', { unit, active: true, anew: true }, started);
+      expect(await here.shell('cat /run/trial')).toBe('one\ntwo\n');
+      await onUnit('restoreUnit', { unit }, started);
+      await file('restorePath', { path: `/etc/systemd/system/${unit}` }, changed);
+      await onUnit('restoreUnit', { unit, anew: true }, stopped);
+      expect(await here.shell('cat /run/trial; systemctl is-active trial')).toBe('one\ntwo\none\nactive\n');
+    });
+
+    test('that had failed, and was started by the change, fails with its old file again once that is undone', async () => {
+      const path = '/etc/systemd/system/broken.service';
+      const content = (command: string) => `[Service]\nExecStart=/bin/sh -c '${command}'\n`;
+      await file('writeFile', { path, content: content('sleep 1; exit 7') }, step());
+      const state = () => here.shell('systemctl is-active broken; true');
+      await here.shell('systemctl start broken; until systemctl is-failed -q broken; do sleep 0.1; done');
+      const [note, changed, started] = [step(), step(), step()];
+      const broken = { unit: 'broken.service' };
+      await onUnit('noteUnit', { ...broken, how: 'restart' }, note);
+      await file('writeFile', { path, content: content('exec sleep 1000') }, changed);
+      await onUnit('applyUnit', { ...broken, how: 'restart' }, step());
+      await onUnit('setUnit', { ...broken, active: true }, started);
+      expect(await state()).toBe('active\n');
+      await onUnit('restoreUnit', broken, started);
+      await file('restorePath', { path }, changed);
+      for (let twice = 0; twice < 2; twice++) await onUnit('reapplyUnit', { ...broken, how: 'restart' }, note);
+      expect(await state()).toBe('failed\n');
+    });
+
     test('that dies at once, or is not there, is a failure that says what the unit said', async () => {
       await file(
         'writeFile',

@@ -14,6 +14,8 @@ issue() { # NAME DAYS
 }
 issue api.lab.test 60
 issue over.lab.test 0
+openssl req -newkey ed25519 -nodes -subj /CN=edwards.lab.test -keyout edwards.key -out edwards.csr 2>/dev/null
+openssl x509 -req -in edwards.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 60 -out edwards.pem -extfile <(echo subjectAltName=DNS:edwards.lab.test) 2>/dev/null
 openssl req -x509 -newkey rsa:2048 -nodes -days 60 -subj '/CN=other.lab.test' -addext 'subjectAltName=DNS:other.lab.test' \
   -keyout other.key -out other.pem 2>/dev/null
 
@@ -25,6 +27,13 @@ server {
   server_name api.lab.test;
   location /elsewhere { return 301 https://other.lab.test/; }
   location / { return 301 https://$host$request_uri; }
+}
+server {
+  listen 8446 ssl;
+  ssl_certificate /srv/tls/edwards.pem;
+  ssl_certificate_key /srv/tls/edwards.key;
+  ssl_protocols TLSv1.2 TLSv1.3;
+  ssl_ciphers ECDHE+AESGCM;
 }
 server {
   listen 8443 ssl;

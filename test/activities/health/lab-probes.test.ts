@@ -113,6 +113,18 @@ describe('units and containers', () => {
     expect(await see({ kind: 'systemd', unit: 'nginx.service', running: false })).toMatchObject(bad('^active'));
   });
 
+  test('a unit that reads its files anew runs', async () => {
+    await root(
+      'app',
+      'systemd-run --quiet --unit rereads -p ExecReload="/bin/sleep 20" sleep 600; systemctl --no-block reload rereads; sleep 0.5',
+    );
+    expect(await see({ kind: 'systemd', unit: 'rereads.service' })).toMatchObject({
+      state: 'ok',
+      measured: expect.stringContaining('reloading') as unknown,
+    });
+    await root('app', 'systemctl stop rereads; systemctl reset-failed rereads 2>/dev/null || true');
+  });
+
   test('a unit that systemd had to restart is a warning', async () => {
     await root(
       'app',
@@ -428,6 +440,11 @@ describe('TLS', () => {
     expect(await see({ ...served(8445, 'over.lab.test'), ...inside })).toMatchObject(bad('valid for -1 more days'));
     expect(await see({ ...served(9000), ...inside })).toMatchObject(bad('nobody listens there'));
     expect(await see({ ...served(8443), on: 'app', address: '127.0.0.1' })).toMatchObject({ state: 'ok' });
+  });
+
+  test('a key of Ed25519 is a strong one', async () => {
+    const inside = { ...served(8446, 'edwards.lab.test'), on: 'app', address: '127.0.0.1' };
+    expect(await see({ ...inside, grade: 'A' })).toMatchObject({ state: 'ok' });
   });
 
   test('the grade: A+ for the manual’s settings, F for ciphers without encryption', async () => {

@@ -127,6 +127,17 @@ describe('a host over SSH, with systemd', () => {
     });
   });
 
+  test('what sudo warns of before it does as told is no refusal', async () => {
+    await shell(`cp /etc/hosts /etc/hosts.kept; sed -i '2,$d' /etc/hosts; hostname nowhere.invalid`);
+    try {
+      const { exitCode, stderr } = await hosts.run(target, { argv: ['sh', '-c', 'exit 1'], okCodes: [0, 1] });
+      expect(stderr).toContain('sudo: unable to resolve host');
+      expect(exitCode).toBe(1);
+    } finally {
+      await shell('hostname app; cat /etc/hosts.kept >/etc/hosts');
+    }
+  });
+
   test('a login that is refused and a host that does not answer are told apart', async () => {
     const nobody = { ...target, connection: { ...target.connection, user: 'nobody-here' } };
     await expect(hosts.run(nobody, { argv: ['id'] })).rejects.toMatchObject({
@@ -149,6 +160,30 @@ describe('a host over SSH, with systemd', () => {
       timeoutSeconds: 30,
     });
     expect(result.stdout).toContain((await shell('hostname')).trim());
+  });
+
+  test('a host that is silent behind its jump host is told in time, and nobody has to wait for it', async () => {
+    const rule = `OUTPUT -d ${target.connection.address} -p tcp --dport ${target.connection.port} -j DROP`;
+    const bastion = (line: string) => lab.exec('bastion', ['/bin/sh', '-c', line]);
+    // Nobody has a connection to it yet.
+    const through = {
+      ...target,
+      connection: { ...target.connection, user: 'silent', jump: targetOf('bastion').connection },
+    };
+    await bastion(`iptables -A ${rule}`);
+    try {
+      const began = Date.now();
+      const lost = hosts.run(through, { argv: ['true'] }).catch((error: unknown) => error);
+      await expect(hosts.run(through, { argv: ['true'] }, { signal: AbortSignal.timeout(500) })).rejects.toThrow();
+      expect(Date.now() - began).toBeLessThan(5_000);
+      expect(await lost).toMatchObject({
+        type: 'HostUnreachable',
+        message: expect.stringContaining('does not answer through the jump host: no answer in time') as unknown,
+      });
+      expect(Date.now() - began).toBeLessThan(30_000);
+    } finally {
+      await bastion(`iptables -D ${rule}`);
+    }
   });
 
   describe('a link that is cut in mid-command', () => {

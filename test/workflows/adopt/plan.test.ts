@@ -5,6 +5,7 @@ import { adoptPlanner } from '../../../workflows/adopt/plan.js';
 import { scheduleCommand } from '../../../workflows/adopt/schedule-command.js';
 import { AdoptInput, type SeenAdoption, type SeenCheckout } from '../../../workflows/contracts/adopt.js';
 import { stepsOf } from '../../../workflows/contracts/plan.js';
+import type { System } from '../../../workflows/contracts/system.js';
 import { checkPlan } from '../../../workflows/lib/check-plan.js';
 
 const moment = {
@@ -32,6 +33,7 @@ const checkout: SeenCheckout = {
   },
   releases: 'absent',
   writable: 'absent',
+  running: ['proofpass-platform.service', 'proofpass-api.service'],
   naming: [],
 };
 const byHand: SeenAdoption = {
@@ -77,12 +79,34 @@ describe('the plan to adopt proofpass', () => {
     for (const { step } of stepsOf(plan).slice(1, -1)) expect(step.undo).toHaveProperty('activity');
   });
 
-  test('leaves lines in force that no runbook replaces yet', () => {
+  test('leaves lines in force that no runbook replaces yet, but none that the move breaks', () => {
     const cron = { backups: { inForce: 1, takenOver: 0 }, rotation: { inForce: 1, takenOver: 0 } };
-    const plan = planOf({ ...byHand, cron });
-    expect(plan.notes).toContain('app: the rotation lines stay: guardia has no runbook rotate-secret yet.');
-    const ended = stepsOf(plan).filter(({ step }) => step.do.activity === 'disableCronLines');
-    expect(ended.map(({ step }) => step.id)).toEqual(['cron-app-backups']);
+    const ended = (of: System) => {
+      const plan = adoptPlanner.plan(input, of, { 'host app': { ...byHand, cron } }, moment);
+      const steps = stepsOf(plan).filter(({ step }) => step.do.activity === 'disableCronLines');
+      return { notes: plan.notes.filter((note) => note.includes('rotation')), steps: steps.map(({ step }) => step.id) };
+    };
+    expect(ended(system)).toEqual({
+      notes: [
+        expect.stringMatching(
+          /^app: the rotation lines end, .* guardia has no runbook rotate-secret yet\. Until it has: rotate by hand, .*\/opt\/proofpass\/shared\/\.env.* restart-service proofpass/,
+        ),
+      ],
+      steps: ['cron-app-backups', 'cron-app-rotation'],
+    });
+    const harmless = structuredClone(system);
+    delete harmless.adopt?.cron['rotation']?.meanwhile;
+    expect(ended(harmless)).toEqual({
+      notes: ['app: the rotation lines stay: guardia has no runbook rotate-secret yet.'],
+      steps: ['cron-app-backups'],
+    });
+  });
+
+  test('leaves a service stopped that somebody has stopped', () => {
+    const plan = planOf(change({ running: ['proofpass-api.service'] }));
+    const units = stepsOf(plan).flatMap(({ step }) => (step.do.activity === 'setUnit' ? [step.title] : []));
+    expect(units).toEqual(['stop proofpass-api.service', 'start proofpass-api.service']);
+    expect(plan.downtime.map(({ service }) => service)).toEqual(['api']);
   });
 
   test('says the command that makes a schedule, for a shell', () => {
@@ -106,11 +130,23 @@ describe('the plan to adopt proofpass', () => {
       /shared\/storage is there already, and so is/,
     ],
     [
+      change({ shared: { storage: { inCheckout: 'link', leads: '/data/storage', target: 'absent' } } }),
+      /platform\/storage is a link to \/data\/storage, not to \/opt\/proofpass\/shared\/storage/,
+    ],
+    [
       { ...byHand, projects: [{ project: 'monitoring', directory: '/opt/proofpass/observability' }] },
       /belong to project monitoring, the inventory says observability: under another name they would get new, empty volumes/,
     ],
   ])('is refused where something would be lost', (seen, why) => {
     expect(() => planOf(seen)).toThrow(why);
+  });
+
+  test('leaves a link that leads where the data is to be', () => {
+    const storage = { inCheckout: 'link', leads: '/opt/proofpass/shared/storage', target: 'taken' } as const;
+    const moved = stepsOf(planOf(change({ shared: { ...checkout.shared, storage } }))).flatMap(({ step }) =>
+      step.do.activity === 'relocatePath' ? [step.id] : [],
+    );
+    expect(moved).toEqual(['move-app-env', 'release-app']);
   });
 
   test('back is refused once units were written for the new place', () => {

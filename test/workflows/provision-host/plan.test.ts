@@ -372,6 +372,29 @@ describe('the plan for a bare host of proofpass', () => {
     expect(planOf(system, { 'host app': after(system, plan) }).stages).toEqual([]);
   });
 
+  test('another worker sees the same host, and takes no address of a worker away', () => {
+    const jails = '/etc/fail2ban/jail.d/guardia.conf';
+    const written = (of: Plan) => stepOf(of, 'write-etc-fail2ban-jail-d-guardia-conf')?.do.with['content'] as string;
+    const from = (address: string, text: string): SeenHost => {
+      const there = after(system, plan);
+      const { same: _, ...file } = there.files[jails] as SeenFile;
+      const login = { from: address, port: 22 };
+      return {
+        ...there,
+        files: { ...there.files, [jails]: { ...file, text } },
+        ...(there.firewall ? { firewall: { ...there.firewall, login } } : {}),
+      };
+    };
+    const [first, other] = [from('10.0.0.9', written(plan)), from('10.0.0.7', written(plan))];
+    const facets = (seen: SeenHost) => JSON.stringify(provisionHostPlanner.facets({ 'host app': seen }));
+    expect(facets(other)).toBe(facets(first));
+    expect(planOf(system, { 'host app': first }).stages).toEqual([]);
+    const added = written(planOf(system, { 'host app': other }));
+    expect(added).toBe(written(plan).replace('::1 10.0.0.9\n', '::1 10.0.0.9 10.0.0.7\n'));
+    for (const address of ['10.0.0.9', '10.0.0.7'])
+      expect(planOf(system, { 'host app': from(address, added) }).stages).toEqual([]);
+  });
+
   test('every step has an undo, or says why it needs none', () => {
     for (const { step } of stepsOf(plan)) {
       if ('none' in step.undo)
