@@ -47,8 +47,8 @@ export async function observeCompose(
   project: ComposeProject,
 ): Promise<SeenCompose> {
   try {
-    const { defined, running, volumes } = await look(hosts, context, project);
-    return { defined, running, volumes };
+    const { defined, running, volumes, images = [] } = await look(hosts, context, project);
+    return { defined, running, volumes, ...(images.length === 0 ? {} : { images }) };
   } catch (error) {
     if (!isFailure(error, 'VerificationImpossible')) throw error;
     return { defined: [], running: [], volumes: [] };
@@ -85,6 +85,7 @@ async function look(
     running: Object.keys(starts),
     starts,
     volumes: of('volume'),
+    images: of('image'),
     networks: of('network'),
   };
 }

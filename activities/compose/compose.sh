@@ -1,6 +1,6 @@
 # A docker compose project. Run as `bash -c SCRIPT compose COMMAND PROJECT DIRECTORY FILE`.
 #   look        lines `now SECONDS`, by the clock of this host; `defined SERVICE` of its file; for each container `present SERVICE` and, if
-#               it runs, `running SERVICE START`, where START is another one after each start; `volume NAME`, `network NAME`
+#               it runs, `running SERVICE START`, where START is another one after each start, and `image IMAGE`; `volume NAME`, `network NAME`
 #   up          starts it, and again what has changed; further arguments go to `docker compose up`
 #   take-back   SECONDS, then stop=SERVICE, remove=SERVICE, network=NAME, volume=NAME: takes these away, a network only if no container
 #               is left in it, a volume only if it came into being at SECONDS or later; a line `kept NAME` for one that stays
@@ -28,7 +28,8 @@ look)
   echo "now $(date +%s)"
   [ -e "$directory/$file" ] && compose config --services 2>/dev/null | sed 's/^/defined /'
   containers | xargs -r docker inspect --format '{{with index .Config.Labels "com.docker.compose.service"}}present {{.}}{{end}}
-{{if eq .State.Status "running"}}running {{index .Config.Labels "com.docker.compose.service"}} {{.Id}}/{{.State.StartedAt}}{{end}}' || exit 75
+{{if eq .State.Status "running"}}running {{index .Config.Labels "com.docker.compose.service"}} {{.Id}}/{{.State.StartedAt}}
+image {{.Config.Image}}{{end}}' || exit 75
   docker volume ls --filter "$label" --format 'volume {{.Name}}' || exit 75
   docker network ls --filter "$label" --format 'network {{.Name}}' || exit 75
   ;;

@@ -15,7 +15,7 @@ import { targetOf } from '../activity-context.js';
 import type { Hosts } from '../hosts/hosts.js';
 import { recall, remember, thirdState } from '../journal.js';
 import type { Fingerprints } from '../secrets/fingerprint.js';
-import { maskText } from './mask.js';
+import { maskText, maskUnknown } from './mask.js';
 import { asWanted, isAsWanted, lookAtPath, lookAtPaths, putPath, type PathState, type WantedPath } from './paths.js';
 
 const ObserveFiles = z.strictObject({ files: z.array(FileQuestion).max(200) });
@@ -133,7 +133,9 @@ function seen(fingerprints: Fingerprints, question: FileQuestion, state: PathSta
   const wanted = question.wanted === undefined ? undefined : sha256(bytesOf(question.wanted));
   const same = wanted === undefined ? undefined : wanted === state.sha256;
   const whole = textOf(state.content ?? '');
-  const text = maskText(whole, question.secret, mark);
+  const known = [...(question.known ?? []), ...(question.wanted === undefined ? [] : [question.wanted])];
+  const text =
+    question.secret && known.length > 0 ? maskUnknown(whole, known, mark) : maskText(whole, question.secret, mark);
   return {
     ...common,
     size: size ?? 0,

@@ -18,6 +18,8 @@ look)
   echo 'installed yes'
   ufw status | sed -n '1s/^Status: /status /p'
   sed -n 's/^DEFAULT_\(INPUT\|OUTPUT\)_POLICY="\?\([A-Z]*\)"\?.*/\1 \2/p' /etc/default/ufw
+  # Without links of containers: what comes from there is told by its address.
+  ip -o -4 addr show scope global | awk '$2 !~ /^(docker|br-|veth)/ { print "network " $4 }'
   ufw show added | sed -n 's/^ufw /rule /p'
   for family in '' 6; do
     echo "after$family $(base64 -w0 "/etc/ufw/after$family.rules")"
@@ -38,6 +40,8 @@ set)
   while IFS= read -r line; do
     case $line in
     'add '*) xargs ufw <<<"${line#add }" >/dev/null || exit 1 ;;
+    # A rule for what is forwarded: the word route comes before delete.
+    'delete route '*) xargs ufw --force route delete <<<"${line#delete route }" >/dev/null || exit 1 ;;
     'delete '*) xargs ufw --force delete <<<"${line#delete }" >/dev/null || exit 1 ;;
     defaults) ufw default deny incoming >/dev/null && ufw default allow outgoing >/dev/null || exit 1 ;;
     on)

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import type { CallContext, CallInput } from '../../workflows/contracts/calls.js';
 import { failure, isFailure } from '../../workflows/contracts/errors.js';
-import { PackageName } from '../../workflows/contracts/provision.js';
+import { alternativesOf, isInstalled, PackageSpec } from '../../workflows/contracts/provision.js';
 import { runStepJob, targetOf } from '../activity-context.js';
 import { lookAtPaths } from '../files/paths.js';
 import type { Hosts } from '../hosts/hosts.js';
@@ -12,7 +12,7 @@ import { recall, remember } from '../journal.js';
 const script = readFileSync(new URL('./packages.sh', import.meta.url), 'utf8');
 
 const InstallPackages = z.strictObject({
-  packages: z.array(PackageName).min(1),
+  packages: z.array(PackageSpec).min(1),
   timeoutSeconds: z.int().positive(),
 });
 
@@ -54,7 +54,7 @@ const LEFTOVERS = [
   '/var/www',
 ];
 
-/** Installed versions of these packages, by name; without those that are not installed. Reads only. */
+/** Installed versions of these packages, or of what provides them, by name; without those that are not installed. Reads only. */
 export async function observePackages(
   hosts: Hosts,
   context: CallContext,
@@ -73,11 +73,28 @@ export async function observePackages(
   );
 }
 
+/**
+ * Those of these packages that apt can install under none of their alternatives, by the lists that the host has. Where it has no lists yet,
+ * as a fresh image, or an installation was interrupted, nothing can be said: none. Reads only.
+ */
+export async function unavailablePackages(
+  hosts: Hosts,
+  context: CallContext,
+  packages: readonly string[],
+): Promise<string[]> {
+  const { stdout } = await hosts.run(
+    targetOf(context),
+    { argv: ['/bin/bash', '-c', script, 'packages', 'unavailable', ...packages], timeoutSeconds: 120 },
+    { signal: cancellationSignal() },
+  );
+  return stdout.split('\n').filter((line) => line !== '');
+}
+
 export function createPackageActivities({ hosts }: { hosts: Hosts }) {
   return {
     /**
-     * Installs Debian packages and nothing that they only recommend; never removes one. A job on the host. Idempotent by (run, step,
-     * generation); undo `removePackages`.
+     * Installs Debian packages and nothing that they only recommend; never removes one. Of alternatives the first that apt can install. A job
+     * on the host. Idempotent by (run, step, generation); undo `removePackages`.
      */
     async installPackages({ with: raw, context }: CallInput) {
       const { packages, timeoutSeconds } = InstallPackages.parse(raw);
@@ -112,9 +129,9 @@ export function createPackageActivities({ hosts }: { hosts: Hosts }) {
         command: { script, args: ['install', ...packages] },
         timeoutSeconds,
       });
-      const names = packages.map((spec) => spec.replace(/=.*/, ''));
+      const names = packages.flatMap((spec) => alternativesOf(spec).map(({ name }) => name));
       const now = await observePackages(hosts, context, names);
-      const missing = names.filter((name) => now[name] === undefined);
+      const missing = packages.filter((spec) => !isInstalled(spec, now));
       if (missing.length > 0)
         throw failure(
           'VerificationFailed',

@@ -1,11 +1,13 @@
 # Debian packages. Run as `bash -c SCRIPT packages COMMAND ARGUMENT...`.
-#   look NAME...            NAME VERSION of those that are installed
+#   look NAME...            NAME VERSION of those that are installed, or of the installed package that provides it
+#   unavailable SPEC...     those that apt cannot install; nothing where it has no lists yet
 #   simulate SPEC...        names of all packages that the installation would add: lines `new NAME` and `changed NAME`
 #   install SPEC...         installs; never removes anything
 #   network                 what Docker changes by itself: policies of FORWARD, whether the host forwards: POLICY-4 POLICY-6 0|1
 #   tidy PATH...            removes files, and directories that are empty
 #   remove KEEP NETWORK NAME...   purges what is installed of these, but not the data of those that KEEP names, and takes their rules out of the kernel;
 #                           NETWORK: as the command printed it before; exit code 3: something else would go, too
+# SPEC is NAME or NAME=VERSION, or several of them with ` | ` between.
 set -u
 # needrestart only lists: by itself it would restart whatever uses an old library, databases and servers, on every host at once.
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l UCF_FORCE_CONFFOLD=1
@@ -13,8 +15,30 @@ export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l UCF_FORCE_CONF
 options=(-q -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef)
 command=$1
 shift
-installed() { # NAME: its version
-  dpkg-query -W -f '${db:Status-Abbrev} ${Version}\n' -- "$1" 2>/dev/null | sed -n 's/^.i *//p' | head -n 1
+satisfy() { # OPTION... -- SPEC...: apt chooses among alternatives, and knows what provides what
+  local given=() wanted
+  while [ "$1" != -- ]; do
+    given+=("$1")
+    shift
+  done
+  shift
+  mapfile -t wanted < <(printf '%s\n' "$@" | sed -E 's/=([^ ]+)/ (= \1)/g')
+  apt-get "${options[@]}" "${given[@]}" --no-remove satisfy -- "${wanted[@]}"
+}
+# apt-get waits for the lock of dpkg only, and dpkg itself for none: what says that another one holds it is tried again until then.
+deadline=$((SECONDS + 300))
+patiently() { # COMMAND...: exit code 75 where the lock is held to the end
+  local said status
+  while true; do
+    said=$("$@" 2>&1)
+    status=$?
+    if [ "$status" = 0 ] || ! grep -qE 'lock was locked by another process|Could not get lock' <<<"$said"; then break; fi
+    status=75
+    [ "$SECONDS" -lt "$deadline" ] || break
+    sleep 2
+  done
+  printf '%s\n' "$said" >&2
+  return "$status"
 }
 # What Docker and ufw have put into the kernel stays there when they are purged. All at once, and nobody else's rules are touched.
 without_rules() { # iptables|ip6tables POLICY-OF-FORWARD PATTERN
@@ -40,22 +64,30 @@ leave_network() { # POLICY-4 POLICY-6 0|1 NAME...: of packages that are about to
 
 case $command in
 look)
-  for name in "$@"; do
-    version=$(installed "$name")
-    [ -n "$version" ] && echo "$name $version"
+  dpkg-query -W -f '${db:Status-Abbrev}\t${Package}\t${Version}\t${Provides}\n' | awk -F '\t' -v names="$*" '
+    $1 !~ /^.i/ { next }
+    { version[$2] = $3; n = split($4, provided, ", *"); for (i = 1; i <= n; i++) { sub(/[ :].*/, "", provided[i]); by[provided[i]] = $3 } }
+    END { n = split(names, name, " "); for (i = 1; i <= n; i++) if (name[i] in version) print name[i], version[name[i]]; else if (name[i] in by) print name[i], by[name[i]] }'
+  ;;
+unavailable)
+  # shellcheck disable=SC2016 # apt's own place
+  apt-get indextargets --format '$(FILENAME)' 'Created-By: Packages' | xargs -r ls 2>/dev/null | grep -q . || exit 0
+  satisfy -s -- "$@" >/dev/null 2>&1 && exit 0
+  for spec in "$@"; do
+    said=$(satisfy -s -- "$spec" 2>&1) && continue
+    case $said in *--fix-broken*) exit 0 ;; *) echo "$spec" ;; esac
   done
-  true
   ;;
 simulate)
   # A package that an interrupted installation left half done is completed first.
-  dpkg --configure -a >&2 || exit 1
-  apt-get "${options[@]}" update >&2 || exit 1
-  plan=$(apt-get "${options[@]}" -s --no-remove install -- "$@") || { printf '%s\n' "$plan" >&2; exit 1; }
+  patiently dpkg --configure -a || exit 1
+  patiently apt-get "${options[@]}" update || exit 1
+  plan=$(satisfy -s -- "$@") || { printf '%s\n' "$plan" >&2; exit 1; }
   sed -n 's/^Inst \([^ ]*\) \[.*/changed \1/p; s/^Inst \([^ ]*\) (.*/new \1/p' <<<"$plan"
   ;;
 install)
-  dpkg --configure -a >&2 || exit 1
-  apt-get "${options[@]}" --no-remove install -- "$@" >&2 || exit 1
+  patiently dpkg --configure -a || exit 1
+  satisfy -- "$@" >&2 || exit 1
   ;;
 network)
   forward() { # COMMAND
@@ -82,7 +114,9 @@ remove)
   there=()
   for name in "$@"; do [ -n "$(dpkg-query -W -f '${db:Status-Abbrev}' -- "$name" 2>/dev/null | grep -v '^un')" ] && there+=("$name"); done
   [ "${#there[@]}" = 0 ] && exit 0
-  dpkg --configure -a >&2
+  # What cannot be configured goes all the same; while somebody else is at work, nothing is taken away yet.
+  patiently dpkg --configure -a
+  [ "$?" != 75 ] || exit 1
   plan=$(apt-get "${options[@]}" -s purge -- "${there[@]}") || { printf '%s\n' "$plan" >&2; exit 1; }
   others=$(sed -n 's/^\(Purg\|Remv\) \([^ ]*\).*/\2/p' <<<"$plan" | grep -vxF -f <(printf '%s\n' "${there[@]}" "${there[@]/%/:$(dpkg --print-architecture)}"))
   [ -z "$others" ] || { echo "these packages need them: $others" | tr '\n' ' ' >&2; exit 3; }
@@ -98,7 +132,7 @@ remove)
     case $name in docker.io | certbot) ;; *) [[ $keep == *" $name "* ]] && continue ;; esac
     marked+=("$name")
   done
-  [ "${#marked[@]}" = 0 ] || dpkg --purge -- "${marked[@]}" >&2
+  [ "${#marked[@]}" = 0 ] || patiently dpkg --purge -- "${marked[@]}"
   purged=$?
   if [ -e "$letters.guardia-kept" ]; then mv -T "$letters.guardia-kept" "$letters" || exit 1; fi
   [ "$purged" = 0 ] || exit 1

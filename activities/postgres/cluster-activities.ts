@@ -40,11 +40,14 @@ interface Dependencies {
 interface Seen extends SeenCluster {
   /** Settings of our file that are not in force: overridden by a later file, or wrong. */
   notApplied: string[];
+  /** Lines of pg_hba.conf that the server cannot read: it goes on with those of before, and does not start again. */
+  hbaErrors: string[];
 }
 
 /** What the script says. */
 interface Told extends Omit<SeenCluster, 'ownerPassword'> {
   notApplied: (SettingKind & { name: string; value: string; winner: string | null })[];
+  hbaErrors: string[];
   /** What the server keeps as the owner's password: it does not leave this file. */
   kept: string | null;
 }
@@ -88,12 +91,20 @@ async function look(
     settings: {},
     overrides: [],
     notApplied: [],
+    hbaErrors: [],
     kept: null,
   };
   const { kept, notApplied, ...seen } = { ...nothing, ...(JSON.parse(stdout) as Partial<Told>) };
   return {
     ...seen,
-    ownerPassword: kept === null ? 'none' : isPasswordOf(kept, cluster.role, password) ? 'ours' : 'other',
+    ownerPassword:
+      kept === null
+        ? 'none'
+        : !isPasswordOf(kept, cluster.role, password)
+          ? 'other'
+          : kept.startsWith('md5')
+            ? 'ours, as MD5'
+            : 'ours',
     // A later file that says the same takes nothing away.
     notApplied: notApplied
       .filter((one) => one.winner === null || !sameSetting(one.name, one.value, one.winner, one))
@@ -107,7 +118,7 @@ export async function observeCluster(
   context: CallContext,
   { settings, ...cluster }: ClusterQuestion,
 ): Promise<SeenCluster> {
-  const { notApplied: _, ...seen } = await look(dependencies, context, cluster, { settings });
+  const { notApplied: _, hbaErrors: __, ...seen } = await look(dependencies, context, cluster, { settings });
   return seen;
 }
 
@@ -255,6 +266,7 @@ where c.relkind in ('r', 'p', 'm', 'S') and n.nspname not in ('pg_catalog', 'inf
       const wrong = [
         ...(seen.running ? [] : ['it does not answer']),
         ...(seen.notApplied.length > 0 ? [`settings that another file overrides: ${seen.notApplied.join(', ')}`] : []),
+        ...(seen.hbaErrors.length > 0 ? [`lines that it cannot read: ${seen.hbaErrors.join('; ')}`] : []),
         ...(seen.pendingRestart.length > 0
           ? [`settings that wait for a restart: ${seen.pendingRestart.join(', ')}`]
           : []),
@@ -264,7 +276,7 @@ where c.relkind in ('r', 'p', 'm', 'S') and n.nspname not in ('pg_catalog', 'inf
         throw failure('VerificationFailed', `PostgreSQL on ${targetOf(context).name}: ${wrong.join('; ')}`, {
           host: targetOf(context).name,
           step: context.step,
-          remedy: `Look at ${cluster.settingsFile} and at select * from pg_file_settings`,
+          remedy: `Look at ${cluster.settingsFile} and at select * from pg_file_settings, pg_hba_file_rules`,
         });
       return { summary: `${cluster.role} logged in to ${cluster.database}` };
     },

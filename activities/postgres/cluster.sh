@@ -55,6 +55,7 @@ select jsonb_build_object(
   'settings', (select coalesce(jsonb_object_agg(lower(name), jsonb_build_object('value', current_setting(name), 'type', vartype, 'unit', unit, 'file', sourcefile)), '{}')
     from pg_settings where lower(name) = any (string_to_array(:'names', ','))),
   'overrides', (select coalesce(jsonb_agg(jsonb_build_object('name', name, 'value', setting, 'file', sourcefile, 'line', sourceline) order by name), '[]') from later),
+  'hbaErrors', (select coalesce(jsonb_agg('pg_hba.conf:' || line_number || ': ' || error order by line_number), '[]') from pg_hba_file_rules where error is not null),
   'kept', (select rolpassword from pg_authid where rolname = :'role'),
   'passwordWorks', :works);
 SQL

@@ -5,7 +5,7 @@ import type { CallInput } from '../../workflows/contracts/calls.js';
 import { failure, isFailure } from '../../workflows/contracts/errors.js';
 import { AbsolutePath, AccountName, FileQuestion, type SeenFile } from '../../workflows/contracts/files.js';
 import type { SeenHost } from '../../workflows/contracts/provision-observation.js';
-import { ConfigurationCheck } from '../../workflows/contracts/provision.js';
+import { alternativesOf, ConfigurationCheck, isInstalled, PackageSpec } from '../../workflows/contracts/provision.js';
 import { UnitName, type SeenUnit } from '../../workflows/contracts/units.js';
 import { observeAccounts } from '../accounts/account-activities.js';
 import { targetOf } from '../activity-context.js';
@@ -13,7 +13,7 @@ import { ComposeProject, observeCompose } from '../compose/compose-activities.js
 import { observeFiles } from '../files/file-activities.js';
 import { observeFirewall } from '../firewall/firewall-activities.js';
 import type { Hosts } from '../hosts/hosts.js';
-import { observePackages } from '../packages/package-activities.js';
+import { observePackages, unavailablePackages } from '../packages/package-activities.js';
 import { ClusterQuestion, observeCluster } from '../postgres/cluster-activities.js';
 import { observeSecretFile, SecretFileArgument } from '../secret-files/secret-file-activities.js';
 import type { Fingerprints } from '../secrets/fingerprint.js';
@@ -32,7 +32,7 @@ limit=$(cat /sys/fs/cgroup/memory.max 2>/dev/null || echo max)
 echo "$virtual $memory"`;
 
 const ObserveProvision = z.strictObject({
-  packages: z.array(z.string()),
+  packages: z.array(PackageSpec),
   accounts: z.array(AccountName),
   files: z.array(FileQuestion),
   units: z.array(UnitName),
@@ -64,13 +64,19 @@ export function createProvisionActivities(dependencies: {
       );
       const [container, memory] = facts.stdout.trim().split(' ');
       const [packages, accounts, files, units, firewall, sshd] = await Promise.all([
-        observePackages(hosts, context, asked.packages),
+        observePackages(
+          hosts,
+          context,
+          asked.packages.flatMap((spec) => alternativesOf(spec).map(({ name }) => name)),
+        ),
         observeAccounts(hosts, context, asked.accounts),
         observeFiles(hosts, fingerprints, context, asked.files),
         observeUnits(hosts, context, asked.units),
         asked.firewall ? observeFirewall(hosts, context) : undefined,
         asked.sshd ? observeSshd(hosts, context) : undefined,
       ]);
+      const missing = asked.packages.filter((spec) => !isInstalled(spec, packages));
+      const unavailable = missing.length === 0 ? [] : await unavailablePackages(hosts, context, missing);
       const secretFiles: SeenHost['secretFiles'] = {};
       for (const file of asked.secretFiles)
         secretFiles[file.path] = await observeSecretFile(dependencies, context, file);
@@ -85,6 +91,7 @@ export function createProvisionActivities(dependencies: {
         container: container === 'yes',
         memoryBytes: Number(memory),
         packages,
+        ...(unavailable.length === 0 ? {} : { unavailable }),
         accounts,
         files: files satisfies Record<string, SeenFile>,
         units: units satisfies Record<string, SeenUnit>,

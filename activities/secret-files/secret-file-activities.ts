@@ -7,13 +7,13 @@ import type { SeenSecretFile } from '../../workflows/contracts/provision-observa
 import { SECRET_PLACE, SecretSource } from '../../workflows/contracts/secret-source.js';
 import { targetOf } from '../activity-context.js';
 import { changePath, wantedFile } from '../files/file-activities.js';
-import { maskText } from '../files/mask.js';
+import { maskText, namesSecret, type Mark } from '../files/mask.js';
 import { lookAtPath } from '../files/paths.js';
 import type { Hosts } from '../hosts/hosts.js';
 import type { Fingerprints } from '../secrets/fingerprint.js';
 import { Secret } from '../secrets/secret.js';
 import type { Secrets } from '../secrets/resolve.js';
-import { findSecrets, makeSecretValue } from './secret-values.js';
+import { findSecrets, makeSecretValue, valueInEnvironmentFile } from './secret-values.js';
 
 export const SecretFileArgument = z.strictObject({
   path: AbsolutePath,
@@ -50,18 +50,85 @@ export function fillSecrets(template: string, value: (name: string) => string): 
 }
 
 const KEPT = '# Not in the template of guardia; kept as they were.';
-const keyOf = (line: string): string | undefined => /^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=/.exec(line)?.[1];
+
+/** A key with its value, over as many lines as it takes, or any other line. */
+interface Entry {
+  key?: string;
+  text: string;
+}
 
 /**
- * The filled template, and below it the lines of the old file whose keys it does not have: what somebody added by hand is not lost. Pure.
+ * An environment file in entries, as systemd reads it: a value in quotes goes on until they are closed, a line with a backslash at its end on the
+ * next one. Throws `HostUnusable` where quotes are never closed: what would be lost cannot be told. Pure.
  */
-export function withKeptLines(filled: string, before: string, without: readonly string[]): string {
-  const own = new Set(filled.split('\n').map(keyOf));
-  const kept = before.split('\n').filter((line) => {
-    const key = keyOf(line);
-    return key !== undefined && !own.has(key) && !without.includes(key);
-  });
+export function entriesOf(text: string, path = 'the file'): Entry[] {
+  const lines = text.split('\n');
+  const entries: Entry[] = [];
+  for (let at = 0; at < lines.length; at++) {
+    let whole = lines[at] ?? '';
+    const [head, key] = /^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=/.exec(whole) ?? [];
+    if (head === undefined || key === undefined) {
+      entries.push({ text: whole });
+      continue;
+    }
+    while (isOpen(whole.slice(head.length))) {
+      at += 1;
+      if (at >= lines.length)
+        throw failure('HostUnusable', `the value of ${key} in ${path} opens quotes that are never closed`, {
+          remedy: 'Close them in the file on the host, so that it is plain what belongs to the value',
+        });
+      whole += `\n${lines[at]}`;
+    }
+    entries.push({ key, text: whole });
+  }
+  return entries;
+}
+
+/** Whether a value goes on in the next line. */
+const isOpen = (value: string): boolean =>
+  !/^[^\S\n]*(?:(?:"(?:[^"\\]|\\[^])*"|'[^']*')[^\S\n]*)*(?:[^\s"'](?:[^\\\n]|\\[^])*)?$/.test(value);
+
+/**
+ * The filled template, and below it the entries of the old file whose keys it does not have: what somebody added by hand is not lost. Throws as
+ * `entriesOf`. Pure.
+ */
+export function withKeptLines(filled: string, before: string, without: readonly string[], path?: string): string {
+  const own = new Set(entriesOf(filled).map(({ key }) => key));
+  const kept = entriesOf(before, path).flatMap(({ key, text }) =>
+    key !== undefined && !own.has(key) && !without.includes(key) ? [text] : [],
+  );
   return kept.length === 0 ? filled : `${filled.trimEnd()}\n\n${KEPT}\n${kept.join('\n')}\n`;
+}
+
+/**
+ * A file with secrets for people: lines of the template that hold none as they are, old values under their keys likewise unless the name or the form
+ * says secret; every other value is masked. Pure.
+ */
+export function shownText(text: string, template: string, mark: Mark): string {
+  const own = plainEntries(template);
+  const lines = new Set(own.map((one) => one.text));
+  const keys = new Set(own.map(({ key }) => key));
+  return entriesOf(text)
+    .map(({ key, text: whole }) => {
+      if (lines.has(whole)) return whole;
+      if (key !== undefined && keys.has(key) && !namesSecret(key)) return maskText(whole, false, mark);
+      const head = whole.includes('\n') ? whole.slice(0, whole.indexOf('=') + 1) : undefined;
+      return head === undefined ? maskText(whole, true, mark) : `${head}${mark(whole.slice(head.length))}`;
+    })
+    .join('\n');
+}
+
+const plainEntries = (template: string): Entry[] =>
+  entriesOf(template).filter(({ text }) => !text.includes('{{secret:'));
+
+/** Keys that hold no secret, are in the old file, and get another value from the template. Pure. */
+export function changedSettings(before: string, template: string): string[] {
+  const there = new Set(entriesOf(before).map(({ key }) => key));
+  return plainEntries(template).flatMap(({ key }) =>
+    key !== undefined && there.has(key) && valueInEnvironmentFile(before, key) !== valueInEnvironmentFile(template, key)
+      ? [key]
+      : [],
+  );
 }
 
 /** Compares a file with what it should hold, on the worker: values go nowhere. Reads only. */
@@ -78,9 +145,10 @@ export async function observeSecretFile(
   const filled = fillSecrets(argument.template, (name) =>
     made.has(name) ? `new ${name}` : (values.get(name)?.reveal() ?? ''),
   );
-  const after = withKeptLines(filled, before, argument.without);
+  const after = withKeptLines(filled, before, argument.without, argument.path);
   const owned = now.mode === argument.mode && now.owner === argument.owner && now.group === argument.group;
   if (now.type === 'file' && owned && made.size === 0 && before === after) return { same: true, made: [] };
+  const settings = changedSettings(before, argument.template);
   const mark = (value: string): string =>
     /^new [a-z0-9-]+$/.test(value)
       ? `[${value}]`
@@ -88,8 +156,8 @@ export async function observeSecretFile(
   const patch = createTwoFilesPatch(
     now.type === 'file' ? argument.path : '/dev/null',
     argument.path,
-    maskText(before, true, mark),
-    maskText(after, true, mark),
+    shownText(before, argument.template, mark),
+    shownText(after, argument.template, mark),
     undefined,
     undefined,
     { context: 1 },
@@ -97,6 +165,7 @@ export async function observeSecretFile(
   return {
     same: false,
     made: [...made],
+    ...(settings.length === 0 ? {} : { settings }),
     diff: patch
       .replace(/^(?:Index: .*\n)?=+\n/, '')
       .trimEnd()
@@ -126,6 +195,7 @@ export function createSecretFileActivities(dependencies: Dependencies) {
           filled,
           Buffer.from(before.content ?? '', 'latin1').toString('utf8'),
           argument.without,
+          argument.path,
         );
         return wantedFile(Buffer.from(text, 'utf8').toString('latin1'), argument.mode, argument.owner, argument.group);
       });

@@ -6,6 +6,14 @@ import { command } from './command.js';
 import { unpackPackage, type PinnedPackage } from './npm-package.js';
 
 const NODE_VERSION = '20.20.2';
+/** With npm in it, and so in the place of Debian's, as the well-known package says of itself. */
+const NODE_PACKAGE = {
+  Package: 'nodejs',
+  Version: `${NODE_VERSION}-1lab2`,
+  Depends: 'libc6, libstdc++6, libgcc-s1',
+  Provides: 'npm',
+  Conflicts: 'npm',
+};
 
 /** Packages of the npm registry that carry the binary of Node, by the architecture as Node names it. */
 const node: Record<string, PinnedPackage> = {
@@ -29,7 +37,7 @@ export const npm: PinnedPackage = {
 };
 
 /** What the packages depend on; part of the recipe of the tree. */
-export const ownPackagesRecipe = [tools['docker-compose'].version, node, npm];
+export const ownPackagesRecipe = [tools['docker-compose'].version, node, npm, NODE_PACKAGE];
 
 /** Makes them in the directory of the package source. */
 export async function makeOwnPackages(packages: string, work: string): Promise<void> {
@@ -69,18 +77,14 @@ async function nodePackage(packages: string, root: string): Promise<void> {
   }
   // Where npm's settings of the whole host are, as in Debian.
   writeFileSync(path.join(root, 'usr/lib/node_modules/npm/npmrc'), 'globalconfig=/etc/npmrc\n');
-  await debianPackage(packages, root, {
-    Package: 'nodejs',
-    Version: `${NODE_VERSION}-1lab1`,
-    Depends: 'libc6, libstdc++6, libgcc-s1',
-    Description: `Node.js with npm ${npm.version}`,
-  });
+  await debianPackage(packages, root, { ...NODE_PACKAGE, Description: `Node.js with npm ${npm.version}` });
 }
 
 async function debianPackage(
   packages: string,
   root: string,
-  fields: Record<'Package' | 'Version' | 'Depends' | 'Description', string>,
+  fields: Record<'Package' | 'Version' | 'Depends' | 'Description', string> &
+    Partial<Record<'Provides' | 'Conflicts', string>>,
 ): Promise<void> {
   const architecture = (await command(['dpkg', '--print-architecture'])).trim();
   const control = {

@@ -64,6 +64,46 @@ describe('on a host', () => {
     await does('installPackages', { packages: ['ufw'], timeoutSeconds: 300 }, step());
   });
 
+  test('of alternatives any that is installed will do, else the first that apt can install is; what no source has is named', async () => {
+    // Of NodeSource's kind: npm is in it, and it stands against Debian's.
+    const names = ['nodejs', 'npm', 'no-such-package | lsof', 'no-such-package | curl'];
+    const look = (packages: string[]) => does('observeProvision', { ...nothing, packages });
+    expect(await look([...names, 'no-such-package | neither', 'curl=1'])).toMatchObject({
+      unavailable: ['no-such-package | neither', 'curl=1'],
+    });
+    const [before, at] = [await packages(), step()];
+    await does('installPackages', { packages: names, timeoutSeconds: 300 }, at);
+    const now = await look(names);
+    expect(now).toMatchObject({ packages: { lsof: expect.any(String), npm: expect.stringMatching(/^20/) } });
+    expect(now).not.toHaveProperty('unavailable');
+    await does('removePackages', {}, at);
+    expect(await packages()).toBe(before);
+  });
+
+  test('another apt and another dpkg at work are waited for, on the way back as well', async () => {
+    // Locks of the kind that they take.
+    const hold = (file: string) =>
+      here.shell(
+        `perl -MFcntl -e 'open my $f, "+>>", shift or die; my $lock = pack "s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0; fcntl $f, F_SETLK, $lock or die; open my $g, ">", "/run/held"; sleep 4; unlink "/run/held"' ${file}`,
+      );
+    const whileHeld = async (file: string, act: () => Promise<unknown>) => {
+      const holding = hold(file);
+      await here.shell('until [ -e /run/held ]; do sleep 0.05; done');
+      await act();
+      expect(await here.shell('ls /run/held 2>&1; true')).toContain('No such file');
+      await holding;
+    };
+    const [before, at] = [await packages(), step()];
+    const install = () => does('installPackages', { packages: ['lsof'], timeoutSeconds: 300 }, at);
+    await whileHeld('/var/lib/apt/lists/lock', install);
+    await whileHeld('/var/lib/dpkg/lock-frontend', () => does('removePackages', {}, at));
+    expect(await packages()).toBe(before);
+    await whileHeld('/var/lib/dpkg/lock-frontend', () =>
+      does('installPackages', { packages: ['lsof'], timeoutSeconds: 300 }, step()),
+    );
+    await here.shell('apt-get -q -y purge lsof');
+  });
+
   test('certificates that were there before certbot outlive its purge', async () => {
     await here.shell(
       'install -d /etc/letsencrypt/live/here; echo certificate >/etc/letsencrypt/live/here/fullchain.pem',
@@ -167,6 +207,7 @@ describe('on a host', () => {
         active: true,
         closed: true,
         publishedPorts: wanted.publishedPorts,
+        networks: [`${here.lab.hosts['app']?.address}/24`],
       });
 
       await here.shell('ufw allow 9999/tcp');
@@ -184,7 +225,7 @@ describe('on a host', () => {
 
     test('takes over rules that were made by hand for the same flows, and nobody notices', async () => {
       await here.shell(
-        'for rule in "allow 22/tcp" "limit 8082/tcp" "allow 8083/tcp" "allow from 192.0.2.0/24 to any port 8081 proto tcp"; do ufw $rule; done; ufw --force enable',
+        'for rule in "route allow in on eth0 out on docker0 to any port 8083 proto tcp" "allow 22/tcp" "limit 8082/tcp" "allow 8083/tcp" "allow from 192.0.2.0/24 to any port 8081 proto tcp"; do ufw $rule; done; ufw --force enable',
       );
       const before = await state();
       const at = step();
@@ -494,7 +535,13 @@ describe('on a host', () => {
       expect(await verifier()).toBe(before);
       for (const encryption of ['md5', 'scram-sha-256']) {
         await sql(`set password_encryption = '${encryption}'; alter role serving password 'ours'`);
-        expect(await look()).toMatchObject({ ownerPassword: 'ours' });
+        expect(await look()).toMatchObject({ ownerPassword: encryption === 'md5' ? 'ours, as MD5' : 'ours' });
+        // The same one, as SCRAM; and as it was after the undo.
+        const [kept, again] = [await verifier(), step()];
+        await does('makeRole', cluster, again);
+        expect(await look()).toMatchObject({ ownerPassword: 'ours', passwordWorks: true });
+        await does('restoreRole', cluster, again);
+        expect(await verifier()).toBe(kept);
       }
       await sql('alter role serving password null');
       expect(await look()).toMatchObject({ ownerPassword: 'none' });
@@ -508,6 +555,15 @@ describe('on a host', () => {
       await here.shell('echo PW=ours >/etc/pw.env');
       expect(await look()).toMatchObject({ ownerPassword: 'none' });
       await does('makeRole', cluster, step());
+    });
+
+    test('is not as it should be where it cannot read a line of pg_hba.conf', async () => {
+      await here.shell(`echo 'host all all no-such-thing/32 scram-sha-256' >>${conf}/pg_hba.conf`);
+      await expect(does('checkCluster', cluster)).rejects.toMatchObject({
+        type: 'VerificationFailed',
+        message: expect.stringMatching(/lines that it cannot read: pg_hba\.conf:\d+: .*no-such-thing/),
+      });
+      await here.shell(`sed -i '$d' ${conf}/pg_hba.conf`);
     });
 
     test('is as it should be where ALTER SYSTEM says the same, and not where it says something else', async () => {
@@ -620,6 +676,13 @@ ${more.join('')}volumes:
         summary: 'kept serving_default, serving_data: older than this run, or in use',
       });
       expect(await here.shell('ls /var/lib/docker/volumes/serving_data/_data/file')).toContain('file');
+    });
+
+    test('is seen with its images', async () => {
+      const seen = await does('observeProvision', { ...nothing, compose: [project] });
+      expect(seen).toMatchObject({
+        compose: { serving: { images: expect.arrayContaining(['prom/prometheus:latest']) } },
+      });
     });
 
     test('reads its changed files, and its old ones after the undo; what somebody added stays', async () => {

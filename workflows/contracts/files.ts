@@ -34,7 +34,16 @@ export type SeenFile = z.infer<typeof SeenFile>;
 /** One question of `observeFiles`. */
 export const FileQuestion = z.strictObject({
   path: AbsolutePath,
-  secret: z.boolean().default(false).describe('It may hold secrets: every value of it is masked'),
+  secret: z
+    .boolean()
+    .default(false)
+    .describe('It may hold secrets: every value of it is masked that is not `known` or `wanted`'),
+  known: z
+    .array(z.string())
+    .optional()
+    .describe(
+      'Where it may hold secrets: texts that hold none. What they have as well stays readable, and what is plain, such as a number or a path',
+    ),
   wanted: z.string().optional().describe('The content that is wanted: answered by `same`; the text comes only if not'),
   text: z.boolean().default(false).describe('Bring the text in any case'),
 });

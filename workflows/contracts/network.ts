@@ -7,6 +7,10 @@ export function within(address: string, network: string): 'yes' | 'no' | 'maybe'
   return Math.floor(of / size) === Math.floor(at / size) ? 'yes' : 'no';
 }
 
+/** Whether this is an address or a network in figures: what a firewall and PostgreSQL compare with, and not a name. Pure. */
+export const isAddress = (text: string): boolean =>
+  /^(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)(?:\/\d{1,3})?$/.test(text);
+
 function numberOf(address: string): number | undefined {
   if (!/^\d{1,3}(\.\d{1,3}){3}$/.test(address)) return undefined;
   return address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);

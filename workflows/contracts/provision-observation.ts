@@ -8,8 +8,10 @@ export interface SeenHost {
   container: boolean;
   /** Memory that the host may use, bytes. */
   memoryBytes: number;
-  /** Installed versions by package; only of those that were asked for. */
+  /** Installed versions by package; only of those that were asked for. What another package provides has the version of that one. */
   packages: Record<string, string>;
+  /** What was asked for, is not installed, and no package source of the host has, under none of its alternatives. */
+  unavailable?: string[];
   accounts: Record<string, SeenAccount>;
   files: Record<string, SeenFile>;
   units: Record<string, SeenUnit>;
@@ -36,6 +38,8 @@ export interface SeenFirewall {
   rules: string[];
   /** The block with the rules for published ports, null where there is none. */
   publishedPorts: { v4: string | null; v6: string | null };
+  /** IPv4 networks that the host itself is in, `ADDRESS/LENGTH`; without those of its containers. */
+  networks?: string[];
   /** Where the worker's login comes from, and the port that it came to; missing where it is no SSH login. */
   login?: { from: string; port: number };
 }
@@ -51,7 +55,9 @@ export interface SeenSecretFile {
   same: boolean;
   /** Secrets that are nowhere yet and will be made. */
   made: string[];
-  /** A diff in which every value is masked. */
+  /** Keys that hold no secret and whose value on the host is not the one of the template. */
+  settings?: string[];
+  /** A diff in which every value is masked but those of such keys. */
   diff?: string;
 }
 
@@ -60,6 +66,8 @@ export interface SeenCompose {
   defined: string[];
   running: string[];
   volumes: string[];
+  /** Images of the containers that run, as their project names them; missing where none runs. */
+  images?: string[];
 }
 
 export interface SeenCluster {
@@ -70,8 +78,11 @@ export interface SeenCluster {
   pendingRestart: string[];
   /** Whether the owner can log in with the password of the inventory. */
   passwordWorks: boolean;
-  /** What the server keeps for the owner: no password (or there is no such role), the one of the inventory, or another one. */
-  ownerPassword: 'none' | 'ours' | 'other';
+  /**
+   * What the server keeps for the owner: no password (or there is no such role), the one of the inventory, the same as MD5, with which a login by
+   * SCRAM fails, or another one.
+   */
+  ownerPassword: 'none' | 'ours' | 'ours, as MD5' | 'other';
   /** What is in force of the settings that were asked for; of a server that does not run, only what must not be lost. */
   settings: Record<string, SeenSetting>;
   /** Of these settings, what the server reads after the file of guardia: it wins. */

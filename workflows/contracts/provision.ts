@@ -19,10 +19,29 @@ const owned = {
   group: AccountName.default('root').describe('Group'),
 };
 
-/** A Debian package, by name, or `name=version` where the version matters. */
-export const PackageName = z
+const PACKAGE = '[a-z0-9][a-z0-9+.-]+(?:=[A-Za-z0-9.+:~-]+)?';
+/** A Debian package, by name, or `name=version` where the version matters; or several, any of which will do, in the order of preference. */
+export const PackageSpec = z
   .string()
-  .regex(/^[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?$/, 'a Debian package, "nginx" or "nginx=1.22.1-9"');
+  .regex(
+    new RegExp(`^${PACKAGE}(?: \\| ${PACKAGE})*$`),
+    'a Debian package, "nginx" or "nginx=1.22.1-9", or alternatives, "docker-ce | docker.io"',
+  );
+
+/** The alternatives of a package, each with the version that it must have, if any. */
+export function alternativesOf(spec: string): { name: string; version?: string }[] {
+  return spec.split(' | ').map((one) => {
+    const [name = '', version] = one.split('=');
+    return version === undefined ? { name } : { name, version };
+  });
+}
+
+/** Whether any alternative of a package is among the installed versions, by name. */
+export function isInstalled(spec: string, versions: Readonly<Record<string, string>>): boolean {
+  return alternativesOf(spec).some(({ name, version }) =>
+    version === undefined ? versions[name] !== undefined : versions[name] === version,
+  );
+}
 
 export const ProvisionAccount = z.strictObject({
   on: On,
@@ -74,7 +93,12 @@ export type ConfigurationCheck = z.infer<typeof ConfigurationCheck>;
 export const Program = z.strictObject({
   title: z.string().min(1).describe('What the operator reads as the name of the stage'),
   on: Places,
-  packages: z.array(PackageName).default([]).describe('Debian packages'),
+  packages: z
+    .array(PackageSpec)
+    .default([])
+    .describe(
+      'Debian packages; of alternatives (`a | b`) any that is installed will do, else the first that apt can install is',
+    ),
   directories: z.array(ProvisionDirectory).default([]).describe('Directories, parents first'),
   files: z.array(ProvisionFile).default([]).describe('Configuration files, without secrets'),
   links: z
@@ -140,7 +164,7 @@ export const Provision = z.strictObject({
       Name,
       z.strictObject({
         on: Places,
-        install: z.array(PackageName).min(1).describe('Debian packages'),
+        install: z.array(PackageSpec).min(1).describe('Debian packages, with alternatives as under `programs`'),
       }),
     )
     .default({})

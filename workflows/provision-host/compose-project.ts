@@ -10,7 +10,7 @@ type Compose = NonNullable<Program['compose']>;
 
 /** A compose project: its files, then its start; nothing where both are as wanted. */
 export function composed(work: Work, name: string, title: string, project: Compose, files: Step[]): Step[] {
-  const { now, downtime } = work;
+  const { part, now, notes, downtime } = work;
   const seen = now.compose[project.project];
   const runs = seen !== undefined && seen.defined.length > 0 && seen.defined.every((one) => seen.running.includes(one));
   // Docker looks at its own file only: what else changed is read by containers that are made anew.
@@ -18,6 +18,17 @@ export function composed(work: Work, name: string, title: string, project: Compo
   if (!recreate && runs) return [];
   const again = recreate && seen !== undefined && seen.running.length > 0;
   if (again) downtime.push({ service: name, seconds: RECREATE_SECONDS });
+  const content = files.find(
+    ({ do: { with: argument } }) => argument['path'] === `${project.directory}/${project.file}`,
+  )?.do.with['content'];
+  const others =
+    seen === undefined || seen.volumes.length === 0
+      ? []
+      : otherImages(seen.images ?? [], typeof content === 'string' ? content : '');
+  if (others.length > 0)
+    notes.push(
+      `${part.host}: ${project.project} has data in ${seen?.volumes.join(', ')}, and gets ${others.join(', ')}. A program may not read what a newer one has written: look which versions run, and name those or newer ones in the inventory.`,
+    );
   const id = idPart(name);
   return [
     ...(isNotedEarly(work, project) ? [] : [noted(name, project)]),
@@ -39,6 +50,16 @@ export function composed(work: Work, name: string, title: string, project: Compo
       runAgainIfLost: true,
     },
   ];
+}
+
+/** Images that run and that a compose file names with another tag or digest: `A in place of B`. Pure. */
+function otherImages(running: readonly string[], text: string): string[] {
+  const repository = (image: string): string => image.replace(/@.*$/, '').replace(/:[^/:]*$/, '');
+  const wanted = [...text.matchAll(/^\s*image:\s*["']?([^\s"'#]+)/gm)].map(([, image = '']) => image);
+  return running.flatMap((image) => {
+    const same = wanted.filter((one) => repository(one) === repository(image));
+    return same.length === 0 || same.includes(image) ? [] : [`${same[0]} in place of ${image}`];
+  });
 }
 
 export function noted(name: string, project: Compose): Step {

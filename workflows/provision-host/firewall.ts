@@ -1,4 +1,6 @@
+import { failure } from '../contracts/errors.js';
 import { hostsOf } from '../contracts/host-groups.js';
+import { isAddress, within } from '../contracts/network.js';
 import type { FirewallRule } from '../contracts/provision.js';
 import type { SeenFirewall } from '../contracts/provision-observation.js';
 import type { System } from '../contracts/system.js';
@@ -38,13 +40,47 @@ export function rulesFor(
   return { rules: unique(rules), closed };
 }
 
+/**
+ * The address of a host, as a firewall and pg_hba.conf take it. Throws `InvalidInventory` for a name: ufw takes none, and PostgreSQL asks for it again with
+ * each login.
+ */
+export function addressOf(system: System, host: string): string {
+  const connection = system.hosts[host]?.connection;
+  if (connection === undefined || connection === 'local') return '127.0.0.1';
+  const address = given(connection.address, `hosts.${host}.connection.address`);
+  if (!isAddress(address))
+    throw failure(
+      'InvalidInventory',
+      `hosts.${host}.connection.address is a name, ${address}: rules for what ${host} may reach need its address`,
+      {
+        remedy: `Write its IP address, as the other hosts see it, into ${system.system}.yaml of the inventory or of the overlay`,
+      },
+    );
+  return address;
+}
+
+/** Flows from a network that the host itself is in: they let in its neighbours as well, where only its containers may be meant. Pure. */
+export function opensToNeighbours(system: System, host: string, networks: readonly string[]): string[] {
+  return Object.entries(system.flows).flatMap(([name, { from, to, port }]) => {
+    if (isUnset(from) || !from.includes('/') || !hostsOf(system, to).includes(host)) return [];
+    const own = networks.find((network) => within(network.replace(/\/.*/, ''), from) === 'yes');
+    return own === undefined ? [] : [`${name} (port ${port} from ${from}, and ${host} is in ${own})`];
+  });
+}
+
 function sources(system: System, from: string, host: string): string[] {
   if (from === 'internet') return ['any'];
-  if (!Object.hasOwn(system.hosts, from) && !Object.hasOwn(system.groups, from)) return [from];
+  if (!Object.hasOwn(system.hosts, from) && !Object.hasOwn(system.groups, from)) {
+    if (!isAddress(from))
+      throw failure('InvalidInventory', `flows: ${from} is no host, group, address or network`, {
+        remedy: `Name a host or a group of ${system.system}, or write an IP address or network`,
+      });
+    return [from];
+  }
   return hostsOf(system, from).flatMap((name) => {
     const connection = system.hosts[name]?.connection;
     if (name === host || connection === undefined || connection === 'local') return [];
-    return [given(connection.address, `hosts.${name}.connection.address`)];
+    return [addressOf(system, name)];
   });
 }
 

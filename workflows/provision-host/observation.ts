@@ -9,6 +9,7 @@ import { SECRET_PLACE } from '../contracts/secret-source.js';
 import type { System } from '../contracts/system.js';
 import { given, isUnset } from '../contracts/unset.js';
 import { call } from '../steps/call.js';
+import { haproxyConfiguration } from './haproxy.js';
 import { settingNames } from './postgresql-settings.js';
 import { fill, needsMoment } from './template.js';
 
@@ -78,9 +79,14 @@ export function question(system: System, part: HostPart, sources: Sources): Obse
     ...deploymentsOn(system, host).map(({ directory }) => asked(directory)),
     ...programs.flatMap(([, program]) => [
       ...program.directories.map(({ path }) => asked(path)),
-      ...program.files.flatMap((file) => fileQuestions(system, host, file, sources)),
+      ...program.files.flatMap((file) => fileQuestions(system, host, program, file, sources)),
       ...program.links.map(({ path }) => asked(path)),
-      ...program.absent.map((path) => ({ ...asked(path), text: true })),
+      ...program.absent.map((path) => ({
+        ...asked(path),
+        text: true,
+        secret: true,
+        known: program.files.flatMap((file) => textsOf(system, host, program, file, sources)),
+      })),
     ]),
   ];
   return {
@@ -88,7 +94,7 @@ export function question(system: System, part: HostPart, sources: Sources): Obse
     title: `look at ${host}`,
     on: host,
     call: call('observeProvision', {
-      packages: packages.map((spec) => spec.replace(/=.*/, '')),
+      packages,
       accounts: Object.keys(accounts),
       files: [...new Map(files.map((file) => [file.path, file])).values()],
       units: [...new Set(programs.flatMap(([, { unit }]) => (unit === undefined ? [] : [unit])))],
@@ -117,7 +123,27 @@ const asked = (path: string): FileQuestion => ({ path, secret: false, text: fals
 const usesLogin = (program: Program, sources: Sources): boolean =>
   program.files.some(({ source }) => source !== undefined && needsMoment(sources[source] ?? ''));
 
-function fileQuestions(system: System, host: string, file: ProvisionFile, sources: Sources): FileQuestion[] {
+/** What a file may be written as: nothing of it is secret. */
+function textsOf(
+  system: System,
+  host: string,
+  program: Program,
+  { source, until, generate, path }: ProvisionFile,
+  sources: Sources,
+): string[] {
+  return [
+    ...(generate === 'haproxy' ? [true, false].map((tls) => haproxyConfiguration(system, program.on, tls)) : []),
+    ...[source, until].flatMap((name) => (name === undefined ? [] : [fill(sources[name] ?? '', system, host, path)])),
+  ];
+}
+
+function fileQuestions(
+  system: System,
+  host: string,
+  program: Program,
+  file: ProvisionFile,
+  sources: Sources,
+): FileQuestion[] {
   const needs = file.needs.map((path) => asked(fill(path, system, host, file.path)));
   const template = file.source === undefined ? '' : (sources[file.source] ?? '');
   // What can only be made after a look is compared when planning; of everything else the text comes only where it differs.
@@ -125,9 +151,12 @@ function fileQuestions(system: System, host: string, file: ProvisionFile, source
     file.generate !== undefined || file.needs.length > 0 || file.keepsOthers !== undefined || needsMoment(template);
   return [
     ...needs,
-    later
+    // Somebody who set it up by hand may have written a password into a unit, a site or a compose file.
+    file.keepsOthers !== undefined
       ? { ...asked(file.path), text: true }
-      : { ...asked(file.path), wanted: fill(template, system, host, file.source ?? file.path) },
+      : later
+        ? { ...asked(file.path), text: true, secret: true, known: textsOf(system, host, program, file, sources) }
+        : { ...asked(file.path), secret: true, wanted: fill(template, system, host, file.source ?? file.path) },
   ];
 }
 

@@ -6,14 +6,14 @@ import type { Planner } from '../contracts/planning.js';
 import type { Probe } from '../contracts/probe.js';
 import type { ProvisionHostInput } from '../contracts/provision-host.js';
 import { DOCKER_BLOCK, type SeenHost } from '../contracts/provision-observation.js';
-import { ruleText } from '../contracts/provision.js';
+import { isInstalled, ruleText } from '../contracts/provision.js';
 import { probeNeeds, probesAbout } from '../contracts/system-probes.js';
 import type { System } from '../contracts/system.js';
 import { call, idPart } from '../steps/call.js';
 import { directory, textDiff } from '../steps/file.js';
 import { asBefore, stillWorks } from '../steps/health.js';
 import { isBelow, isNotedEarly, noted } from './compose-project.js';
-import { publishedPortRules, rulesFor } from './firewall.js';
+import { opensToNeighbours, publishedPortRules, rulesFor } from './firewall.js';
 import {
   deploymentsOn,
   isProvisioned,
@@ -59,6 +59,7 @@ export const provisionHostPlanner: Planner<ProvisionHostInput> = {
     }));
     const programs = Object.entries(system.provision?.programs ?? {});
     for (const work of works) refuseWhatIsNotAdopted(work);
+    refuseWhatNoSourceHas(works);
     const probes = probesAbout(system, { services: Object.keys(system.services) });
     const seen = (name: string, steps: Step[]): Step[] => withALook(system, probes, name, steps);
     const stages = [
@@ -120,6 +121,22 @@ function refuseWhatIsNotAdopted({ system, part, now }: Work): void {
     );
 }
 
+/** Half of the packages help nobody, and what apt would say comes only once the run has begun. Throws `HostUnusable` that names all of them. */
+function refuseWhatNoSourceHas(works: Work[]): void {
+  const lacking = works.filter(({ now }) => (now.unavailable ?? []).length > 0);
+  if (lacking.length === 0) return;
+  throw failure(
+    'HostUnusable',
+    lacking
+      .map(({ part, now }) => `apt on ${part.host} can install no ${(now.unavailable ?? []).join(', and no ')}`)
+      .join('; '),
+    {
+      remedy:
+        'Add the package source that has it to the host and run apt-get update there, or name another package under provision of the inventory; workflows/provision-host/README.md names the sources',
+    },
+  );
+}
+
 /** What can be felt from outside at once: changed rules, and what was restarted or reads its files again. */
 const FELT = ['setFirewall', 'applyUnit', 'setUnit', 'startCompose', 'applySysctl'];
 
@@ -133,10 +150,7 @@ function withALook(system: System, probes: readonly Probe[], name: string, steps
 // The stages, in the order of the manual.
 
 function packages({ part, now }: Work): Step[] {
-  const missing = part.packages.filter((spec) => {
-    const [name = '', version] = spec.split('=');
-    return now.packages[name] === undefined || (version !== undefined && now.packages[name] !== version);
-  });
+  const missing = part.packages.filter((spec) => !isInstalled(spec, now.packages));
   if (missing.length === 0) return [];
   return [
     {
@@ -156,6 +170,11 @@ function firewall({ system, part, now, notes }: Work): Step[] {
   const seen = now.firewall;
   const { rules, closed } = rulesFor(system, part.host, seen?.login);
   for (const flow of closed) notes.push(`${part.host}: closed, because its source is not filled in: ${flow}`);
+  const open = opensToNeighbours(system, part.host, seen?.networks ?? []);
+  if (open.length > 0)
+    notes.push(
+      `${part.host}: hosts beside it are let in as well by ${open.join('; ')}. Where its containers are meant, narrow the flow to their networks: docker network inspect.`,
+    );
   if (rules.length === 0)
     throw failure('InvalidInventory', `no flow of ${system.system} lets anything in to ${part.host}`, {
       remedy: 'Name the flows to it in the inventory; at least the way in of the operators',
@@ -217,6 +236,10 @@ function secretFiles(work: Work): Step[] {
     const seen = now.secretFiles[one.path];
     if (seen?.same) return [];
     const made = seen?.made ?? [];
+    if (seen?.settings !== undefined)
+      notes.push(
+        `${part.host}: ${seen.settings.join(', ')} of ${one.path} get other values than they have: those of the inventory.`,
+      );
     // A line that stays or goes: the file is there already.
     const readNow = projects.some(({ compose }) => isBelow(one.path, compose));
     if (!readNow && /^(?: |-(?!--))/m.test(seen?.diff ?? '')) notes.push(readLater(work, one.path));

@@ -4,6 +4,8 @@ import type { Step } from '../contracts/plan.js';
 import { listed, sameSetting } from '../contracts/postgresql-setting.js';
 import type { SeenCluster } from '../contracts/provision-observation.js';
 import type { System } from '../contracts/system.js';
+import { addressOf } from './firewall.js';
+import { isAddress } from '../contracts/network.js';
 import { given } from '../contracts/unset.js';
 import { call } from '../steps/call.js';
 import { block, file } from '../steps/file.js';
@@ -79,7 +81,7 @@ export function postgresql({ system, part, now, notes, downtime }: Work): Step[]
         {
           id: 'database-role',
           title: made ? `give the role ${cluster.role} its password` : `make the role ${cluster.role}`,
-          why: 'the owner of the tables; the server gets a SCRAM verifier, never the password',
+          why: `the owner of the tables; the server gets a SCRAM verifier, never the password${now.postgresql?.ownerPassword === 'ours, as MD5' ? '; it has the same one as MD5, with which nobody can log in by SCRAM' : ''}`,
           do: call('makeRole', cluster),
           undo: call('restoreRole', cluster),
         },
@@ -181,12 +183,21 @@ function refuseOtherPassword(
 
 /** Addresses in the form of pg_hba.conf: a host or a group of this system, or a network as it stands. */
 function clientAddresses(system: System, client: string, self: string): string[] {
-  if (!Object.hasOwn(system.hosts, client) && !Object.hasOwn(system.groups, client))
+  if (!Object.hasOwn(system.hosts, client) && !Object.hasOwn(system.groups, client)) {
+    if (!isAddress(client))
+      throw failure(
+        'InvalidInventory',
+        `provision.postgresql.clients: ${client} is no host, group, address or network`,
+        {
+          remedy: `Name a host or a group of ${system.system}, or write an IP address or network`,
+        },
+      );
     return [client.includes('/') ? client : `${client}/${client.includes(':') ? 128 : 32}`];
+  }
   return hostsOf(system, client).flatMap((host) => {
     const connection = system.hosts[host]?.connection;
     if (host === self || connection === undefined || connection === 'local') return [];
-    const address = given(connection.address, `hosts.${host}.connection.address`);
+    const address = addressOf(system, host);
     return [`${address}/${address.includes(':') ? 128 : 32}`];
   });
 }

@@ -1,5 +1,7 @@
+import { failure } from '../contracts/errors.js';
+import { isAddress } from '../contracts/network.js';
 import type { Step } from '../contracts/plan.js';
-import type { Program, ProvisionFile } from '../contracts/provision.js';
+import { isInstalled, type Program, type ProvisionFile } from '../contracts/provision.js';
 import { isUnitActive } from '../contracts/units.js';
 import { call, idPart } from '../steps/call.js';
 import { directory, file, noFile, symlink } from '../steps/file.js';
@@ -15,7 +17,7 @@ export function program(work: Work, name: string): Step[] {
   const { part, now, notes, downtime } = work;
   const wanted = part.programs.find(([one]) => one === name)?.[1];
   if (!wanted) return [];
-  const coming = wanted.packages.some((spec) => now.packages[spec.replace(/=.*/, '')] === undefined);
+  const coming = wanted.packages.some((spec) => !isInstalled(spec, now.packages));
   const files = [
     ...wanted.directories.flatMap((one) => directory(now.files[one.path], { ...one, why: `${wanted.title} needs it` })),
     ...wanted.files.flatMap((one) => programFile(work, wanted, one)),
@@ -132,12 +134,22 @@ function programFile(work: Work, wanted: Program, one: ProvisionFile): Step[] {
     );
   if (source === undefined) return [];
   const template = sources[source] ?? '';
-  // Workers may take turns: the address of another one stays.
+  // Workers may take turns: the address of another one stays. What is masked in its place is none.
   const logins = new Set([
-    ...loginsIn(template, now.files[path]?.text ?? ''),
+    ...loginsIn(template, now.files[path]?.text ?? '').filter(isAddress),
     ...[now.firewall?.login?.from ?? []].flat(),
   ]);
   const content = fill(template, system, part.host, source, { login: [...logins].join(' ') });
+  // What is kept is written back: a mark in its place would take it away.
+  if (one.keepsOthers !== undefined && (now.files[path]?.masked === true || now.files[path]?.cut === true))
+    throw failure(
+      'HostUnusable',
+      `${path} on ${part.host} holds a secret, or is too long, and its other keys are to stay`,
+      {
+        host: part.host,
+        remedy: 'Put the secret elsewhere, such as a proxy with a password into a drop-in of the unit',
+      },
+    );
   const kept = one.keepsOthers === undefined ? content : withOtherKeys(part.host, path, now.files[path]?.text, content);
   return file(now.files[path], { ...place, content: kept });
 }

@@ -185,12 +185,13 @@ describe('on a host', () => {
   test('what is seen holds no secret: values of secret files are masked, digests are keyed', async () => {
     const secret = 'TopSecret4711';
     await here.shell(
-      `printf 'A=1\\nJWT_SECRET=${secret}\\n' >/etc/trial/.env; printf 'password = ${secret}\\nplain\\n' >/etc/trial/plain; ln -s x /etc/trial/l`,
+      `printf 'A=1\\nJWT_SECRET=${secret}\\n' >/etc/trial/.env; printf 'password = ${secret}\\nplain\\n' >/etc/trial/plain; printf '[Service]\\nEnvironment=A=${secret}\\nExecStart=/usr/bin/npm start\\n' >/etc/trial/unit; ln -s x /etc/trial/l`,
     );
     const answer = await file('observeFiles', {
       files: [
         { path: '/etc/trial/.env', secret: true, text: true },
         { path: '/etc/trial/plain', text: true },
+        { path: '/etc/trial/unit', secret: true, wanted: '[Service]\nExecStart=/usr/bin/npm start\n' },
         { path: '/etc/trial/l' },
         { path: '/etc/trial/absent' },
         { path: '/etc/hostname', wanted: 'other\n' },
@@ -203,6 +204,10 @@ describe('on a host', () => {
     expect(JSON.stringify(seen)).not.toContain(sum);
     expect(seen['/etc/trial/.env']?.text).toMatch(/^A=\[masked \w{6}\]\nJWT_SECRET=\[masked \w{6}\]\n$/);
     expect(seen['/etc/trial/plain']?.text).toMatch(/^password = \[masked \w{6}\]\nplain\n$/);
+    expect(seen['/etc/trial/unit']).toMatchObject({
+      masked: true,
+      text: expect.stringMatching(/^\[Service\]\nEnvironment=A=\[masked \w{6}\]\nExecStart=\/usr\/bin\/npm start\n$/),
+    });
     expect(seen['/etc/trial/l']).toMatchObject({ type: 'symlink', target: 'x' });
     expect(seen['/etc/trial/absent']).toEqual({ type: 'absent' });
     expect(seen['/etc/hostname']).toMatchObject({ type: 'file', same: false, text: expect.any(String) });

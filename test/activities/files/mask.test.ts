@@ -1,5 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
-import { maskText } from '../../../activities/files/mask.js';
+import fc from 'fast-check';
+import { readFileSync } from 'node:fs';
+import { maskText, maskUnknown } from '../../../activities/files/mask.js';
 
 const mark = (value: string) => `<${value.length}>`;
 
@@ -41,9 +43,79 @@ describe('masking', () => {
     ['ssl_certificate_key /etc/x/privkey.pem;', 'ssl_certificate_key /etc/x/privkey.pem;'],
     ['PASSWORD=${PASSWORD}', 'PASSWORD=${PASSWORD}'],
     ['access_token: "a b"', 'access_token: <5>'],
+    ['Environment=ENCRYPTION_KEY=0123 SMTP_PASS=x', 'Environment=ENCRYPTION_KEY=<4> SMTP_PASS=<1>'],
+    ['Environment="DB_PASS=a b" A=1', 'Environment="DB_PASS=<3>" A=1'],
+    ['      GF_SMTP_PASS: two words', '      GF_SMTP_PASS: <9>'],
+    ['ExecStart=/usr/bin/x --token abc --port 80', 'ExecStart=/usr/bin/x --token <3> --port 80'],
+    ['proxy_set_header X-Api-Key abc;', 'proxy_set_header X-Api-Key <4>'],
+    ['proxy_set_header Authorization "Basic abc=";', 'proxy_set_header Authorization <12>;'],
+    ['curl -H "Authorization: Bearer a.b" x', 'curl -H "Authorization: <10>" x'],
+    ['PASSWORD=$Hunter2', 'PASSWORD=<8>'],
+    ['PASSWORD=/x8kPq2', 'PASSWORD=<7>'],
+    ['PASSWORD=${PASSWORD:-hunter2}', 'PASSWORD=<20>'],
+    ['PASSWORD_FILE=/run/secrets/x', 'PASSWORD_FILE=/run/secrets/x'],
+    ['PASSWORD="first line', 'PASSWORD=<11>'],
+    ['proxy_pass http://127.0.0.1:4000;', 'proxy_pass http://127.0.0.1:4000;'],
+    ['proxy_cache_bypass $http_upgrade;', 'proxy_cache_bypass $http_upgrade;'],
+    ['requirepass abc', 'requirepass <3>'],
+    ['host proofpass_prod proofpass ::1/128 scram', 'host proofpass_prod proofpass ::1/128 scram'],
+    ['proofpass: on, compass=4', 'proofpass: on, compass=4'],
+    ['PermitEmptyPasswords no', 'PermitEmptyPasswords no'],
+    ["password_encryption = 'scram-sha-256'", "password_encryption = 'scram-sha-256'"],
     ['limit_req zone=api burst=20;', 'limit_req zone=api burst=20;'],
     ['-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\nx', '<58>\nx'],
   ])('of any other file hides what is secret by form or name: %s', (text, shown) => {
     expect(maskText(text, false, mark)).toBe(shown);
+  });
+
+  describe('of what is to be read beside what is wanted', () => {
+    const known = ['units/proofpass-api.service', 'nginx/site.conf', 'observability/docker-compose.template'].map(
+      (name) => readFileSync(`infra/systems/proofpass/${name}`, 'utf8'),
+    );
+
+    test.each(known)('leaves what is wanted as it is, and what is plain', (text) => {
+      const more = [
+        'ExecStart=/usr/bin/node --enable-source-maps /srv/app/main.js',
+        '    client_max_body_size 50m;',
+        '    listen [::]:443 ssl http2;',
+        'After=redis-server.service',
+        '    image: grafana/grafana:latest',
+        '[sshd]',
+        'maxretry = 3',
+        '# Set up by hand',
+        '',
+      ].join('\n');
+      expect(maskUnknown(text, [text], mark)).toBe(text);
+      expect(maskUnknown(more + text, [text], mark)).toBe(more + text);
+    });
+
+    test.each([
+      (secret: string) => `Environment=WHATEVER=${secret}`,
+      (secret: string) => `Environment="A=1" "ENCRYPTION_KEY=${secret}"`,
+      (secret: string) => `ExecStart=/usr/bin/curl -u admin:${secret} https://hooks.example/services/${secret}`,
+      (secret: string) => `ExecStart=/usr/bin/mysql -p${secret} \\\n  ${secret}`,
+      (secret: string) => `      SMTP: ${secret}`,
+      (secret: string) => `      - GF_SMTP_PASS=${secret}`,
+      (secret: string) => `    command: ["--key", "${secret}"]`,
+      (secret: string) => `    proxy_set_header X-Customer ${secret};`,
+      (secret: string) => `    proxy_set_header Authorization "Basic ${secret}=";`,
+      (secret: string) => `    server postgresql://user:${secret}@db/x;`,
+      (secret: string) => `# before: ${secret}`,
+      (secret: string) => `-----BEGIN PRIVATE KEY-----\n${secret}\n-----END PRIVATE KEY-----`,
+    ])('lets no secret through that stands there: %#', (line) => {
+      const secret = fc
+        .stringMatching(/^[A-Za-z0-9$/+][A-Za-z0-9_+.-]{7,30}$/)
+        .filter((one) => /\d/.test(one) && /[A-Z]/.test(one) && !/^\d+[a-z]*$/i.test(one));
+      fc.assert(
+        fc.property(secret, (value) => {
+          expect(maskUnknown(`a = b\n${line(value)}\n`, known, mark)).not.toContain(value);
+        }),
+      );
+    });
+
+    test('masks a name of secrets whatever its value, and shows the name', () => {
+      expect(maskUnknown('Environment=DB_PASS=production', known, mark)).toBe('Environment=DB_PASS=<10>');
+      expect(maskUnknown('  proxy_set_header X-Api-Key always;', known, mark)).toBe('  proxy_set_header X-Api-Key <7>');
+    });
   });
 });

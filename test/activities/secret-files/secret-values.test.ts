@@ -1,6 +1,11 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { fillSecrets, withKeptLines } from '../../../activities/secret-files/secret-file-activities.js';
+import {
+  changedSettings,
+  fillSecrets,
+  shownText,
+  withKeptLines,
+} from '../../../activities/secret-files/secret-file-activities.js';
 import {
   makeSecretValue,
   passwordInUrl,
@@ -59,6 +64,45 @@ describe('a file with secrets', () => {
     expect(once).toBe('A=new\n\n# Not in the template of guardia; kept as they were.\nMINE=1\n');
     expect(withKeptLines('A=new\n', once, ['GONE'])).toBe(once);
     expect(withKeptLines('A=new\n', '', [])).toBe('A=new\n');
+  });
+
+  test.each([
+    ['quotes', 'KEY="-----BEGIN\nA=abc==\n-----END"'],
+    ['single quotes', "KEY='a\n\nGONE=b\n'"],
+    ['a backslash', 'KEY=a \\\nGONE=b'],
+    ['quotes with escaped ones', 'KEY="a\\"\nGONE=b"'],
+    ['one line, with quotes in it', `KEY=it's "x`],
+    ['one line, with a backslash that is escaped', 'KEY=a\\\\'],
+  ])('keeps a value as a whole: in %s', (_, entry) => {
+    expect(withKeptLines('A=new\n', `A=old\n${entry}\nGONE=1\nLAST=1\n`, ['GONE'])).toBe(
+      `A=new\n\n# Not in the template of guardia; kept as they were.\n${entry}\nLAST=1\n`,
+    );
+  });
+
+  test('refuses what belongs to a value where nobody can tell, and names the key, not the value', () => {
+    expect(() => withKeptLines('A=new\n', 'B="open\nC=1\n', [], '/opt/.env')).toThrow(
+      /^the value of B in \/opt\/\.env opens quotes that are never closed\. Close them/,
+    );
+  });
+
+  test('shows which settings change, and of everything else no value', () => {
+    const template =
+      'STELLAR_NETWORK=PUBLIC\nLOG_LEVEL=info\nTOKEN_TTL=60\nAPI_URL=https://new.example\nSECRET={{secret:s}}\n';
+    const before =
+      'STELLAR_NETWORK=TESTNET\nLOG_LEVEL="info"\nTOKEN_TTL=9\nAPI_URL=https://u:pw@old.example\nSECRET=x1\nMINE="y\nABC="\n';
+    const mark = (value: string) => `<${value.length}>`;
+    expect(shownText(before, template, mark)).toBe(
+      'STELLAR_NETWORK=TESTNET\nLOG_LEVEL="info"\nTOKEN_TTL=<1>\nAPI_URL=https://u:<2>@old.example\nSECRET=<2>\nMINE=<8>\n',
+    );
+    expect(
+      shownText(
+        fillSecrets(template, () => 'x1'),
+        template,
+        mark,
+      ),
+    ).toBe(template.replace('{{secret:s}}', '<2>'));
+    expect(changedSettings(before, template)).toEqual(['STELLAR_NETWORK', 'TOKEN_TTL', 'API_URL']);
+    expect(changedSettings('', template)).toEqual([]);
   });
 });
 

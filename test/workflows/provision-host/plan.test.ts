@@ -2,6 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { maskUnknown } from '../../../activities/files/mask.js';
 import { parseSshdOptions, whyLoginWouldFail } from '../../../activities/sshd/login-judgement.js';
 import { inventoryLocations } from '../../../activities/inventory/locations.js';
 import { loadSystem } from '../../../activities/inventory/load.js';
@@ -9,7 +10,7 @@ import { readSources } from '../../../activities/inventory/sources.js';
 import type { FileQuestion, SeenFile } from '../../../workflows/contracts/files.js';
 import { stepsOf, type Plan } from '../../../workflows/contracts/plan.js';
 import { ProvisionHostInput } from '../../../workflows/contracts/provision-host.js';
-import { ruleText } from '../../../workflows/contracts/provision.js';
+import { alternativesOf, PackageSpec, ruleText } from '../../../workflows/contracts/provision.js';
 import type { SeenCluster, SeenHost, SeenSetting } from '../../../workflows/contracts/provision-observation.js';
 import type { System } from '../../../workflows/contracts/system.js';
 import { checkPlan } from '../../../workflows/lib/check-plan.js';
@@ -86,9 +87,12 @@ const planOf = (system: System, seen: Record<string, SeenHost>): Plan =>
   checkPlan(provisionHostPlanner.plan(input(), system, seen, moment, sources(system)));
 const stepOf = (plan: Plan, id: string) => stepsOf(plan).find(({ step }) => step.id === id)?.step;
 
+const questionOf = (system: System) =>
+  provisionHostPlanner.observe(input(), system, moment, sources(system))[0]?.call.with;
+
 /** The host as the plan leaves it, so far as it is observed: what a second run sees. */
 function after(system: System, plan: Plan): SeenHost {
-  const asked = provisionHostPlanner.observe(input(), system, moment, sources(system))[0]?.call.with as {
+  const asked = questionOf(system) as {
     files: FileQuestion[];
     packages: string[];
     units: string[];
@@ -141,7 +145,7 @@ function after(system: System, plan: Plan): SeenHost {
   }
   return {
     ...bare,
-    packages: Object.fromEntries(asked.packages.map((name) => [name, '1'])),
+    packages: Object.fromEntries(asked.packages.map((spec) => [alternativesOf(spec)[0]?.name ?? spec, '1'])),
     accounts: { proofpass: { home: '/home/proofpass', shell: '/bin/bash', groups: ['proofpass'] } },
     files,
     units: Object.fromEntries(
@@ -277,6 +281,9 @@ describe('the plan for a bare host of proofpass', () => {
       expect(
         stepOf(seen({ [daemon]: { ...owned, type: 'file', text: content as string } }), 'write-etc-docker-daemon-json'),
       ).toBeUndefined();
+      expect(() => seen({ [daemon]: { type: 'file', text, masked: true } })).toThrow(
+        `${daemon} on app holds a secret, or is too long, and its other keys are to stay`,
+      );
       expect(() => seen({ [daemon]: { type: 'file', text: '{' } })).toThrow(
         `${daemon} on app is not a JSON object. Correct it, or remove it`,
       );
@@ -295,15 +302,70 @@ describe('the plan for a bare host of proofpass', () => {
         'host app': {
           ...bare,
           files: { [unit]: { type: 'file', text: 'other' } },
-          secretFiles: { [env]: { same: false, made: [], diff: `--- ${env}\n+++ ${env}\n-A=[masked]\n+B=[masked]\n` } },
+          secretFiles: {
+            [env]: {
+              same: false,
+              made: [],
+              settings: ['LOG_LEVEL', 'API_PORT'],
+              diff: `--- ${env}\n+++ ${env}\n-A=[masked]\n+B=[masked]\n`,
+            },
+          },
         },
       });
       for (const path of [unit, env])
         expect(there.notes).toContain(
           `app: what runs keeps the old ${path} until it is restarted: guardia run restart-service proofpass`,
         );
+      expect(there.notes).toContain(
+        `app: LOG_LEVEL, API_PORT of ${env} get other values than they have: those of the inventory.`,
+      );
       expect(plan.notes.join('\n')).not.toContain('restart-service');
     });
+  });
+
+  test.each(['10.0.0.9', 'fd00:beef::2a'])(
+    'asks for files that may hold secrets so that what it would write itself comes back as it is: login from %s',
+    (from) => {
+      const { files } = questionOf(system) as { files: FileQuestion[] };
+      const firewall = { ...bare.firewall, login: { from, port: 22 } } as NonNullable<SeenHost['firewall']>;
+      const written = stepsOf(planOf(system, { 'host app': { ...bare, firewall } })).flatMap(({ step }) => {
+        const { path, content } = step.do.with as { path?: string; content?: string };
+        const question = files.find((one) => one.path === path);
+        return step.do.activity === 'writeFile' && question?.secret ? [{ content, ...question }] : [];
+      });
+      expect(written.map(({ path }) => path)).toEqual(
+        expect.arrayContaining([
+          '/etc/systemd/system/proofpass-api.service',
+          '/etc/nginx/sites-available/proofpass',
+          '/opt/proofpass/observability/docker-compose.yml',
+          '/etc/fail2ban/jail.d/guardia.conf',
+        ]),
+      );
+      for (const { content = '', known = [], wanted } of written)
+        expect(maskUnknown(content, wanted === undefined ? known : [wanted], () => '[masked]')).toBe(content);
+      expect(files.find(({ path }) => path === '/etc/fail2ban/jail.local')).toMatchObject({ secret: true });
+    },
+  );
+
+  test('takes a host as it is whose Docker, compose and npm are of other makes', () => {
+    const titleOf = (packages: Record<string, string>) =>
+      stepOf(planOf(system, { 'host app': { ...bare, packages } }), 'packages')?.title;
+    expect(titleOf({})).toMatch(/ docker-ce \| docker\.io, docker-compose-plugin \| docker-compose-v2, /);
+    // As get.docker.com and NodeSource leave it, whose nodejs provides npm; and as Ubuntu's own packages do.
+    for (const packages of [
+      { 'docker-ce': '5:27', 'docker-compose-plugin': '2', nodejs: '18', npm: '18' },
+      { 'docker.io': '26', 'docker-compose-v2': '2', nodejs: '18', npm: '9' },
+    ])
+      expect(titleOf(packages)).not.toMatch(/docker|node|npm/);
+    for (const wrong of ['a |b', ' aa', 'aa | ', 'aa bb', '-aa'])
+      expect([wrong, PackageSpec.safeParse(wrong).success]).toEqual([wrong, false]);
+  });
+
+  test('is refused where no package source of a host has something, and names all of it', () => {
+    const unavailable = ['docker-compose-plugin | docker-compose-v2', 'age'];
+    expect(() => planOf(system, { 'host app': { ...bare, unavailable } })).toThrow(
+      'apt on app can install no docker-compose-plugin | docker-compose-v2, and no age. Add the package source that has it',
+    );
   });
 
   test('a second run of what it leaves plans nothing', () => {
@@ -472,6 +534,24 @@ describe('the plan for a compose project that serves', () => {
     expect(plan.downtime).toEqual([]);
   });
 
+  test('says which images change over data that is there', () => {
+    const path = `${directory}/docker-compose.yml`;
+    const running = { ...settled.compose['observability'], defined: ['grafana'], running: ['grafana'] };
+    const notesOf = (volumes: string[], images: string[]) =>
+      planned({
+        files: { ...settled.files, [path]: { type: 'file', same: false, text: '' } },
+        compose: { observability: { ...running, volumes, images } },
+      }).plan.notes.filter((note) => /has data/.test(note));
+    const wanted = system.provision?.values as Record<string, string>;
+    expect(
+      notesOf(['observability_grafana_data'], ['prom/prometheus:latest', 'grafana/grafana', 'other/one:1']),
+    ).toEqual([
+      `app: observability has data in observability_grafana_data, and gets ${wanted['image-prometheus']} in place of prom/prometheus:latest, ${wanted['image-grafana']} in place of grafana/grafana. A program may not read what a newer one has written: look which versions run, and name those or newer ones in the inventory.`,
+    ]);
+    expect(notesOf([], ['prom/prometheus:latest'])).toEqual([]);
+    expect(notesOf(['a'], [wanted['image-prometheus'] ?? ''])).toEqual([]);
+  });
+
   test('starts only what does not run where no file changed', () => {
     const { plan } = planned({
       compose: { observability: { defined: ['grafana', 'prometheus'], running: ['grafana'], volumes: [] } },
@@ -571,6 +651,9 @@ describe('the plan for a host whose PostgreSQL serves already', () => {
     const halfway = plan({ passwordWorks: false, databases: {} });
     expect(stepOf(halfway, 'database-role')).toBeUndefined();
     expect(stepOf(halfway, 'database')).toBeDefined();
+    // pg_hba.conf asks for SCRAM from then on, which an MD5 of the same password cannot answer.
+    const md5 = plan({ passwordWorks: true, ownerPassword: 'ours, as MD5' });
+    expect(stepOf(md5, 'database-role')?.why).toContain('it has the same one as MD5');
     const without = plan({ passwordWorks: false, ownerPassword: 'none' });
     expect(stepOf(without, 'database-role')?.title).toBe('give the role proofpass_user its password');
     // Nothing is to be written, and yet nobody can log in: the check says so.
@@ -617,6 +700,37 @@ describe('the plan for four bare hosts', () => {
 });
 
 describe('the firewall', () => {
+  test('says where a flow for containers lets in the neighbours of the host as well', () => {
+    const system = proofpass();
+    const notesOf = (...networks: string[]) =>
+      planOf(system, {
+        'host app': { ...bare, firewall: { ...bare.firewall, networks } as NonNullable<SeenHost['firewall']> },
+      }).notes.filter((note) => /beside it/.test(note));
+    expect(notesOf('10.0.0.1/24')).toEqual([]);
+    expect(notesOf('203.0.113.4/24', '172.31.5.4/20')).toEqual([
+      expect.stringMatching(
+        /^app: hosts beside it are let in as well by containers-postgresql \(port 5432 from 172\.16\.0\.0\/12, and app is in 172\.31\.5\.4\/20\); containers-metrics-api .*narrow the flow/,
+      ),
+    ]);
+  });
+
+  test('and pg_hba.conf compare addresses: a name is refused while it is planned', () => {
+    const name = (system: System) => Object.assign(system.hosts['app1']?.connection as object, { address: 'app1.lan' });
+    const hosts = (system: System) =>
+      Object.fromEntries(Object.keys(system.hosts).map((host) => [`host ${host}`, bare]));
+    const [both, database] = [scaled(), scaled()];
+    name(both);
+    expect(() => planOf(both, hosts(both))).toThrow(
+      'hosts.app1.connection.address is a name, app1.lan: rules for what app1 may reach need its address. Write its IP address',
+    );
+    name(database);
+    delete database.provision?.firewall;
+    expect(() => planOf(database, hosts(database))).toThrow(/^hosts\.app1\.connection\.address is a name/);
+    const odd = proofpass();
+    odd.provision?.postgresql?.clients.push('db.lan');
+    expect(() => planOf(odd, { 'host app': bare })).toThrow('provision.postgresql.clients: db.lan is no host, group');
+  });
+
   test('always lets the worker in, whatever the flows say', () => {
     const system = proofpass();
     delete system.flows['ssh'];
