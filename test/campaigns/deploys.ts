@@ -222,23 +222,24 @@ async function onGround(ground: Ground, add: (row: Row) => void): Promise<void> 
         return loseForAWhile(here, web[0] as string);
       },
     });
-    // Nobody can undo on a host that is not there: the run keeps its locks and waits for a person, who mends the host and says `retry`.
-    await flowing(
-      `${web[0]} is lost while it is switched, until the run asks for a person, who brings it back`,
-      deploy('v3-bad-health'),
-      back,
-      {
-        during: async (handle) => {
-          await here.untilStep(handle, `stop-${web[0]}`, 'done');
-          const loss = await lose(here, web[0] as string);
-          const holds = async (): Promise<boolean> => (await here.status(handle)).holds.length > 0;
-          await until('the run holds', holds, { seconds: 900 });
-          await here.lab.poweron(web[0] as string);
-          return loss;
+    if (web.length > 1)
+      // Half an hour. Nobody can undo on a host that is not there: the run keeps its locks and waits for a person, who mends the host and says `retry`.
+      await flowing(
+        `${web[0]} is lost while it is switched, until the run asks for a person, who brings it back`,
+        deploy('v3-bad-health'),
+        back,
+        {
+          during: async (handle) => {
+            await here.untilStep(handle, `stop-${web[0]}`, 'done');
+            const loss = await lose(here, web[0] as string);
+            const holds = async (): Promise<boolean> => (await here.status(handle)).holds.length > 0;
+            await until('the run holds', holds, { seconds: 3600 });
+            await here.lab.poweron(web[0] as string);
+            return loss;
+          },
+          decision: 'retry',
         },
-        decision: 'retry',
-      },
-    );
+      );
     await flowing('rollback', ['rollback', {}], { end: 'succeeded', version: '1.0.0' });
   } finally {
     await here.down();
