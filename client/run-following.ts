@@ -5,15 +5,20 @@ import type { RunView } from './run-view.js';
 import { runPage, type TemporalAccess } from './temporal-access.js';
 import type { Terminal } from './terminal.js';
 
+/** A run that has ended stays open until its notices are told or given up, which is up to 15 minutes: nobody waits for them. */
+const NOTICES_MS = 10_000;
+
 /**
  * Follows a run on the terminal until it has ended, a person interrupts, or (where nobody can be asked) the run waits for a
  * person. Live where a tree can be drawn, one line per change elsewhere, JSON lines under --json. Returns the exit code.
  */
 export async function followRun(access: TemporalAccess, run: RunReference, terminal: Terminal): Promise<number> {
-  const signal = terminal.interruption();
+  const enough = new AbortController();
+  const signal = AbortSignal.any([terminal.interruption(), enough.signal]);
   const tell = changeTeller();
   const screen = terminal.live ? await liveScreen(terminal) : undefined;
   let last: RunView | undefined;
+  let notices: NodeJS.Timeout | undefined;
   try {
     // The clock goes on where nothing changes.
     const tick = screen === undefined ? undefined : setInterval(() => last && screen.draw(last), 1000);
@@ -21,6 +26,7 @@ export async function followRun(access: TemporalAccess, run: RunReference, termi
       for await (const view of watchRun(access, run, { signal })) {
         last = view;
         terminal.line(view);
+        if (view.end !== undefined) notices ??= setTimeout(() => enough.abort(), NOTICES_MS);
         if (screen !== undefined) screen.draw(view);
         else
           for (const line of tell(view, Date.now()))
@@ -37,9 +43,11 @@ export async function followRun(access: TemporalAccess, run: RunReference, termi
       clearInterval(tick);
     }
   } finally {
+    clearTimeout(notices);
     screen?.end(last);
   }
-  if (last === undefined || last.open) {
+  if (last?.open && last.end !== undefined) terminal.say('Its notices are still on their way; nothing else is.');
+  else if (last === undefined || last.open) {
     const id = last?.workflowId ?? run.workflowId;
     terminal.say(
       `\nThe run goes on without this command.\n  come back:  guardia watch ${id}\n  stop it:    guardia cancel ${id}`,

@@ -118,6 +118,11 @@ function createRunObserver(access: TemporalAccess, run: RunReference): { look():
       view.report = status;
       if (status?.system !== undefined) view.system = status.system;
       view.source = status === undefined ? 'temporal' : 'run';
+      if (status?.end !== undefined && status.phase === 'ended')
+        Object.assign(view, {
+          ...{ end: status.end, endedAt: status.endedAt, exitCode: exitCodeOfEnd(status.end) },
+          message: status.message ?? endSentence({ ...view, phase: status.phase }, status.end),
+        } satisfies Partial<RunView>);
       view.activities = await pendingActivities(access, description, status, speeds);
 
       const waits = (since: number | undefined): boolean => since !== undefined && Date.now() - since > STUCK_MS;

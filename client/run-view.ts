@@ -53,13 +53,14 @@ export interface RunView {
   runId: string;
   runbook: string;
   system?: string | undefined;
+  /** A run that has ended is open until its notices are told: `end` says it. */
   open: boolean;
   startedAt: string;
   endedAt?: string | undefined;
   end?: RunEnd | undefined;
   /** How it ended, in one sentence. */
   message?: string | undefined;
-  /** The exit code of `guardia watch` for this end; absent while it is open. */
+  /** The exit code of `guardia watch` for this end; absent before it. */
   exitCode?: number | undefined;
   /** Where the report is from: the open run, its result, its record in the object store, or only Temporal's own list. */
   source: 'run' | 'result' | 'record' | 'temporal';

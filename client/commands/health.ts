@@ -55,7 +55,7 @@ async function runHealthCheck(system: string, bad: boolean, terminal: Terminal):
     const started = await startRun(access, { runbook, input, suffix: newRunSuffix() });
     terminal.say(`${started.workflowId} ${runPage(access, started) ?? ''}`.trim());
     for await (const view of watchRun(access, started, { signal: terminal.interruption() })) {
-      if (view.open) continue;
+      if (view.end === undefined) continue;
       const result = HealthCheckResult.safeParse(view.report?.result).data;
       if (result === undefined) {
         terminal.document(view.report ?? view);

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import type { RunbookName } from '../../workflows/contracts/runbooks.js';
-import { grounds, type Ground } from '../faults/step-scenarios.js';
+import { backTo, grounds, type Ground } from '../faults/step-scenarios.js';
 import { cellsOf, nameOf, runCell, runUndisturbed, type Cell, type Outcome } from '../faults/step-cells.js';
 import { readLines } from './json-lines.js';
 
@@ -80,10 +80,6 @@ interface OnGround {
 async function inLab({ ground, file, commit, claimed, options }: OnGround): Promise<void> {
   const last = ground.states.findLastIndex(({ name }) => ground.scenarios.some(({ from }) => from === name));
   const here = await ground.start();
-  const backTo = async (state: string): Promise<void> => {
-    await here.worker().kill();
-    await Promise.all([here.lab.restore(state), here.startWorker()]);
-  };
   try {
     for (const [from, to] of ground.inventory) here.changeInventory(from, to);
     for (const state of ground.states.slice(0, last + 1)) {
@@ -108,7 +104,7 @@ async function inLab({ ground, file, commit, claimed, options }: OnGround): Prom
           writeFileSync(RESULT, report(readLines<Line>(file)));
           options.say(`${progress(scenario.name, cells.length, done(), options.labs)} ${row(line)}`);
         }
-        await backTo(state.name);
+        await backTo(here, state.name);
       }
     }
   } finally {

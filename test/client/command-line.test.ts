@@ -63,6 +63,7 @@ describe('the command on a real Temporal', () => {
   beforeEach(() => {
     lab.script.plan = plan;
     lab.script.acts = {};
+    delete lab.script.notice;
     delete lab.script.stdin;
   });
 
@@ -98,6 +99,21 @@ describe('the command on a real Temporal', () => {
       expect(stderr).toContain(`guardia watch backup/one/${id}`);
       expect(stderr).toContain(`guardia cancel backup/one/${id}`);
       expect(stderr).toContain(`/namespaces/default/workflows/backup%2Fone%2F${id}/`);
+    });
+
+    test('run does not wait for notices that nobody takes: it ends as the run did, and says what is still on its way', async () => {
+      const delivery = held();
+      lab.script.acts = { b: ({ with: w }) => (w['part'] === 'do' ? broken({} as never) : Promise.resolve({})) };
+      lab.script.notice = () => delivery.act({} as never);
+      const id = newId();
+      const { exitCode, stdout, stderr } = await lab.guardia('run', 'backup', 'one', '--id', id);
+      expect(exitCode).toBe(5);
+      expect(stdout).toContain('no such device');
+      expect(stderr).toContain('Its notices are still on their way');
+      const handle = lab.client.workflow.getHandle(`backup/one/${id}`);
+      expect((await handle.describe()).status.name).toBe('RUNNING');
+      delivery.go();
+      await expect(handle.result()).rejects.toThrow();
     });
 
     test('run --json: one line for each change, the last one is the end with its report', async () => {

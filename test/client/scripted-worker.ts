@@ -44,7 +44,13 @@ export interface CommandLab {
   /** host:port of the server. */
   address: string;
   /** The plan of the next runs, and what their steps do; a step without a word here succeeds at once. */
-  script: { plan: (system: string) => Plan; acts: Record<string, Act>; stdin?: string };
+  script: {
+    plan: (system: string) => Plan;
+    acts: Record<string, Act>;
+    /** What each notice waits for. */
+    notice?: (() => Promise<unknown>) | undefined;
+    stdin?: string;
+  };
   start(...argv: string[]): Started;
   guardia(...argv: string[]): Promise<Ended>;
   worker: { start(): Promise<void>; stop(): Promise<void> };
@@ -77,7 +83,10 @@ export async function openCommandLab(plan: (system: string) => Plan): Promise<Co
     closeFence: () => Promise.resolve(),
     recordLog: () => Promise.resolve(),
     recordRun: () => Promise.resolve({ location: 'nowhere' }),
-    sendNotice: () => Promise.resolve({ deliveries: [], notes: [] }),
+    sendNotice: async () => {
+      await script.notice?.();
+      return { deliveries: [], notes: [] };
+    },
     readExpectedDurations: () => Promise.resolve({}),
   };
   const planner: Planner<unknown> = {

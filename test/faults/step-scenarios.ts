@@ -52,6 +52,12 @@ async function installPackages(here: BackupLab): Promise<void> {
   );
 }
 
+/** The lab as it was in this state, with a fresh worker. */
+export async function backTo(here: BackupLab, state: string): Promise<void> {
+  await here.worker().kill();
+  await Promise.all([here.lab.restore(state), here.startWorker()]);
+}
+
 const PATIENCE: [from: string, to: string] = ['patienceSeconds: 60', 'patienceSeconds: 30'];
 const QUICK: Ground['inventory'] = [
   ['bake: { minutes: 10, tolerated: 2 }', 'bake: { minutes: 0.1, tolerated: 2 }'],
@@ -66,12 +72,18 @@ export const grounds: Ground[] = [
     states: [
       { name: 'by-hand', reach: nothing },
       { name: 'adopted', reach: after('adopt') },
-      { name: 'terminated', reach: terminatedDeploy },
+      { name: 'adopted-with-packages', reach: installPackages },
+      {
+        name: 'terminated',
+        reach: async (here) => {
+          await backTo(here, 'adopted');
+          await terminatedDeploy(here);
+        },
+      },
       {
         name: 'deployed',
         reach: async (here) => {
-          await here.worker().kill();
-          await Promise.all([here.lab.restore('adopted'), here.startWorker()]);
+          await backTo(here, 'adopted');
           await after('deploy', { ref: 'v2' })(here);
         },
       },
@@ -83,7 +95,9 @@ export const grounds: Ground[] = [
       on('by-hand', 'adopt'),
       on('adopted', 'adopt', { back: true }, 'adopt back'),
       on('adopted', 'deploy', { ref: 'v2' }),
-      on('adopted', 'provision-host', {}, 'provision-host after adopt'),
+      // Everything behind the packages, without waiting for them each time.
+      { ...on('adopted', 'provision-host', {}, 'packages after adopt'), steps: ['packages'] },
+      on('adopted-with-packages', 'provision-host', {}, 'provision-host after adopt'),
       { ...on('terminated', 'repair'), again: true },
       on('deployed', 'rollback'),
       on('deployed', 'restart-service', { service: 'platform' }),
@@ -98,7 +112,6 @@ export const grounds: Ground[] = [
     ],
     scenarios: [
       { ...on('bare', 'provision-host', {}, 'provision-host of a bare host'), steps: ['packages'] },
-      // Everything behind the packages, without waiting for them each time.
       on('with-packages', 'provision-host'),
     ],
   },
