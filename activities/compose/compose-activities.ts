@@ -6,7 +6,7 @@ import type { CallContext, CallInput } from '../../workflows/contracts/calls.js'
 import { failure, isFailure } from '../../workflows/contracts/errors.js';
 import { AbsolutePath } from '../../workflows/contracts/files.js';
 import type { SeenCompose } from '../../workflows/contracts/provision-observation.js';
-import { beat, runStepJob, targetOf } from '../activity-context.js';
+import { beat, cancelStepJobs, runStepJob, targetOf } from '../activity-context.js';
 import type { Hosts } from '../hosts/hosts.js';
 import { recall, remember } from '../journal.js';
 
@@ -189,13 +189,14 @@ export function createComposeActivities({ hosts }: { hosts: Hosts }) {
     },
 
     /**
-     * Undo of `startCompose`: services of the file that did not run before are stopped, and removed if they had no container; where none of
+     * Undo of `startCompose`: stops its job; services of the file that did not run before are stopped, and removed if they had no container; where none of
      * them ran, the networks and volumes that came with them go, too. A volume goes only if it came into being after the step began; what
      * ran before is left to `reapplyCompose`, what somebody added stays. Throws `VerificationImpossible` where Docker does not answer.
      * Idempotent by (run, step).
      */
     async stopMadeCompose({ with: raw, context }: CallInput) {
       const project = ComposeProject.parse(raw);
+      await cancelStepJobs(hosts, targetOf(context), context);
       const before = await recall<ComposeState>(hosts, context);
       if (!before) return;
       const after = await look(hosts, context, project);

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import type { CallContext, CallInput } from '../../workflows/contracts/calls.js';
 import { failure, isFailure } from '../../workflows/contracts/errors.js';
 import { alternativesOf, isInstalled, PackageSpec } from '../../workflows/contracts/provision.js';
-import { runStepJob, targetOf } from '../activity-context.js';
+import { cancelStepJobs, runStepJob, targetOf } from '../activity-context.js';
 import { lookAtPaths } from '../files/paths.js';
 import type { Hosts } from '../hosts/hosts.js';
 import { recall, remember } from '../journal.js';
@@ -24,6 +24,8 @@ interface PackageEntry {
   absent: string[];
   /** Of `added` those whose data was there before them: a purge must not take it. */
   keepData: string[];
+  /** Of `added` those that were removed before, and whose configuration was still there; missing in entries of older workers. */
+  configured?: string[];
   /** What of the network Docker changes by itself, as it was; missing where nothing of FILTERING is added. */
   network?: string;
 }
@@ -121,6 +123,7 @@ export function createPackageActivities({ hosts }: { hosts: Hosts }) {
           ...(network ? { network: network.stdout.trim() } : {}),
           added,
           keepData: holders.flatMap(([name], i) => (data[i]?.type === 'absent' ? [] : [name])),
+          configured: of('configured'),
           changed: of('changed'),
           absent: LEFTOVERS.filter((_, i) => states[i]?.type === 'absent'),
         };
@@ -152,13 +155,14 @@ export function createPackageActivities({ hosts }: { hosts: Hosts }) {
     },
 
     /**
-     * Undo of `installPackages`: purges what it added, with what came along, but no data that was there before, where nothing else needs it by now (`ThirdState`). Packages
-     * that were there stay. Idempotent by (run, step).
+     * Undo of `installPackages`: stops its job, and purges what it added, with what came along, but no data or configuration that was there before,
+     * where nothing else needs it by now (`ThirdState`). Packages that were there stay. Idempotent by (run, step).
      */
     async removePackages({ context }: CallInput) {
+      const target = targetOf(context);
+      await cancelStepJobs(hosts, target, context);
       const entry = await recall<PackageEntry>(hosts, context);
       if (!entry || entry.added.length === 0) return;
-      const target = targetOf(context);
       try {
         await hosts.run(
           target,
@@ -170,6 +174,7 @@ export function createPackageActivities({ hosts }: { hosts: Hosts }) {
               'packages',
               'remove',
               entry.keepData.join(' '),
+              (entry.configured ?? []).join(' '),
               entry.network ?? '',
               ...entry.added,
             ],

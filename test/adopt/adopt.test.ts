@@ -27,10 +27,15 @@ describe('a host that was set up by hand', () => {
     await here.shell(
       `{ crontab -l; printf '0 3 1 */3 * /opt/proofpass/scripts/rotate-jwt.sh\\n# mine: backup-db.sh\\nMAILTO=ops@proofpass.test\\n30 5 * * 0 /usr/local/bin/mine "%%H"'; echo; } | crontab -`,
     );
+    // A drop-in of somebody else, as `systemctl edit` writes it.
+    await here.shell(
+      `mkdir ${dropins('api')}; printf '[Service]\\nNice=1\\n' >${dropins('api')}/override.conf; systemctl daemon-reload; systemctl restart proofpass-api`,
+    );
     before = await here.shell(OBSERVED);
   });
   afterAll(() => here?.down());
 
+  const dropins = (service: string) => `/etc/systemd/system/proofpass-${service}.service.d`;
   const adopt = (input: Record<string, unknown> = {}) => here.run(input, 'adopt');
   const report = (ended: Ended): RunReport => ended.report as RunReport;
   const health = () =>
@@ -113,7 +118,7 @@ describe('a host that was set up by hand', () => {
     const kept = await here.shell(`cat /opt/proofpass/platform/storage/uploads/${added}`);
     expect(kept).toContain('after the adoption');
     await here.shell(
-      `rm /opt/proofpass/platform/storage/uploads/${added}; rmdir /opt/proofpass/releases /opt/proofpass/shared`,
+      `rm /opt/proofpass/platform/storage/uploads/${added}; rmdir /opt/proofpass/releases /opt/proofpass/shared ${dropins('platform')}`,
     );
     expect(await here.shell(OBSERVED)).toBe(before);
     expect(await adopt({ back: true })).toMatchObject({ end: 'nothing to do' });

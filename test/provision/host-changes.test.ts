@@ -61,7 +61,6 @@ describe('on a host', () => {
     await does('removePackages', {}, at);
     await does('removePackages', {}, at);
     expect(await packages()).toBe(before);
-    await does('installPackages', { packages: ['ufw'], timeoutSeconds: 300 }, step());
   });
 
   test('of alternatives any that is installed will do, else the first that apt can install is; what no source has is named', async () => {
@@ -80,28 +79,84 @@ describe('on a host', () => {
     expect(await packages()).toBe(before);
   });
 
-  test('another apt and another dpkg at work are waited for, on the way back as well', async () => {
-    // Locks of the kind that they take.
-    const hold = (file: string) =>
-      here.shell(
-        `perl -MFcntl -e 'open my $f, "+>>", shift or die; my $lock = pack "s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0; fcntl $f, F_SETLK, $lock or die; open my $g, ">", "/run/held"; sleep 4; unlink "/run/held"' ${file}`,
+  describe('while another apt or dpkg is at work', () => {
+    /** A lock of the kind that they take, until `/run/held` is removed. */
+    const hold = async (file: string) => {
+      const holding = here.shell(
+        `perl -MFcntl -e 'open my $f, "+>>", shift or die; my $lock = pack "s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0; fcntl $f, F_SETLK, $lock or die; open my $g, ">", "/run/held"; select undef, undef, undef, 0.1 while -e "/run/held"' ${file}`,
       );
-    const whileHeld = async (file: string, act: () => Promise<unknown>) => {
-      const holding = hold(file);
       await here.shell('until [ -e /run/held ]; do sleep 0.05; done');
-      await act();
-      expect(await here.shell('ls /run/held 2>&1; true')).toContain('No such file');
-      await holding;
+      return { release: () => Promise.all([here.shell('rm /run/held'), holding]) };
     };
+    /** What is true of the host while it waits. */
+    const whileHeld = async (file: string, act: () => Promise<unknown>, look = 'true'): Promise<string> => {
+      const { release } = await hold(file);
+      const acting = act();
+      try {
+        return await Promise.race([here.shell(`sleep 4; ${look}`), acting.then(() => 'it did not wait')]);
+      } finally {
+        await release();
+        await acting;
+      }
+    };
+    const [archives, dpkg] = ['/var/cache/apt/archives/lock', '/var/lib/dpkg/lock-frontend'];
+
+    test.each(['/var/lib/apt/lists/lock', archives, dpkg])('and holds %s, it is waited for', async (file) => {
+      const [before, at] = [await packages(), step()];
+      const install = () => does('installPackages', { packages: ['lsof'], timeoutSeconds: 300 }, at);
+      expect(await whileHeld(file, install)).toBe('');
+      expect(await packages()).toMatch(/^lsof ii $/m);
+      if (file.includes('lists')) await does('removePackages', {}, at);
+      else expect(await whileHeld(file, () => does('removePackages', {}, at))).toBe('');
+      expect(await packages()).toBe(before);
+    });
+
+    test('the rules in the kernel stay as long as their package does', async () => {
+      const [before, at] = [await packages(), step()];
+      await does('installPackages', { packages: ['ufw'], timeoutSeconds: 300 }, at);
+      await here.shell('iptables -N ufw-trial');
+      const rules = 'iptables -S | grep ufw-trial';
+      expect(await whileHeld(archives, () => does('removePackages', {}, at), rules)).toBe('-N ufw-trial\n');
+      expect(await here.shell(`${rules}; true`)).toBe('');
+      expect(await packages()).toBe(before);
+    });
+
+    test('an installation that waits ends when its undo begins', async () => {
+      const [before, at] = [await packages(), step()];
+      const { release } = await hold(archives);
+      const install = does('installPackages', { packages: ['lsof'], timeoutSeconds: 300 }, at);
+      const ended = expect(install).rejects.toMatchObject({ type: 'JobCancelled' });
+      await here.shell(
+        `until grep -q 'Could not get lock' /var/lib/guardia/jobs/run-${at.step}-g1/stderr; do sleep 0.1; done`,
+      );
+      await does('removePackages', {}, at);
+      await Promise.all([ended, release()]);
+      expect(await packages()).toBe(before);
+    });
+  });
+
+  test('an installation that is stopped amid unpacking a package is taken back', async () => {
     const [before, at] = [await packages(), step()];
-    const install = () => does('installPackages', { packages: ['lsof'], timeoutSeconds: 300 }, at);
-    await whileHeld('/var/lib/apt/lists/lock', install);
-    await whileHeld('/var/lib/dpkg/lock-frontend', () => does('removePackages', {}, at));
+    const install = does('installPackages', { packages: ['prometheus-alertmanager'], timeoutSeconds: 300 }, at);
+    const ended = expect(install).rejects.toMatchObject({ type: 'JobCancelled' });
+    const state = "dpkg-query -W -f '${db:Status-Abbrev}' prometheus-alertmanager 2>&1";
+    await here.shell(`until ${state} | grep -q H; do :; done; pkill -STOP -x dpkg; ${state}`);
+    await does('removePackages', {}, at);
+    await ended;
     expect(await packages()).toBe(before);
-    await whileHeld('/var/lib/dpkg/lock-frontend', () =>
-      does('installPackages', { packages: ['lsof'], timeoutSeconds: 300 }, step()),
-    );
-    await here.shell('apt-get -q -y purge lsof');
+  });
+
+  test('configuration that a removed package has left stays', async () => {
+    await here.shell(`
+      apt-get -q -y --no-install-recommends install rsync; echo '# ours' >>/etc/default/rsync
+      apt-get -q -y remove rsync`);
+    const [before, at] = [await packages(), step()];
+    expect(before).toMatch(/^rsync rc $/m);
+    await does('installPackages', { packages: ['rsync', 'lsof'], timeoutSeconds: 300 }, at);
+    for (let twice = 0; twice < 2; twice++) await does('removePackages', {}, at);
+    expect(await packages()).toBe(before);
+    expect(await here.shell('tail -n 1 /etc/default/rsync')).toBe('# ours\n');
+    await here.shell('apt-get -q -y purge rsync');
   });
 
   test('certificates that were there before certbot outlive its purge', async () => {
@@ -146,6 +201,7 @@ describe('on a host', () => {
       here.shell(
         'sha256sum /etc/ufw/*.rules /etc/ufw/ufw.conf /etc/default/ufw; ufw status verbose; iptables -S DOCKER-USER; for family in iptables ip6tables; do $family -S FORWARD | head -1; done; ls /var/lib/guardia/dead-man /etc/systemd/system/guardia-dead-man.service 2>&1; systemctl is-active guardia-dead-man.timer; true',
       );
+    beforeAll(() => does('installPackages', { packages: ['ufw'], timeoutSeconds: 300 }, step()));
     const reaches = async (port: number): Promise<boolean> => {
       const { exitCode } = await here.lab.exec('peer', [
         'timeout',

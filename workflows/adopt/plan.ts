@@ -298,14 +298,14 @@ function becomeCheckout(system: System, host: string, checkout: Checkout, now: S
       why: 'a checkout has no manifest',
       id: `manifest-${id('')}`,
     }),
-    ...services.flatMap((name) => {
-      const place = `/etc/systemd/system/${name}.d`;
-      const why = 'its data is beside the code again';
-      return [
-        ...noFile(there, { path: `${place}/guardia-shared.conf`, why, id: `dropin-${id(name)}` }),
-        ...noFile(there, { path: place, why, id: `dropins-${id(name)}` }),
-      ];
-    }),
+    // Its directory stays: others may have drop-ins in it.
+    ...services.flatMap((name) =>
+      noFile(there, {
+        path: `/etc/systemd/system/${name}.d/guardia-shared.conf`,
+        why: 'its data is beside the code again',
+        id: `dropin-${id(name)}`,
+      }),
+    ),
     ...started(host, services, now, 'it works as before'),
   ];
 }

@@ -149,6 +149,17 @@ describe('the plan to adopt proofpass', () => {
     expect(moved).toEqual(['move-app-env', 'release-app']);
   });
 
+  test('back takes the drop-ins of guardia, and leaves their directories, where others may have theirs', () => {
+    const link = change({ kind: 'link', link: '/opt/proofpass/releases/1' });
+    const plan = adoptPlanner.plan({ ...input, back: true }, system, { 'host app': link }, moment);
+    const removed = stepsOf(plan).flatMap(({ step }) => (step.do.activity === 'removePath' ? [step.do.with] : []));
+    expect(removed).toEqual([
+      { path: '/opt/proofpass/platform/.guardia-release.json' },
+      { path: '/etc/systemd/system/proofpass-platform.service.d/guardia-shared.conf' },
+      { path: '/etc/systemd/system/proofpass-api.service.d/guardia-shared.conf' },
+    ]);
+  });
+
   test('back is refused once units were written for the new place', () => {
     const back = (naming: string[]) =>
       adoptPlanner.plan(
