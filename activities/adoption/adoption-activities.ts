@@ -25,7 +25,7 @@ const ObserveAdoption = z.strictObject({
       releases: AbsolutePath,
       writable: AbsolutePath,
       shared: z.array(z.strictObject({ path: z.string(), target: AbsolutePath })),
-      units: z.array(z.string()),
+      units: z.array(z.string()).default([]),
     }),
   ),
   cron: z.array(z.strictObject({ name: z.string(), user: AccountName, commands: Commands })),
@@ -69,11 +69,6 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
     const one = (key: string): string[] => lines.find(([name]) => name === key)?.slice(1) ?? [];
     const [owner = '', group = ''] = one('owner');
     const naming = units.length === 0 ? '' : await run(context, ['units', writable, ...units]);
-    const leads = new Map(
-      lines
-        .filter(([name]) => name === 'leads')
-        .map(([, ...rest]) => rest.join(' ').split('\t', 2) as [string, string]),
-    );
     return {
       kind: one('kind')[0] as SeenCheckout['kind'],
       owner,
@@ -85,14 +80,17 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       shared: Object.fromEntries(
         lines
           .filter(([name]) => name === 'shared')
-          .map(([, inCheckout, target, ...rest]) => [
-            rest.join(' '),
-            {
-              inCheckout,
-              ...(inCheckout === 'link' ? { leads: leads.get(rest.join(' ')) } : {}),
-              target: target === 'link' ? 'taken' : target,
-            } as SeenCheckout['shared'][string],
-          ]),
+          .map(([, inCheckout, target, ...rest]) => {
+            const [inside = '', leads] = rest.join(' ').split('\t');
+            return [
+              inside,
+              {
+                inCheckout,
+                ...(inCheckout === 'link' ? { leads } : {}),
+                target: target === 'link' ? 'taken' : target,
+              } as SeenCheckout['shared'][string],
+            ];
+          }),
       ),
       releases: one('releases')[0] as SeenCheckout['releases'],
       writable: one('writable')[0] as SeenCheckout['writable'],

@@ -1,5 +1,6 @@
 # What was set up by hand. Run as `bash -c SCRIPT adoption COMMAND ARGUMENT...`.
-#   checkout PATH RELEASES WRITABLE SHARED TARGET [SHARED TARGET]...    lines KEY VALUE...
+#   checkout PATH RELEASES WRITABLE SHARED TARGET [SHARED TARGET]...    lines KEY VALUE...; `shared IN-CHECKOUT TARGET SHARED`, then a tab and where it
+#                                       leads if it is a link
 #   units PATH UNIT...                  UNIT FILE of settings that name PATH or what is below it, except the drop-in of this runbook
 #   projects                            PROJECT DIRECTORY of compose projects
 #   where FROM TO                       FROM-STATE TO-STATE
@@ -24,6 +25,14 @@ existing() { # PATH: the nearest directory above it that is there
   local at=$1
   until [ -d "$at" ]; do at=$(dirname -- "$at"); done
   echo "$at"
+}
+mounts() { # PATH: mount points at it or below it, as paths from there; what it links to is elsewhere
+  local real at
+  real=$(realpath -- "$1") || return
+  cut -d ' ' -f 5 /proc/self/mountinfo | while read -r at; do
+    printf -v at %b "$at" # a blank is \040 there
+    case $at in "$real") echo . ;; "$real"/*) echo "${at#"$real"/}" ;; esac
+  done
 }
 third() {
   echo "$1" >&2
@@ -80,13 +89,11 @@ checkout)
     [ "$(stat -L -c %d -- "$path")" = "$(stat -c %d -- "$(existing "$place")")" ] || same=no
   done
   echo "same $same"
-  ! mountpoint -q -- "$path" || echo "mount ."
+  mounts "$path" | sed 's/^/mount /'
   while [ $# -ge 2 ]; do
     inside=$(state "$path/$1")
     case $inside in empty | taken) inside=there ;; esac
-    ! mountpoint -q -- "$path/$1" || echo "mount $1"
-    echo "shared $inside $(state "$2") $1"
-    ! [ -L "$path/$1" ] || printf 'leads %s\t%s\n' "$1" "$(readlink -- "$path/$1")"
+    printf 'shared %s %s %s\t%s\n' "$inside" "$(state "$2")" "$1" "$(readlink -- "$path/$1")"
     shift 2
   done
   ;;
