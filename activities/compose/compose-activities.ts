@@ -189,9 +189,9 @@ export function createComposeActivities({ hosts }: { hosts: Hosts }) {
     },
 
     /**
-     * Undo of `startCompose`: stops its job; services of the file that did not run before are stopped, and removed if they had no container; where none of
-     * them ran, the networks and volumes that came with them go, too. A volume goes only if it came into being after the step began; what
-     * ran before is left to `reapplyCompose`, what somebody added stays. Throws `VerificationImpossible` where Docker does not answer.
+     * Undo of `startCompose`: its job is stopped; services of the file that did not run before are stopped, and removed if they had no
+     * container; where none of them ran, the networks and volumes that came with them go, too. A volume goes only if it came into being after
+     * the step began; what ran before is left to `reapplyCompose`, what somebody added stays. Throws `VerificationImpossible` where Docker does not answer.
      * Idempotent by (run, step).
      */
     async stopMadeCompose({ with: raw, context }: CallInput) {
