@@ -44,7 +44,10 @@ patiently() { # COMMAND...: exit code 75 where the lock is held to the end; what
   return "$status"
 }
 # What an interrupted installation left half done: dpkg configures what is unpacked, apt unpacks anew where dpkg was stopped amid it.
-complete() { patiently dpkg --configure -a && patiently apt-get "${options[@]}" --no-remove --fix-broken install; }
+complete() {
+  patiently dpkg --configure -a || return
+  [ -z "$(dpkg --audit)" ] || patiently apt-get "${options[@]}" --no-remove --fix-broken install
+}
 # What Docker and ufw have put into the kernel stays there when they are purged. All at once, and nobody else's rules are touched.
 without_rules() { # iptables|ip6tables POLICY-OF-FORWARD PATTERN
   command -v "$1-save" >/dev/null || return 0

@@ -660,6 +660,27 @@ EOT`);
     expect(await state()).toBe(before);
   });
 
+  test('a compose project that is still being started ends when its undo begins', async () => {
+    await here.shell(`mkdir -p /opt/waiting; cat >/opt/waiting/docker-compose.yml <<'EOT'
+services:
+  first:
+    image: prom/node-exporter:latest
+    healthcheck: { test: [CMD, 'false'], interval: 1s, start_period: 600s }
+  second:
+    image: prom/node-exporter:latest
+    depends_on: { first: { condition: service_healthy } }
+EOT`);
+    const project = { project: 'waiting', directory: '/opt/waiting', file: 'docker-compose.yml' };
+    const at = step();
+    const ended = expect(does('startCompose', { ...project, timeoutSeconds: 120 }, at)).rejects.toMatchObject({
+      type: 'JobCancelled',
+    });
+    await here.shell('until docker ps --format "{{.Names}}" | grep -q waiting-first; do sleep 0.1; done');
+    await does('stopMadeCompose', project, at);
+    await ended;
+    expect(await here.shell('docker ps -a --format "{{.Names}}" | grep waiting; rm -r /opt/waiting')).toBe('');
+  });
+
   describe('a compose project that serves', () => {
     const directory = '/opt/serving';
     const project = { project: 'serving', directory, file: 'docker-compose.yml' };
@@ -862,6 +883,31 @@ endpoints: { api: { url: 'https://api.proofpass.test/health' }, platform: { url:
     for (let twice = 0; twice < 2; twice++) await does('restoreSysctl', { paths }, at);
     expect(await now()).toBe(before);
     await here.shell(`rm ${paths[0]}`);
+  });
+
+  test('mounts below a checkout are seen, with blanks in their names; what its links lead to is not below it', async () => {
+    const one = { path: '/opt/by hand', releases: '/opt/releases', writable: '/opt/shared' };
+    const shared = ['storage', 'data', 'elsewhere'].map((path) => ({ path, target: `/opt/shared/${path}` }));
+    await here.shell(`mkdir -p '${one.path}/storage/up loads' '${one.path}/data' /opt/shared/elsewhere '/opt/by hand too'
+      ln -s /opt/shared/elsewhere '${one.path}/elsewhere'
+      for at in '${one.path}/storage/up loads' '${one.path}/data' /opt/shared/elsewhere '/opt/by hand too'; do mount -t tmpfs tmpfs "$at"; done`);
+    const look = () => does('observeAdoption', { checkouts: [{ ...one, name: 'one', shared }], cron: [] });
+    expect(await look()).toMatchObject({
+      checkouts: {
+        one: {
+          kind: 'checkout',
+          mounts: ['storage/up loads', 'data'],
+          shared: {
+            storage: { inCheckout: 'there', target: 'absent' },
+            elsewhere: { inCheckout: 'link', leads: '/opt/shared/elsewhere' },
+          },
+        },
+      },
+    });
+    await here.shell(`umount '${one.path}/storage/up loads' '${one.path}/data'; mount -t tmpfs tmpfs '${one.path}'`);
+    expect(await look()).toMatchObject({ checkouts: { one: { mounts: ['.'] } } });
+    await here.shell(`umount '${one.path}' /opt/shared/elsewhere '/opt/by hand too'
+      rm -r '${one.path}' /opt/shared '/opt/by hand too'`);
   });
 
   describe('a directory that is moved', () => {
