@@ -7,22 +7,24 @@ import { durationText } from './text-units.js';
 /** How a run ended: one of guardia's ends, or one that Temporal made without asking the run. */
 export type RunEnd = EndState | 'terminated' | 'timed out';
 
-/** How a closed run ended: what it says of itself, where Temporal did not end it. */
+/** How a closed run ended: what it says of itself, as the last thing before it tells people; else how Temporal ended it. */
 export function endOf({
   status,
   typedSearchAttributes,
 }: Pick<WorkflowExecutionInfo, 'status' | 'typedSearchAttributes'>): RunEnd {
+  const said = EndState.safeParse(typedSearchAttributes.get(GuardiaEnd)).data;
+  if (said !== undefined) return said;
   switch (status.name) {
+    case 'COMPLETED':
+      return 'succeeded';
     case 'TERMINATED':
       return 'terminated';
     case 'TIMED_OUT':
       return 'timed out';
     case 'CANCELLED':
       return 'cancelled';
-    default: {
-      const said = EndState.safeParse(typedSearchAttributes.get(GuardiaEnd)).data;
-      return said ?? (status.name === 'COMPLETED' ? 'succeeded' : 'failed');
-    }
+    default:
+      return 'failed';
   }
 }
 
@@ -135,12 +137,9 @@ export function endSentence(
   const after = view.endedAt === undefined ? '' : ` after ${durationText(runMilliseconds(view, 0))}`;
   const why = reason === undefined ? '' : ` (${reason})`;
   // Where the phase is not known, it may have been any.
-  const left =
-    view.phase === 'ended'
-      ? 'it had ended by itself, and only told of it'
-      : mayHaveLeft(view.runbook, view.phase ?? 'applying')
-        ? `what it had done was not undone; guardia run repair ${view.system ?? 'SYSTEM'} --plan says what it left, and how that is undone`
-        : 'it had changed nothing';
+  const left = mayHaveLeft(view.runbook, view.phase ?? 'applying')
+    ? `what it had done was not undone; guardia run repair ${view.system ?? 'SYSTEM'} --plan says what it left, and how that is undone`
+    : 'it had changed nothing';
   if (end === 'terminated') return `${runTitle(view)} was terminated from outside${after}${why}: ${left}`;
   if (end === 'timed out') return `${runTitle(view)} ran out of time${after}: ${left}`;
   return `${runTitle(view)}: ${end}${after}`;
