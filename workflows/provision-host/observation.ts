@@ -231,6 +231,7 @@ export function secretSource(
     on: [...on, ...older],
     ...(from === undefined || isUnset(from) ? {} : { from }),
     make: secret !== undefined && secret.kind !== 'issued' && new Set(places).size <= 1,
+    guarded: secret?.guarded ?? false,
     same: new Set(places).size > 1,
     later: secret?.later ?? false,
   };
