@@ -102,7 +102,7 @@ command is refused and names the rows at stake. Data is never restored by it.`,
     summary: 'follow a run live, or show how it ended',
     about: `ID is a workflow id, the beginning of one, "latest", or a runbook followed by a system for the newest run of these.
 Ctrl-C leaves the run running (exit code 10). A run that has ended is shown as long as Temporal or the object store knows it.
---json prints one line for each change; the last one has "open": false.`,
+--json prints one line for each change; the last one has "end" and "exitCode".`,
     arguments: [
       ['<id>', 'workflow id, its beginning, "latest", or a runbook'],
       ['[system]', 'with a runbook: the newest run on this system'],

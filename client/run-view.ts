@@ -135,9 +135,12 @@ export function endSentence(
   const after = view.endedAt === undefined ? '' : ` after ${durationText(runMilliseconds(view, 0))}`;
   const why = reason === undefined ? '' : ` (${reason})`;
   // Where the phase is not known, it may have been any.
-  const left = mayHaveLeft(view.runbook, view.phase ?? 'applying')
-    ? `what it had done was not undone; guardia run repair ${view.system ?? 'SYSTEM'} --plan says what it left, and how that is undone`
-    : 'it had changed nothing';
+  const left =
+    view.phase === 'ended'
+      ? 'it had ended by itself, and only told of it'
+      : mayHaveLeft(view.runbook, view.phase ?? 'applying')
+        ? `what it had done was not undone; guardia run repair ${view.system ?? 'SYSTEM'} --plan says what it left, and how that is undone`
+        : 'it had changed nothing';
   if (end === 'terminated') return `${runTitle(view)} was terminated from outside${after}${why}: ${left}`;
   if (end === 'timed out') return `${runTitle(view)} ran out of time${after}: ${left}`;
   return `${runTitle(view)}: ${end}${after}`;

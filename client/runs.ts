@@ -9,6 +9,7 @@ import { decodeArrayFromPayloads } from '@temporalio/common/lib/internal-non-wor
 import { Name } from '../workflows/contracts/names.js';
 import { runbooks, type Runbook } from '../workflows/contracts/runbooks.js';
 import {
+  GuardiaEnd,
   GuardiaPhase,
   GuardiaRequester,
   GuardiaSystem,
@@ -245,8 +246,11 @@ export async function cancelRun(
   why: { reason?: string | undefined; requester: string },
 ): Promise<boolean> {
   const { client, target } = access;
-  const { status, runId } = await client.workflow.getHandle(run.workflowId, run.runId).describe();
-  if (status.name !== 'RUNNING') return false;
+  const { status, runId, typedSearchAttributes } = await client.workflow
+    .getHandle(run.workflowId, run.runId)
+    .describe();
+  // One that has ended may still tell of it.
+  if (status.name !== 'RUNNING' || typedSearchAttributes.get(GuardiaEnd) !== undefined) return false;
   try {
     await client.workflowService.requestCancelWorkflowExecution({
       namespace: target.namespace,

@@ -51,7 +51,8 @@ export async function lostRuns(access: TemporalAccess, now: Date): Promise<Condi
   const conditions: Condition[] = [];
   for (const run of lost) {
     const { system, runbook, end, phase } = run;
-    if (system === undefined || (end !== 'terminated' && end !== 'timed out')) continue;
+    // Of one that had ended, and was only telling of it, nothing is lost.
+    if (system === undefined || phase === 'ended' || (end !== 'terminated' && end !== 'timed out')) continue;
     const left = mayHaveLeft(runbook, phase);
     if (await isMadeGood(access, { ...run, system }, left)) continue;
     conditions.push({
@@ -191,7 +192,7 @@ export async function overdueRuns(
       delete kept.since;
     }
     const system = systems.get(name);
-    if (system === undefined) continue;
+    if (system === undefined || run.phase === 'ended') continue;
     const { waitingAfterMinutes } = system.watcher;
     const waitingMs = kept.since === undefined ? 0 : now.getTime() - Date.parse(kept.since);
     if (kept.since !== undefined && waitingMs > waitingAfterMinutes * MINUTE_MS) {

@@ -112,6 +112,8 @@ describe('the command on a real Temporal', () => {
       expect(stderr).toContain('Its notices are still on their way');
       const handle = lab.client.workflow.getHandle(`backup/one/${id}`);
       expect((await handle.describe()).status.name).toBe('RUNNING');
+      const cancelled = await lab.guardia('cancel', `backup/one/${id}`, '--no-follow');
+      expect(cancelled.stderr).toContain('has ended already; there is nothing to cancel');
       delivery.go();
       await expect(handle.result()).rejects.toThrow();
     });

@@ -17,7 +17,7 @@ const LONGEST_PAUSE_SECONDS = 2 * 60;
 export interface Notices {
   /**
    * Sends a notice beside the run: returns at once, never fails, and is not cancelled with the run. Targets that are away are told again for a quarter of an
-   * hour, or until another notice of the same incident is told: what is over must not be opened after its end. What could not be sent becomes a note.
+   * hour (of a reminder by the next one), or until another notice of the same incident is told: what is over must not be opened after its end. What could not be sent becomes a note.
    * Tell once for each `dedupeKey`: a second time is passed over.
    */
   tell(notice: Notice): void;
@@ -58,7 +58,8 @@ export function createNotices(system: () => System | string, note: (text: string
         for (const text of notes) if (!away.some((one) => one.note === text)) note(text);
         if (away.length === 0) return;
         only = away.map(({ target }) => target);
-        const late = Date.now() + pause * 1000 > until;
+        // Of a reminder the next one is the repeat: a hold that lasts for weeks must not fill its history for a target that is gone for good.
+        const late = notice.event === 'reminder' || Date.now() + pause * 1000 > until;
         if (late || (await condition(passed, `${pause} seconds`, { summary: `tell ${only.join(', ')} again` }))) {
           for (const one of away) note(one.note);
           return;

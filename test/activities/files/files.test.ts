@@ -266,7 +266,8 @@ describe('on a host', () => {
       await write(changed, 'two');
       await onUnit('setUnit', { unit, active: true, anew: true }, started);
       expect(await here.shell('cat /run/trial')).toBe('one\ntwo\n');
-      await onUnit('restoreUnit', { unit }, started);
+      await onUnit('restoreUnit', { unit, stopped: true }, started);
+      expect(await here.shell('systemctl is-active trial; true')).toBe('inactive\n');
       await file('restorePath', { path: `/etc/systemd/system/${unit}` }, changed);
       await onUnit('restoreUnit', { unit, anew: true }, stopped);
       expect(await here.shell('cat /run/trial; systemctl is-active trial')).toBe('one\ntwo\none\nactive\n');
