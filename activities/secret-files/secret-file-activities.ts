@@ -101,12 +101,12 @@ export function withKeptLines(filled: string, before: string, without: readonly 
   return kept.length === 0 ? filled : `${filled.trimEnd()}\n\n${KEPT}\n${kept.join('\n')}\n`;
 }
 
-/** A word, or a host with or without scheme and port. */
-const PLAIN_SETTING = /^(["']?)(?:[A-Za-z]{1,12}|(?:[a-z]+:\/\/)?[a-z][a-z-]*(?:\.[a-z][a-z-]*)+(?::\d{1,5})?\/?)\1$/;
+/** A word, a number, or a host with or without scheme and port. */
+const PLAIN_SETTING = /^(["']?)(?:[A-Za-z]{1,12}|\d{1,9}|(?:[a-z]+:\/\/)?[a-z][a-z-]*(?:\.[a-z][a-z-]*)+(?::\d{1,5})?\/?)\1$/;
 
 /**
  * A file with secrets for people: lines of the template that hold none as they are. Of a value whose key holds no secret there, what is wanted or
- * plain, or one word or host alone; every other value and comment is masked. Pure.
+ * plain, or one word, number or host alone; every other value and comment is masked. Pure.
  */
 export function shownText(text: string, template: string, mark: Mark): string {
   const own = entriesOf(template);

@@ -97,6 +97,7 @@ describe('a file with secrets', () => {
 
   test.each([
     ['A=debug', 'A=debug'],
+    ['A=600000', 'A=600000'],
     ['A="https://old.example:8443/"', 'A="https://old.example:8443/"'],
     ['A=mail.old.example', 'A=mail.old.example'],
     ['A = /var/lib/x,80,no', 'A = /var/lib/x,80,no'],
