@@ -102,7 +102,8 @@ export function withKeptLines(filled: string, before: string, without: readonly 
 }
 
 /** A word, a number, or a host with or without scheme and port. */
-const PLAIN_SETTING = /^(["']?)(?:[A-Za-z]{1,12}|\d{1,9}|(?:[a-z]+:\/\/)?[a-z][a-z-]*(?:\.[a-z][a-z-]*)+(?::\d{1,5})?\/?)\1$/;
+const PLAIN_SETTING =
+  /^(["']?)(?:[A-Za-z]{1,12}|\d{1,9}|(?:[a-z]+:\/\/)?[a-z][a-z-]*(?:\.[a-z][a-z-]*)+(?::\d{1,5})?\/?)\1$/;
 
 /**
  * A file with secrets for people: lines of the template that hold none as they are. Of a value whose key holds no secret there, what is wanted or
