@@ -370,7 +370,9 @@ export const ApplicationSecret = z.strictObject({
   guarded: z
     .boolean()
     .default(false)
-    .describe('Losing or replacing it loses data or money: never generated anew once it exists'),
+    .describe(
+      'Losing or replacing it loses data or money: never generated anew once it exists, nor while a file of the host names its key',
+    ),
   from: settable(SecretReference)
     .optional()
     .describe(

@@ -202,7 +202,7 @@ describe('on a host', () => {
     expect(JSON.stringify(seen)).not.toContain(secret);
     const sum = (await here.shell('sha256sum /etc/trial/.env')).slice(0, 32);
     expect(JSON.stringify(seen)).not.toContain(sum);
-    expect(seen['/etc/trial/.env']?.text).toMatch(/^A=\[masked \w{6}\]\nJWT_SECRET=\[masked \w{6}\]\n$/);
+    expect(seen['/etc/trial/.env']?.text).toMatch(/^A=1\nJWT_SECRET=\[masked \w{6}\]\n$/);
     expect(seen['/etc/trial/plain']?.text).toMatch(/^password = \[masked \w{6}\]\nplain\n$/);
     expect(seen['/etc/trial/unit']).toMatchObject({
       masked: true,
