@@ -102,7 +102,7 @@ command is refused and names the rows at stake. Data is never restored by it.`,
     summary: 'follow a run live, or show how it ended',
     about: `ID is a workflow id, the beginning of one, "latest", or a runbook followed by a system for the newest run of these.
 Ctrl-C leaves the run running (exit code 10). A run that has ended is shown as long as Temporal or the object store knows it.
---json prints one line for each change; the last one has "open": false.`,
+--json prints one line for each change; the last one has "end" and "exitCode".`,
     arguments: [
       ['<id>', 'workflow id, its beginning, "latest", or a runbook'],
       ['[system]', 'with a runbook: the newest run on this system'],
@@ -282,7 +282,7 @@ damaged: does not read back. Warns when the newest verified one is older than a 
     summary: 'what is missing on this machine, in Temporal and on each host, and what helps',
     about: `Looks at each host with one SSH call, and tries its access key with an upload that is given up: nothing is left behind.
 Run it where the worker runs: its secrets and tools are what counts. Without SYSTEM, systems that are not filled in yet are passed over. Exit code 1: something required is missing.`,
-    arguments: [['[system]', 'only this system, with everything that is not filled in']],
+    arguments: [['[system]', 'only this system, with every value that a backup lacks; all others: guardia systems check SYSTEM']],
     examples: [
       ['guardia doctor', 'before the first run'],
       ['guardia doctor proofpass --json', 'for a monitoring script'],
@@ -330,7 +330,7 @@ Further help:
   guardia help exit-codes    what scripts can rely on
   guardia help environment   the variables that guardia reads
 
-Every command takes --json: results on stdout as JSON, messages on stderr.`;
+Every command but dev takes --json: results on stdout as JSON, messages on stderr.`;
 
 /** Runs the command line. Returns the exit code; never throws. */
 export async function main(argv: readonly string[], makeTerminal = createTerminal): Promise<number> {

@@ -137,6 +137,12 @@ function offsetOf(document: Document, field: string): number {
   return (key as { range?: [number, number, number] | null } | null | undefined)?.range?.[0] ?? 0;
 }
 
+/** Fields of an input as the values of `--set` that say them: what `parseSettings` reads. Pure. */
+export const settingsOf = (input: Readonly<Record<string, unknown>>): string[] =>
+  Object.entries(input).map(
+    ([field, value]) => `${field}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
+  );
+
 /**
  * The fields of `--set name=value`. A value is JSON where it reads as such and the field is no text. Throws `usage` for an
  * argument without a name.

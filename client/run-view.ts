@@ -7,22 +7,24 @@ import { durationText } from './text-units.js';
 /** How a run ended: one of guardia's ends, or one that Temporal made without asking the run. */
 export type RunEnd = EndState | 'terminated' | 'timed out';
 
-/** How a closed run ended: what it says of itself, where Temporal did not end it. */
+/** How a closed run ended: what it says of itself, as the last thing before it tells people; else how Temporal ended it. */
 export function endOf({
   status,
   typedSearchAttributes,
 }: Pick<WorkflowExecutionInfo, 'status' | 'typedSearchAttributes'>): RunEnd {
+  const said = EndState.safeParse(typedSearchAttributes.get(GuardiaEnd)).data;
+  if (said !== undefined) return said;
   switch (status.name) {
+    case 'COMPLETED':
+      return 'succeeded';
     case 'TERMINATED':
       return 'terminated';
     case 'TIMED_OUT':
       return 'timed out';
     case 'CANCELLED':
       return 'cancelled';
-    default: {
-      const said = EndState.safeParse(typedSearchAttributes.get(GuardiaEnd)).data;
-      return said ?? (status.name === 'COMPLETED' ? 'succeeded' : 'failed');
-    }
+    default:
+      return 'failed';
   }
 }
 

@@ -9,6 +9,7 @@ import { decodeArrayFromPayloads } from '@temporalio/common/lib/internal-non-wor
 import { Name } from '../workflows/contracts/names.js';
 import { runbooks, type Runbook } from '../workflows/contracts/runbooks.js';
 import {
+  GuardiaEnd,
   GuardiaPhase,
   GuardiaRequester,
   GuardiaSystem,
@@ -137,15 +138,18 @@ export async function listRuns(
     system?: string | undefined;
     runbook?: string | undefined;
     open?: boolean;
-    idPrefix?: string;
+    /** The beginning of a workflow id, or a whole run id. */
+    id?: string;
     limit?: number;
     /** False leaves out runs that only made a plan. */
     dryRuns?: boolean;
+    /** False leaves out runs that are a step of another one. */
+    steps?: boolean;
     /** Further conditions, as Temporal's list filter has them. */
     where?: readonly string[];
   } = {},
 ): Promise<RunSummary[]> {
-  const { system, runbook, open, idPrefix, limit = 100, dryRuns = true, where = [] } = filter;
+  const { system, runbook, open, id, limit = 100, dryRuns = true, steps = true, where = [] } = filter;
   const conditions = [ofRunbooks, ...where];
   if (runbook !== undefined) conditions.push(`WorkflowType = '${nameIn(runbook, 'runbook')}'`);
   // A run that no worker has taken up yet has no search attributes: its id says as much.
@@ -156,8 +160,9 @@ export async function listRuns(
     conditions.push(`(GuardiaSystem = '${nameIn(system, 'system')}' OR ${ids.join(' OR ')})`);
   }
   if (open !== undefined) conditions.push(open ? "ExecutionStatus = 'Running'" : "ExecutionStatus != 'Running'");
+  if (!steps) conditions.push('ParentWorkflowId IS NULL');
   if (!dryRuns) conditions.push("(GuardiaEnd IS NULL OR GuardiaEnd != 'planned')");
-  if (idPrefix !== undefined) conditions.push(`WorkflowId STARTS_WITH '${idPrefix}'`);
+  if (id !== undefined) conditions.push(`(WorkflowId STARTS_WITH '${id}' OR RunId = '${id}')`);
   const found: RunSummary[] = [];
   // Open runs come first, then closed ones from the last end on.
   for await (const info of access.client.workflow.list({
@@ -195,17 +200,24 @@ function summaryOf(info: WorkflowExecutionInfo): RunSummary {
 
 /**
  * The run that a person means: a workflow id, the beginning of one that fits a single run, a run id, `latest`, or a runbook
- * and a system for the newest run of these.
+ * and a system for the newest run of these: of those that were started by themselves and do more than plan. `toAnswer`: the newest that is still open, if there is one.
  * Throws `not found`, and `usage` with the candidates when several fit.
  */
-export async function findRun(access: TemporalAccess, reference: string, system?: string): Promise<RunSummary> {
+export async function findRun(
+  access: TemporalAccess,
+  reference: string,
+  system?: string,
+  { toAnswer = false }: { toAnswer?: boolean } = {},
+): Promise<RunSummary> {
   const notFound = (what: string): CommandFailure =>
     new CommandFailure('not found', {
       message: `there is no run ${what}`,
       remedy: '`guardia status` lists the last runs',
     });
   if (system !== undefined || reference === 'latest') {
-    const [newest] = await listRuns(access, system === undefined ? {} : { runbook: reference, system });
+    const wanted = { ...(system === undefined ? {} : { runbook: reference, system }), dryRuns: false, steps: false };
+    const [open] = toAnswer ? await listRuns(access, { ...wanted, open: true }) : [];
+    const newest = open ?? (await listRuns(access, wanted))[0];
     if (newest === undefined) throw notFound(system === undefined ? 'yet' : `of ${reference} on ${system}`);
     return newest;
   }
@@ -221,7 +233,7 @@ export async function findRun(access: TemporalAccess, reference: string, system?
     if (!(error instanceof WorkflowNotFoundError)) throw error;
   }
   if (/['"\\]/.test(reference)) throw notFound(reference);
-  const fitting = await listRuns(access, { idPrefix: reference, limit: 200 });
+  const fitting = await listRuns(access, { id: reference, limit: 200 });
   const [only, ...more] = fitting;
   if (only === undefined) throw notFound(reference);
   if (more.length === 0) return only;
@@ -245,8 +257,11 @@ export async function cancelRun(
   why: { reason?: string | undefined; requester: string },
 ): Promise<boolean> {
   const { client, target } = access;
-  const { status, runId } = await client.workflow.getHandle(run.workflowId, run.runId).describe();
-  if (status.name !== 'RUNNING') return false;
+  const { status, runId, typedSearchAttributes } = await client.workflow
+    .getHandle(run.workflowId, run.runId)
+    .describe();
+  // One that has ended may still tell of it.
+  if (status.name !== 'RUNNING' || typedSearchAttributes.get(GuardiaEnd) !== undefined) return false;
   try {
     await client.workflowService.requestCancelWorkflowExecution({
       namespace: target.namespace,

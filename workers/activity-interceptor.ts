@@ -9,6 +9,13 @@ import { failure, isFailure } from '../workflows/contracts/errors.js';
 const BEAT_MS = 5_000;
 /** A failure that nobody foresaw is tried this often: the attempts of a job are not counted, and it would hold its locks for a day. */
 const UNFORESEEN_ATTEMPTS = 10;
+/**
+ * What changes something is given up after so long where its host does not answer, which is as long as an undo waits for one that is away: each attempt at a
+ * host that hangs takes minutes, and attempts alone would be hours. Seconds.
+ */
+const CHANGE_AWAY_SECONDS = 30 * 60;
+/** A worker that was away itself has tried so often before that counts. */
+const CHANGE_AWAY_ATTEMPTS = 4;
 
 /**
  * What every activity needs at its edge: a sign of life while it works, so that a dead worker is noticed soon and a cancel arrives; a cancel, a pause or a shutdown leaves it as what it is (an AbortError of a library
@@ -44,7 +51,7 @@ function beating(): () => void {
 
 /**
  * A job is attempted for as long as it may take and a day more, as workers may be away that long; what is no fault of a worker ends sooner: a host
- * that stays away, and what nobody foresaw. Pure.
+ * that stays away, and what nobody foresaw. A change is attempted for half an hour at a host that does not answer. Pure.
  */
 export function lastWord(
   error: unknown,
@@ -52,11 +59,16 @@ export function lastWord(
   at: { activityType: string; attempt: number; scheduledTimestampMs: number; now: number },
 ): unknown {
   const { activityType, attempt, scheduledTimestampMs, now } = at;
-  if (!isCallName(activityType) || calls[activityType] !== 'job') return error;
+  if (!isCallName(activityType)) return error;
+  const away = isFailure(error, 'HostUnreachable');
+  const waited = (now - scheduledTimestampMs) / 1000;
+  if (calls[activityType] === 'change' && away && attempt >= CHANGE_AWAY_ATTEMPTS && waited >= CHANGE_AWAY_SECONDS)
+    return ApplicationFailure.nonRetryable(error.message, error.type, ...(error.details ?? []));
+  if (calls[activityType] !== 'job') return error;
   if (!(error instanceof ApplicationFailure))
     return attempt < UNFORESEEN_ATTEMPTS ? error : ApplicationFailure.nonRetryable(...wordsOf(error));
   const seconds = Number(call?.with?.['timeoutSeconds'] ?? 0) + HOST_AWAY_SECONDS;
-  if (!isFailure(error, 'HostUnreachable') || now < scheduledTimestampMs + seconds * 1000) return error;
+  if (!away || waited < seconds) return error;
   const host = call?.context?.target?.name;
   return failure('JobLost', `the host stays away: ${error.message}`, host === undefined ? {} : { host });
 }

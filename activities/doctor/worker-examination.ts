@@ -30,20 +30,27 @@ export async function examineWorkerMachine(options: {
           remedy: 'Install Node.js 22 or 24 from nodejs.org or your distribution',
         },
     stateDirectoryFinding(options.stateDirectory),
-    ...(await Promise.all([...workerTools, { tool: 'age-keygen', package: 'age' }].map(tool))),
+    ...(await Promise.all([
+      ...[...workerTools, { tool: 'age-keygen', package: 'age' }].map((one) => tool(one, 'reading backups back')),
+      tool({ tool: 'ssh-keygen', package: 'openssh-client' }, 'verifying who agreed to a plan'),
+    ])),
     ...postgresFindings(options.systems),
   ];
   const install = installLine(packagesOf(findings));
   return { about: 'this machine', findings, ...(install === undefined ? {} : { install }) };
 }
 
-async function tool({ tool: name, package: from, least }: (typeof workerTools)[number]): Promise<Finding> {
+async function tool(
+  { tool: name, package: from, least }: (typeof workerTools)[number],
+  what: string,
+): Promise<Finding> {
   const id = `tool-${name}`;
-  const title = `${name}: reading backups back`;
+  const title = `${name}: ${what}`;
   const ask = name === 'openssl' ? 'version' : '--version';
-  const { stdout, stderr, failed } = await execa(name, [ask], { reject: false, timeout: 10_000, stdin: 'ignore' });
+  // Some tell no version, and fail when they are asked.
+  const { stdout, stderr, code } = await execa(name, [ask], { reject: false, timeout: 10_000, stdin: 'ignore' });
   const found = /[0-9]+\.[0-9][0-9.]*/.exec(`${stdout}\n${stderr}`)?.[0];
-  if (failed && found === undefined) return { id, title, state: 'missing', found: 'not installed', packages: [from] };
+  if (code === 'ENOENT') return { id, title, state: 'missing', found: 'not installed', packages: [from] };
   if (least !== undefined && found !== undefined && !atLeast(found, least))
     return { id, title, state: 'missing', found: `${found}, older than ${least}`, packages: [from] };
   return { id, title, state: 'ok', found: found ?? 'there' };

@@ -134,8 +134,7 @@ function seen(fingerprints: Fingerprints, question: FileQuestion, state: PathSta
   const same = wanted === undefined ? undefined : wanted === state.sha256;
   const whole = textOf(state.content ?? '');
   const known = [...(question.known ?? []), ...(question.wanted === undefined ? [] : [question.wanted])];
-  const text =
-    question.secret && known.length > 0 ? maskUnknown(whole, known, mark) : maskText(whole, question.secret, mark);
+  const text = (question.secret ? maskUnknown : maskText)(whole, known, mark);
   return {
     ...common,
     size: size ?? 0,

@@ -34,7 +34,7 @@ const LINE_BYTES = 4096;
 const CALL_TIMEOUT_MS = 120_000;
 /** sudo says more than that it refuses: that the host's own name does not resolve, for one, and then does as it was told. */
 const SUDO_REFUSES =
-  /^(sudo: .*(password is required|a terminal is required|no tty present|must have a tty|account validation failure)|.*(is not in the sudoers file|is not allowed to (execute|run)|may not run sudo))/m;
+  /^(sudo: .*(password is required|authentication is required|no valid sudoers sources|error initializing|a terminal is required|no tty present|must have a tty|account validation failure)|.*(is not in the sudoers file|is not allowed to (execute|run)|may not run sudo))/m;
 
 /** What a call may carry to a host: the number of the run's fence there, or nothing for a call that changes nothing. */
 export type FenceNumber = number | undefined;

@@ -267,7 +267,7 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
           {
             step: context.step,
             remedy:
-              'Decide: correct the release and deploy it, or restore the recovery point from before the deploy and lose what was written since',
+              'Decide: correct the release and deploy it; or restore the recovery point from before the deploy, lose what was written since, and say retry: it looks at the database, and lets the release go',
           },
         );
       await takeBack(argument, argument.down, added, { ...context, runAgainIfLost: true });
@@ -288,8 +288,11 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
       return { takenBack: argument.migrations, summary: `took back ${argument.migrations.join(', ')}` };
     },
 
-    /** Undo of `takeBackMigrations`: applies them again with the up command of the same release. Idempotent by what the database says is applied. */
-    async reapplyMigrations({ with: raw, context }: CallInput) {
+    /**
+     * Undo of `takeBackMigrations`: applies them again with the up command of the same release, without what they held. Idempotent by what the database
+     * says is applied.
+     */
+    async reapplyMigrations({ with: raw, context }: CallInput): Promise<{ summary: string } | undefined> {
       const argument = TakeBack.parse(raw);
       const host = targetOf(context);
       const entry = await recall<{ before: string[] }>(hosts, context);
@@ -301,7 +304,8 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
         const now = await applied(argument.database.target, argument.database.server, argument.applied);
         return entry.before.filter((name) => !now.includes(name));
       };
-      if ((await missing()).length === 0) return;
+      const taken = await missing();
+      if (taken.length === 0) return;
       await hosts.job(
         host,
         {
@@ -320,6 +324,7 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
           step: context.step,
           remedy: 'Apply it by hand with the up command of the release',
         });
+      return { summary: `applied ${taken.join(', ')} again; what they had held is in the recovery point only` };
     },
 
     /**

@@ -5,7 +5,7 @@ if [[ $(readlink "$directory" 2>/dev/null) == "$releases/$id" ]]; then
   third_state "$directory points to the release $id: it is in use"
 fi
 if [[ -e $releases/$id/.guardia-needed ]]; then
-  third_state "the release $id is still needed: migrations of it are applied"
+  third_state "the release $id is still needed: migrations of it are applied" "Decide about them first. Once the database is as it was before, remove $releases/$id/.guardia-needed and try again"
 fi
 rm -rf "${releases:?}/$id.partial" "${releases:?}/$id" "${releases:?}/.$id.tar.zst" || fail "$releases/$id could not be removed"
 if [[ ${argument[mirror]:-} == made ]]; then rm -rf "${releases:?}/.mirror.git"; fi

@@ -95,12 +95,10 @@ export function createReleaseActivities({ hosts, secrets }: { hosts: Hosts; secr
       },
       { signal: cancellationSignal(), ...(options.fenced ? { fence: context.fence } : {}) },
     );
-    if (ended.exitCode === THIRD_STATE)
-      throw failure('ThirdState', `${host.name}: ${ended.stderr.trim().split('\n').at(-1)}`, {
-        host: host.name,
-        step: context.step,
-        remedy: 'Somebody changed it beside guardia: look who, put it right by hand, then try again',
-      });
+    if (ended.exitCode === THIRD_STATE) {
+      const [message, remedy] = ended.stderr.trim().split('\n').slice(-2);
+      throw failure('ThirdState', `${host.name}: ${message}`, { host: host.name, step: context.step, remedy });
+    }
     return ended;
   };
   const target = (releases: string, id: string | null): string => (id === null ? '' : `${releases}/${id}`);

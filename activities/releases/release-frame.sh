@@ -9,8 +9,8 @@ fail() { # MESSAGE, as the last line of the log
   printf '%s\n' "$*" >&2
   exit 1
 }
-third_state() { # MESSAGE: somebody else was here
-  printf '%s\n' "$*" >&2
+third_state() { # MESSAGE REMEDY: it is neither as before nor as this run makes it, as a rule because somebody else was here
+  printf '%s\n%s\n' "$1" "${2:-Somebody changed it beside guardia: look who, put it right by hand, then try again}" >&2
   exit 3
 }
 # What went wrong for want of space is said so: programs word it in many ways.

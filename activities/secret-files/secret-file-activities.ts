@@ -7,7 +7,7 @@ import type { SeenSecretFile } from '../../workflows/contracts/provision-observa
 import { SECRET_PLACE, SecretSource } from '../../workflows/contracts/secret-source.js';
 import { targetOf } from '../activity-context.js';
 import { changePath, wantedFile } from '../files/file-activities.js';
-import { maskText, namesSecret, type Mark } from '../files/mask.js';
+import { maskUnknown, namesSecret, type Mark } from '../files/mask.js';
 import { lookAtPath } from '../files/paths.js';
 import type { Hosts } from '../hosts/hosts.js';
 import type { Fingerprints } from '../secrets/fingerprint.js';
@@ -51,9 +51,10 @@ export function fillSecrets(template: string, value: (name: string) => string): 
 
 const KEPT = '# Not in the template of guardia; kept as they were.';
 
-/** A key with its value, over as many lines as it takes, or any other line. */
+/** A key with its value, over as many lines as it takes, or any other line. `head` is what stands before the value. */
 interface Entry {
   key?: string;
+  head?: string;
   text: string;
 }
 
@@ -66,7 +67,7 @@ export function entriesOf(text: string, path = 'the file'): Entry[] {
   const entries: Entry[] = [];
   for (let at = 0; at < lines.length; at++) {
     let whole = lines[at] ?? '';
-    const [head, key] = /^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=/.exec(whole) ?? [];
+    const [head, key] = /^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*/.exec(whole) ?? [];
     if (head === undefined || key === undefined) {
       entries.push({ text: whole });
       continue;
@@ -79,14 +80,14 @@ export function entriesOf(text: string, path = 'the file'): Entry[] {
         });
       whole += `\n${lines[at]}`;
     }
-    entries.push({ key, text: whole });
+    entries.push({ key, head, text: whole });
   }
   return entries;
 }
 
 /** Whether a value goes on in the next line. */
 const isOpen = (value: string): boolean =>
-  !/^[^\S\n]*(?:(?:"(?:[^"\\]|\\[^])*"|'[^']*')[^\S\n]*)*(?:[^\s"'](?:[^\\\n]|\\[^])*)?$/.test(value);
+  !/^[^\S\n]*(?:(?:"(?:[^"\\]|\\[^])*"|'[^']*')[^\S\n]*)*(?:(?:[^\s"'\\]|\\[^])(?:[^\\\n]|\\[^])*)?$/.test(value);
 
 /**
  * The filled template, and below it the entries of the old file whose keys it does not have: what somebody added by hand is not lost. Throws as
@@ -100,20 +101,30 @@ export function withKeptLines(filled: string, before: string, without: readonly 
   return kept.length === 0 ? filled : `${filled.trimEnd()}\n\n${KEPT}\n${kept.join('\n')}\n`;
 }
 
+/** A word, a number, or a host with or without scheme and port. */
+const PLAIN_SETTING =
+  /^(["']?)(?:[A-Za-z]{1,12}|\d{1,9}|(?:[a-z]+:\/\/)?[a-z][a-z-]*(?:\.[a-z][a-z-]*)+(?::\d{1,5})?\/?)\1$/;
+
 /**
- * A file with secrets for people: lines of the template that hold none as they are, old values under their keys likewise unless the name or the form
- * says secret; every other value is masked. Pure.
+ * A file with secrets for people: lines of the template that hold none as they are. Of a value whose key holds no secret there, what is wanted or
+ * plain, or one word, number or host alone; every other value and comment is masked. Pure.
  */
 export function shownText(text: string, template: string, mark: Mark): string {
-  const own = plainEntries(template);
-  const lines = new Set(own.map((one) => one.text));
+  const own = entriesOf(template);
+  const plain = plainEntries(template);
+  const lines = new Set(plain.map((one) => one.text));
   const keys = new Set(own.map(({ key }) => key));
+  const settings = new Set(plain.flatMap(({ key }) => (key === undefined || namesSecret(key) ? [] : [key])));
   return entriesOf(text)
-    .map(({ key, text: whole }) => {
+    .map(({ key, head = '', text: whole }) => {
       if (lines.has(whole)) return whole;
-      if (key !== undefined && keys.has(key) && !namesSecret(key)) return maskText(whole, false, mark);
-      const head = whole.includes('\n') ? whole.slice(0, whole.indexOf('=') + 1) : undefined;
-      return head === undefined ? maskText(whole, true, mark) : `${head}${mark(whole.slice(head.length))}`;
+      if (key === undefined) return maskUnknown(whole, [template], mark);
+      const value = whole.slice(head.length).trim();
+      if (settings.has(key) && !value.includes('\n'))
+        return head + (PLAIN_SETTING.test(value) ? value : maskUnknown(value, [template], mark));
+      // Without a value behind it, the name may be one: the end of a key in base64 that somebody pasted.
+      if (/^=*$/.test(value)) return keys.has(key) ? whole : mark(whole);
+      return head + mark(value);
     })
     .join('\n');
 }

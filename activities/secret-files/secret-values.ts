@@ -8,14 +8,17 @@ import { Secret } from '../secrets/secret.js';
 import type { Secrets } from '../secrets/resolve.js';
 
 /**
- * The value of a key in an environment file, or in an environment of a compose file, without quotes. Undefined where the key is missing, empty
- * or only refers to another variable. Pure.
+ * The value of a key in an environment file, as systemd reads it, or in an environment of a compose file, without quotes. Undefined where the key is
+ * missing, empty or only refers to another variable. Pure.
  */
 export function valueInEnvironmentFile(text: string, key: string): string | undefined {
-  for (const line of text.split('\n').reverse()) {
-    const match = /^\s*(?:export\s+|-\s+)?([A-Za-z_][A-Za-z0-9_]*)(?:=|:\s)(.*)$/.exec(line);
-    if (match?.[1] !== key) continue;
-    const value = (match[2] ?? '').trim();
+  for (const line of text.split(/[\r\n]+/).reverse()) {
+    const item = line.trim().replace(/^-\s+/, '');
+    // A list item of a compose file may be in quotes as a whole.
+    const pair = /^(["'])([A-Za-z_]\w*\s*=.*)\1$/.exec(item)?.[2] ?? item;
+    const match = /^(?:export\s+)?(["']?)([A-Za-z_]\w*)\1[ \t]*(?:=|:\s)(.*)$/.exec(pair);
+    if (match?.[2] !== key) continue;
+    const value = (match[3] ?? '').trim();
     const bare = /^(["'])(.*)\1$/.exec(value)?.[2] ?? value;
     return bare === '' || bare.startsWith('${') ? undefined : bare;
   }
@@ -56,8 +59,8 @@ export interface SecretValues {
 
 /**
  * Finds secrets: what a file of the host holds wins, then what one of an earlier set-up holds, then the worker's reference. Every value is
- * known to the scrubber from then on. Throws `SecretUnavailable` that names each one that is nowhere and may not be made, that files of the
- * host do not agree about, or that several hosts need and this one has another value of.
+ * known to the scrubber from then on. Throws `SecretUnavailable` that names each one that is nowhere and may not be made, that is guarded and would be
+ * made although a file names its key, that files of the host do not agree about, or that several hosts need and this one has another value of.
  */
 export async function findSecrets(
   { hosts, secrets }: { hosts: Hosts; secrets: Secrets },
@@ -74,6 +77,7 @@ export async function findSecrets(
   const nowhere: string[] = [];
   const other: string[] = [];
   const torn: string[] = [];
+  const unread: string[] = [];
   for (const source of sources) {
     const found = source.on.flatMap(({ file, key, form, older }) => {
       const text = valueInEnvironmentFile(textOf.get(file) ?? '', key);
@@ -95,8 +99,14 @@ export async function findSecrets(
       if (source.same && source.from !== undefined && (await secrets.resolve(source.from)).reveal() !== held)
         other.push(source.name);
     } else if (source.from !== undefined) values.set(source.name, await secrets.resolve(source.from));
-    else if (source.make) missing.push(source);
-    else if (source.later) values.set(source.name, new Secret(source.name, ''));
+    else if (source.make) {
+      // Guarded: made only where nothing hints at an older value.
+      const named = source.guarded
+        ? source.on.filter(({ file, key }) => (textOf.get(file) ?? '').split(/\W+/).includes(key))
+        : [];
+      if (named.length === 0) missing.push(source);
+      else unread.push(`${source.name} (${named.map(({ file, key }) => `${key} in ${file}`).join(', ')})`);
+    } else if (source.later) values.set(source.name, new Secret(source.name, ''));
     else nowhere.push(source.name);
   }
   if (nowhere.length > 0)
@@ -104,6 +114,17 @@ export async function findSecrets(
       host: target.name,
       remedy: `Say in secrets.NAME.from of the inventory where the worker finds ${nowhere.length === 1 ? 'it' : 'each'}`,
     });
+  // Data would be lost with the value, if there is one in a form that is not understood.
+  if (unread.length > 0)
+    throw failure(
+      'SecretUnavailable',
+      `files of ${target.name} name without a value that can be read: ${unread.join(', ')}`,
+      {
+        host: target.name,
+        remedy:
+          'Write KEY=value there on one line, or, where there has never been a value, take out what names the key',
+      },
+    );
   // What runs uses one of them, and only a person can say which: the other one would be written over it.
   if (torn.length > 0)
     throw failure('SecretUnavailable', `${target.name} holds more than one value of ${torn.join(', and of ')}`, {

@@ -21,8 +21,15 @@ const anew = z
   .describe(
     'One that is to run and runs already is restarted: it may have started, with the host, amid a change of what it reads',
   );
-const RestoreUnit = Unit.extend({ anew });
-const SetUnit = RestoreUnit.extend({
+const RestoreUnit = Unit.extend({
+  anew,
+  stopped: z
+    .boolean()
+    .default(false)
+    .describe('It was stopped when the run began this step, whatever a reboot of the host has started before'),
+});
+const SetUnit = Unit.extend({
+  anew,
   enabled: z.boolean().optional().describe('Whether it starts with the host; left as it is when missing'),
   active: z.boolean().optional().describe('Whether it runs; left as it is when missing'),
 });
@@ -83,7 +90,7 @@ export function createSystemdActivities({ hosts }: { hosts: Hosts }) {
 
     /** Undo of `setUnit`: enablement and activity as the step found them. Idempotent by (run, step). */
     async restoreUnit({ with: raw, context }: CallInput) {
-      const { unit, anew } = RestoreUnit.parse(raw);
+      const { unit, anew, stopped } = RestoreUnit.parse(raw);
       const entry = await recall<UnitEntry>(hosts, context);
       if (!entry) return;
       const { before, after } = entry;
@@ -92,7 +99,7 @@ export function createSystemdActivities({ hosts }: { hosts: Hosts }) {
       if (now.load === 'not-found') return;
       if (now.load === 'masked' && before.load !== 'masked')
         throw thirdState(context, `unit ${unit}`, `Somebody masked it. systemctl unmask ${unit}, or leave it so`);
-      const was = { enabled: isUnitEnabled(before), active: isUnitActive(before) };
+      const was = { enabled: isUnitEnabled(before), active: !stopped && isUnitActive(before) };
       const enabled = after.enabled === undefined || isUnitEnabled(now) === was.enabled ? undefined : was.enabled;
       const same = isUnitActive(now) === was.active && !(anew && was.active);
       const active = after.active === undefined || same ? undefined : was.active;

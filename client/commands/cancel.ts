@@ -16,7 +16,7 @@ export const cancel = command({
   }),
   async execute({ id, system, reason, follow }, terminal) {
     return withTemporal(terminal.env, async (access) => {
-      const run = await findRun(access, id, system);
+      const run = await findRun(access, id, system, { toAnswer: true });
       const asked = await cancelRun(access, run, { reason, requester: requesterHere(terminal.env) });
       if (!asked) terminal.say(`${run.workflowId} has ended already; there is nothing to cancel.`);
       else terminal.say(`${run.workflowId} was asked to stop; it undoes what it did.`);

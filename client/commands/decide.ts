@@ -13,6 +13,9 @@ import { signingKey } from '../signing.js';
 import { withTemporal } from '../temporal-access.js';
 import type { Terminal } from '../terminal.js';
 
+/** How long a signed decision counts unless `--minutes` says otherwise. */
+const GOOD_FOR_MINUTES = 60;
+
 const options = z.object({
   id: z.string(),
   system: z.string().optional(),
@@ -23,7 +26,7 @@ const options = z.object({
   reason: z.string().optional(),
   typed: z.string().optional(),
   digest: z.string().optional(),
-  minutes: z.coerce.number().int().min(1).max(1440).default(60),
+  minutes: z.coerce.number().int().min(1).max(1440).optional(),
 });
 type Options = z.infer<typeof options>;
 
@@ -34,7 +37,7 @@ export const reject = command({ options, execute: (given, terminal) => say('reje
 
 async function say(decision: 'approve' | 'reject', given: Options, terminal: Terminal): Promise<void> {
   await withTemporal(terminal.env, async (access) => {
-    const run = await findRun(access, given.id, given.system);
+    const run = await findRun(access, given.id, given.system, { toAnswer: true });
     if (!run.open) throw tooLate(run);
     const status = await statusOf(access, run);
     const gate = openGate(status, given.gate);
@@ -67,7 +70,10 @@ async function say(decision: 'approve' | 'reject', given: Options, terminal: Ter
     };
     const sign = !given.unsigned && (gate.signed || hasKey(status, approver, terminal));
     const full = sign
-      ? await signDecision(access, status, plain, { key: signingKey(given.key, terminal.env), minutes: given.minutes })
+      ? await signDecision(access, status, plain, {
+          key: signingKey(given.key, terminal.env),
+          minutes: given.minutes ?? GOOD_FOR_MINUTES,
+        })
       : plain;
     const after = await decide(access, run, full);
     terminal.document({ workflowId: run.workflowId, gate: after });
@@ -92,9 +98,9 @@ function hasKey(status: RunStatus, approver: string, terminal: Terminal): boolea
 }
 
 /** The options as they were given. */
-const saidOptions = ({ gate, as, key, unsigned, reason, typed, digest }: Options): string[] =>
-  Object.entries({ gate, as, key, reason, typed, digest })
-    .flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`, value]))
+const saidOptions = ({ gate, as, key, unsigned, reason, typed, digest, minutes }: Options): string[] =>
+  Object.entries({ gate, as, key, reason, typed, digest, minutes })
+    .flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`, String(value)]))
     .concat(unsigned ? ['--unsigned'] : []);
 
 async function chooseApprover(gate: GateStatus): Promise<string> {

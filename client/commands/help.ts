@@ -8,7 +8,11 @@ import { textTable } from '../text-table.js';
 export const environment: readonly [name: string, means: string][] = [
   ['TEMPORAL_ADDRESS', 'host:port of Temporal; default: the guardia dev of this machine, else localhost:7233'],
   ['TEMPORAL_NAMESPACE', 'namespace there; default: default'],
-  ['TEMPORAL_PROFILE', 'profile of the configuration file that the temporal command reads, too'],
+  [
+    'TEMPORAL_CONFIG_FILE',
+    'configuration file that the temporal command reads, too; default: temporalio/temporal.toml below the configuration directory',
+  ],
+  ['TEMPORAL_PROFILE', 'profile of that file'],
   ['TEMPORAL_API_KEY, TEMPORAL_TLS_*', 'as for the temporal command; see docs.temporal.io, environment configuration'],
   ['GUARDIA_SYSTEMS', 'directory of the inventory; default: infra/systems of this installation'],
   ['GUARDIA_OVERLAY', 'directory of overlays that fill in addresses, keys and unset values'],
@@ -17,7 +21,7 @@ export const environment: readonly [name: string, means: string][] = [
   ['GUARDIA_WEB_UI', "address of Temporal's Web UI, for links; known for guardia dev and Temporal Cloud"],
   [
     'GUARDIA_APPROVER, GUARDIA_SIGNING_KEY',
-    'your name in the inventory, and the SSH key that your decisions are signed with',
+    'your name in the inventory, and the SSH key that your decisions are signed with, and your starts where that counts',
   ],
   ['GUARDIA_DEBUG', 'set: errors are followed by where they come from'],
   ['NO_COLOR', 'set: no colours'],

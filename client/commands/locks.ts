@@ -37,7 +37,7 @@ export const locks = command({
         );
       for (const run of waiting)
         terminal.print(
-          `${run.workflowId} waits since ${ageText(run.startedAt, now)}: ${colors.yellow(run.waitingFor ?? 'for a lock')}`,
+          `${run.workflowId}, started ${ageText(run.startedAt, now)} ago, waits: ${colors.yellow(run.waitingFor ?? 'for a lock')}`,
         );
     });
   },

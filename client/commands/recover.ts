@@ -22,7 +22,7 @@ export const recoverCommand = command({
   }),
   async execute({ id, decision, reason, hold, by, follow }, terminal) {
     return withTemporal(terminal.env, async (access) => {
-      const run = await findRun(access, id);
+      const run = await findRun(access, id, undefined, { toAnswer: true });
       if (!run.open) throw tooLate(run);
       const { holds, phase } = await statusOf(access, run);
       if (phase === 'ended') throw tooLate(run);

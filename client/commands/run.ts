@@ -12,7 +12,7 @@ import { planText } from '../plan-text.js';
 import { followRun, whereToLook } from '../run-following.js';
 import { requesterHere, signRequest } from '../requester.js';
 import { missingOptions } from '../missing-options.js';
-import { composeInput, parseSettings, readInput, type InputPart } from '../run-input.js';
+import { composeInput, parseSettings, readInput, settingsOf, type InputPart } from '../run-input.js';
 import { watchRun } from '../run-observer.js';
 import { changeTeller } from '../run-text.js';
 import { newRunSuffix, startRun, type StartedRun } from '../runs.js';
@@ -181,14 +181,12 @@ function sitesOf(name: string, terminal: Terminal): string[] {
  */
 function sameAgain(line: readonly string[], { input, set }: RunOptions, file: InputPart | undefined): string {
   const { system: _, plan, ...fields } = file?.values ?? {};
-  const fromStdin = input !== '-' ? [] : Object.entries(fields).map(([name, value]) => `${name}=${settingText(value)}`);
+  const fromStdin = input !== '-' ? [] : settingsOf(fields);
   const fromFile = input === undefined || input === '-' ? [] : ['--input', input];
   const doIt = fromFile.length > 0 && plan === true ? ['plan=false'] : [];
   const settings = [...fromStdin, ...set.filter((one) => !/^plan=/.test(one)), ...doIt];
   return commandLine([...line, ...fromFile, ...settings.flatMap((one) => ['--set', one])]);
 }
-
-const settingText = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value));
 
 async function showPlan(
   access: TemporalAccess,

@@ -24,7 +24,7 @@ export const status = command({
       ]);
       const pairs = known.names.flatMap((name) => Object.keys(runbooks).map((runbook) => ({ system: name, runbook })));
       const ended = await Promise.all(
-        pairs.map((pair) => listRuns(access, { ...pair, open: false, dryRuns: false, limit: 1 })),
+        pairs.map((pair) => listRuns(access, { ...pair, open: false, dryRuns: false, steps: false, limit: 1 })),
       );
       const last = ended.flat();
       const held = locks.filter((lock) => system === undefined || lock.system === system);

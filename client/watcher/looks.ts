@@ -12,6 +12,8 @@ import type { Schedule, System } from '../../workflows/contracts/system.js';
 import { unsetNeeded } from '../../workflows/contracts/unset.js';
 import { millisecondsOf } from '../protobuf-time.js';
 import { mayHaveLeft, stepsMilliseconds } from '../run-view.js';
+import { commandLine } from '../../activities/hosts/shell-quoting.js';
+import { settingsOf } from '../run-input.js';
 import { inputOf, listRuns, type RunSummary } from '../runs.js';
 import { runPage, type TemporalAccess } from '../temporal-access.js';
 import { durationText } from '../text-units.js';
@@ -51,7 +53,9 @@ export async function lostRuns(access: TemporalAccess, now: Date): Promise<Condi
   const conditions: Condition[] = [];
   for (const run of lost) {
     const { system, runbook, end, phase } = run;
-    if (system === undefined || (end !== 'terminated' && end !== 'timed out')) continue;
+    // Of one that had ended, and was only telling of it, nothing is lost.
+    if (system === undefined || phase === 'ended' || (end !== 'terminated' && end !== 'timed out')) continue;
+    if ((await inputOf(access, run)).input['plan'] === true) continue;
     const left = mayHaveLeft(runbook, phase);
     if (await isMadeGood(access, { ...run, system }, left)) continue;
     conditions.push({
@@ -69,7 +73,7 @@ export async function lostRuns(access: TemporalAccess, now: Date): Promise<Condi
           ? `This is over when a repair has seen to this run, or a later ${runbook} of ${system} has succeeded.`
           : `This is over when a later ${runbook} of ${system} has ended well.`,
       ].join('\n'),
-      command: left ? `guardia run repair ${system} --plan` : `guardia run ${runbook} ${system}`,
+      command: left ? `guardia run repair ${system} --plan` : `guardia watch ${run.workflowId}`,
       ...aboutRun(access, { ...run, system }),
     });
   }
@@ -184,14 +188,15 @@ export async function overdueRuns(
   for (const run of runs) {
     const { system: name, runbook, runId } = run;
     const waits = run.waitingFor !== undefined || run.phase?.startsWith('waiting') === true;
-    const kept = (memory.waits[runId] ??= { waitedMs: 0 });
+    // One that waits when it is seen for the first time may have done so all the time.
+    const kept = (memory.waits[runId] ??= { waitedMs: 0, ...(waits ? { since: run.startedAt } : {}) });
     if (waits) kept.since ??= now.toISOString();
     else if (kept.since !== undefined) {
       kept.waitedMs += now.getTime() - Date.parse(kept.since);
       delete kept.since;
     }
     const system = systems.get(name);
-    if (system === undefined) continue;
+    if (system === undefined || run.phase === 'ended') continue;
     const { waitingAfterMinutes } = system.watcher;
     const waitingMs = kept.since === undefined ? 0 : now.getTime() - Date.parse(kept.since);
     if (kept.since !== undefined && waitingMs > waitingAfterMinutes * MINUTE_MS) {
@@ -282,7 +287,7 @@ export async function missingWorkers(
 /**
  * Schedules of a system whose last time has passed without a run, as far as their runbook exists. A run counts whoever started it where it does all that the
  * schedule asks, and also one that Temporal has forgotten and the bucket remembers. `memory.schedules` is brought up to date: nothing was due before the watcher
- * saw the schedule.
+ * saw the schedule, or of one that the memory does not know before `unknownSince`.
  */
 export async function missedRuns(
   access: TemporalAccess,
@@ -290,6 +295,7 @@ export async function missedRuns(
   secrets: Secrets,
   memory: WatcherMemory,
   now: Date,
+  unknownSince: Date,
 ): Promise<Condition[]> {
   const conditions: Condition[] = [];
   for (const [name, schedule] of Object.entries(system.schedules)) {
@@ -297,7 +303,7 @@ export async function missedRuns(
     if (!Object.hasOwn(runbooks, runbook)) continue;
     const at = `${system.system}/${name}`;
     const says = `${runbook} ${cron} ${system.timezone}`;
-    if (memory.schedules[at]?.says !== says) memory.schedules[at] = { says, since: now.toISOString() };
+    if (memory.schedules[at]?.says !== says) memory.schedules[at] = { says, since: unknownSince.toISOString() };
     const graceMs = system.watcher.missedAfterMinutes * MINUTE_MS;
     const due = lastDue(cron, system.timezone, new Date(memory.schedules[at].since), new Date(now.getTime() - graceMs));
     if (due === undefined) continue;
@@ -321,7 +327,10 @@ export async function missedRuns(
         `Schedule ${name} (${cron}, ${system.timezone}) was due at ${due.toISOString()}, and neither Temporal nor the bucket knows of a ${runbook} of ${system.system} since then that does all that it asks.`,
         'Look whether the schedule is there and not paused in Temporal, then start the run by hand.',
       ].join('\n'),
-      command: `guardia run ${runbook} ${system.system}`,
+      command: commandLine([
+        ...['guardia', 'run', runbook, system.system],
+        ...settingsOf(input).flatMap((one) => ['--set', one]),
+      ]),
     });
   }
   return conditions;

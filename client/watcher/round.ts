@@ -132,7 +132,7 @@ async function look(
   now: Date,
   trouble: Round['trouble'],
 ): Promise<Seen> {
-  const { env, secrets, askAgainMs = ASK_AGAIN_MS } = options;
+  const { env, secrets, tell, askAgainMs = ASK_AGAIN_MS } = options;
   const seen: Seen = { conditions: [], failed: new Set() };
   const served = [...systems.values()].filter(inService);
 
@@ -165,8 +165,15 @@ async function look(
       await one('parked runs', access, () => parkedRuns(access, runs));
       await one('overdue runs', access, () => overdueRuns(access, runs, systems, memory, now));
       await one('workers', access, () => missingWorkers(access, runs, systems, now));
+      // Who only looks has no memory, and wants to know all the same.
+      const firstSeen = tell ? now : new Date(0);
       for (const system of served)
-        await one('missed runs', access, () => missedRuns(access, system, secrets, memory, now), system.system);
+        await one(
+          'missed runs',
+          access,
+          () => missedRuns(access, system, secrets, memory, now, firstSeen),
+          system.system,
+        );
     });
 
   try {

@@ -246,19 +246,27 @@ async function onGround(ground: Ground, add: (row: Row) => void): Promise<void> 
   }
 }
 
+/** A hold that was answered by `retry` so often is accepted. */
+const MOST_RETRIES = 10;
+
 /** How it ended. A run that holds for a person would wait for ever: it is told what to do, and that is how it ended. */
 async function endedOrHeld(here: BackupLab, handle: Handle, wanted: RecoverChoice = 'accept'): Promise<Ended> {
   const ended = here.ended(handle);
   let over = false;
+  const retried = new Map<string, number>();
   void ended.finally(() => (over = true)).catch(() => undefined);
   while (!over) {
     const [hold] = (await here.status(handle).catch(() => undefined))?.holds ?? [];
-    if (hold)
+    if (hold) {
+      const times = (retried.get(hold.id) ?? 0) + 1;
+      retried.set(hold.id, times);
+      // What a retry does not solve is accepted: the row shows it.
+      const said = times > MOST_RETRIES ? 'accept' : wanted;
+      const decision = hold.choices.includes(said) ? said : 'rollback';
       await handle
-        .executeUpdate(recoverUpdate, {
-          args: [{ hold: hold.id, decision: hold.choices.includes(wanted) ? wanted : 'rollback', reason: 'campaign' }],
-        })
+        .executeUpdate(recoverUpdate, { args: [{ hold: hold.id, decision, reason: 'campaign' }] })
         .catch(() => undefined);
+    }
     await Promise.race([delay(1000), ended.catch(() => undefined)]);
   }
   return ended;

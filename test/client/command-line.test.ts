@@ -112,8 +112,12 @@ describe('the command on a real Temporal', () => {
       expect(stderr).toContain('Its notices are still on their way');
       const handle = lab.client.workflow.getHandle(`backup/one/${id}`);
       expect((await handle.describe()).status.name).toBe('RUNNING');
+      const cancelled = await lab.guardia('cancel', `backup/one/${id}`, '--no-follow');
+      expect(cancelled.stderr).toContain('has ended already; there is nothing to cancel');
+      // Terminated now, it has ended as it says, and not by that.
+      await handle.terminate();
       delivery.go();
-      await expect(handle.result()).rejects.toThrow();
+      expect((await lab.guardia('watch', `backup/one/${id}`)).exitCode).toBe(5);
     });
 
     test('run --json: one line for each change, the last one is the end with its report', async () => {
@@ -386,6 +390,12 @@ describe('the command on a real Temporal', () => {
         jsonLines((await lab.guardia('watch', ...argv, '--json')).stdout)[0]?.workflowId ?? '';
       await until(async () => (await seen('latest')) === `backup/two/${id}-y`, 10_000);
       expect(await seen(`backup/two/${id}-x`)).toBe(`backup/two/${id}-x`);
+      const { runId } = await lab.client.workflow.getHandle(`backup/two/${id}-x`).describe();
+      expect(await seen(runId)).toBe(`backup/two/${id}-x`);
+      // One that only made a plan is not what is meant.
+      await lab.guardia('run', 'backup', 'two', '--plan', '--id', `${id}-z`);
+      await until(async () => (await seen(`backup/two/${id}-z`)) === `backup/two/${id}-z`, 10_000);
+      expect(await seen('latest')).toBe(`backup/two/${id}-y`);
       await until(async () => (await seen('backup', 'two')) === `backup/two/${id}-y`, 10_000);
       const unclear = await lab.guardia('watch', `backup/two/${id}`);
       expect(unclear.exitCode).toBe(2);
@@ -393,6 +403,23 @@ describe('the command on a real Temporal', () => {
       const unknown = await lab.guardia('watch', 'backup/two/never');
       expect(unknown).toMatchObject({ exitCode: 13, stdout: '' });
       expect(unknown.stderr).toContain('there is no run backup/two/never');
+    });
+
+    test('of several, the one that is open is what is cancelled', async () => {
+      const { act, begun } = held();
+      lab.script.acts = {
+        b: (call) => (call.with['part'] === 'do' && call.context.system === 'one' ? act(call) : Promise.resolve({})),
+      };
+      const id = newId();
+      const following = lab.start('run', 'backup', 'one', '--id', id);
+      await begun;
+      await lab.guardia('run', 'backup', 'two', '--id', id);
+      const seen = async () => JSON.parse((await lab.guardia('status', '--json')).stdout) as { open: RunView[] };
+      await until(async () => (await seen()).open.length === 1, 10_000);
+      const { exitCode, stdout } = await lab.guardia('cancel', 'latest');
+      expect(exitCode).toBe(0);
+      expect(stdout).toContain('backup of one');
+      expect((await following.ended).stdout).toContain('cancelled');
     });
 
     test('a run that was started in the Web UI with a wrong input was refused, in a sentence', async () => {

@@ -455,6 +455,28 @@ describe('on a host', () => {
         message: 'app has no value for issued. Say in secrets.NAME.from of the inventory where the worker finds it',
       });
     });
+
+    test('that are guarded are never made while a file names their key, whatever it says of it', async () => {
+      const guarded = { ...argument, secrets: [secret('token', { guarded: true }), ...argument.secrets.slice(1)] };
+      const look = () => does('observeProvision', { ...nothing, secretFiles: [guarded] });
+      for (const line of ['TOKEN=', '# TOKEN=old', 'TOKEN=${OTHER}', 'set TOKEN old']) {
+        await here.shell(`printf '%s\n' '${line}' >${file}`);
+        const refused = {
+          type: 'SecretUnavailable',
+          message: `files of app name without a value that can be read: token (TOKEN in ${file}). Write KEY=value there on one line, or, where there has never been a value, take out what names the key`,
+        };
+        await expect(look()).rejects.toMatchObject(refused);
+        await expect(does('writeSecretFile', guarded, step())).rejects.toMatchObject(refused);
+      }
+      for (const [line, made] of [
+        ['TOKEN = old\r', []],
+        ['TOKENS=1', ['token']],
+      ] as const) {
+        await here.shell(`printf '${line}\n' >${file}`);
+        expect(await look()).toMatchObject({ secretFiles: { [file]: { made } } });
+      }
+      await here.shell(`rm ${file}`);
+    });
   });
 
   test('a role and a database are made, proved by a login, and gone after the undo', async () => {

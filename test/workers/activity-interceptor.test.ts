@@ -32,5 +32,16 @@ describe('the attempts of a job, which are not counted', () => {
 test('those of other activities are counted by Temporal', () => {
   const mistake = new RangeError('bad');
   expect(lastWord(mistake, call, at({ activityType: 'writeFile', attempt: 20 }))).toBe(mistake);
-  expect(lastWord(unreachable, call, at({ activityType: 'writeFile', now: 1e9 }))).toBe(unreachable);
+  expect(lastWord(unreachable, call, at({ activityType: 'writeFile', attempt: 20, now: 1799_000 }))).toBe(unreachable);
+  expect(lastWord(unreachable, call, at({ activityType: 'observeUnits', attempt: 20, now: 1e9 }))).toBe(unreachable);
+});
+
+test('a change is given up after half an hour at a host that does not answer, unless it was the worker that was away', () => {
+  const late = { activityType: 'writeFile', now: 1801_000 };
+  expect(lastWord(unreachable, call, at({ ...late, attempt: 3 }))).toBe(unreachable);
+  expect(lastWord(unreachable, call, at({ ...late, attempt: 4 }))).toMatchObject({
+    type: 'HostUnreachable',
+    message: 'app does not answer',
+    nonRetryable: true,
+  });
 });

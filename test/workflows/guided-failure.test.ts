@@ -149,6 +149,10 @@ describe('an undo that fails', () => {
     });
     await holds(run);
     expect(work(run).slice(5)).toEqual(['undo c', 'undo b', 'undo a', 'undo y', 'undo z']);
+    // Who answers knows what a retry does: a service that serves again is stopped once more.
+    expect((await run.status()).holds[0]?.reason).toBe(
+      'b does not go back (the undo of "do a", "do y" was done without it; a retry does it once more afterwards)',
+    );
     await say(run, 'retry');
     expect((await run.failure()).type).toBe('rolled back');
     expect(work(run).slice(10)).toEqual(['undo b', 'undo a', 'undo y']);
@@ -167,10 +171,28 @@ describe('an undo that fails', () => {
     await holds(run);
     await say(run, 'retry');
     await holds(run);
-    expect((await run.status()).holds).toMatchObject([{ id: 'a', reason: 'a does not go back' }]);
+    expect((await run.status()).holds).toMatchObject([
+      {
+        id: 'a',
+        reason: 'a does not go back (the undo of "do y" was done without it; a retry does it once more afterwards)',
+      },
+    ]);
     await say(run, 'retry');
     expect((await run.failure()).type).toBe('rolled back');
     expect(work(run).slice(8)).toEqual(['undo b', 'undo a', 'undo a', 'undo y']);
+  });
+
+  test('what failed only for its sake is undone after the answer, without another question', async () => {
+    let solved = false;
+    const undo: Act = (call) => (solved ? {} : fails('CommandFailed', 'still needed')(call));
+    const run = await start([lane('app', 'a'), lane('db', 'b'), lane('app', 'c')], {
+      ...{ 'do c': fails('CommandFailed', 'c broke'), 'undo b': undo, 'undo a': undo },
+    });
+    await holds(run);
+    solved = true;
+    await say(run, 'done');
+    expect((await run.failure()).type).toBe('rolled back');
+    expect(work(run).slice(3)).toEqual(['undo c', 'undo b', 'undo a', 'undo a']);
   });
 
   test('done by hand counts as undone', async () => {

@@ -250,6 +250,22 @@ describe('a run that tells', () => {
     }
   });
 
+  test('does not tell a reminder again: the next one is the repeat', async () => {
+    let asked = 0;
+    instead = () => {
+      asked += 1;
+      const note = 'ours (webhook) was not told: answers 503';
+      return Promise.resolve({ deliveries: [], notes: [note], away: [{ target: 'ours', note }] });
+    };
+    try {
+      const run = await start({ ...failed(), event: 'reminder' });
+      expect(await run.result()).toMatchObject({ notes: ['ours (webhook) was not told: answers 503'] });
+      expect(asked).toBe(1);
+    } finally {
+      instead = undefined;
+    }
+  });
+
   test('does not tell again what another notice of the same incident has passed by: nothing is opened after its end', async () => {
     const sent: string[] = [];
     instead = ({ notice: { event } }) => {

@@ -335,7 +335,7 @@ const started = (host: string, services: readonly string[], { running }: SeenChe
       title: `start ${name}`,
       why,
       do: call('setUnit', { unit: name, active: true, anew: true }),
-      undo: call('restoreUnit', { unit: name }),
+      undo: call('restoreUnit', { unit: name, stopped: true }),
     }));
 
 function linesBack(host: string, name: string, lines: Adoption['cron'][string], takenOver: number): Step[] {

@@ -42,7 +42,7 @@ export const FileQuestion = z.strictObject({
     .array(z.string())
     .optional()
     .describe(
-      'Where it may hold secrets: texts that hold none. What they have as well stays readable, and what is plain, such as a number or a path',
+      'Texts that hold no secret: lines that they have as well are never masked. Where the file may hold secrets, their words stay readable too, and what is plain, such as a number or a path',
     ),
   wanted: z.string().optional().describe('The content that is wanted: answered by `same`; the text comes only if not'),
   text: z.boolean().default(false).describe('Bring the text in any case'),

@@ -52,6 +52,7 @@ export const runbooks = {
     title: 'Take over a host that was set up by hand: releases, shared data, crontabs',
     input: AdoptInput,
     example: { system: 'proofpass' },
+    picks: ['host', 'back'],
   },
   'provision-host': {
     name: 'provision-host',

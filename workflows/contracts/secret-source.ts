@@ -19,6 +19,7 @@ export const SecretSource = z.strictObject({
     .describe('Environment files of this host that may hold it, and that have to agree'),
   from: SecretReference.optional().describe('Read by the worker where no file of the host holds it'),
   make: z.boolean().describe('Whether a value may be made where there is none'),
+  guarded: z.boolean().default(false).describe('None is made while one of the files names its key in any form'),
   same: z.boolean().default(false).describe('Several hosts need it: what a file holds has to be what `from` refers to'),
   later: z.boolean().describe('Left empty where there is none'),
 });

@@ -296,7 +296,7 @@ export type EscalationTier = z.infer<typeof EscalationTier>;
 
 export const Approver = z.strictObject({
   title: z.string().optional().describe('Who that is'),
-  email: settable(z.email('an e-mail address')).describe('Where requests for a decision are sent'),
+  email: settable(z.email('an e-mail address')).describe('Tells whether somebody asked for a run himself, who then may not agree to it. Who is told, and how, stands in `notifications`'),
   tier: Tier,
   signingKey: settable(
     z
@@ -370,7 +370,9 @@ export const ApplicationSecret = z.strictObject({
   guarded: z
     .boolean()
     .default(false)
-    .describe('Losing or replacing it loses data or money: never generated anew once it exists'),
+    .describe(
+      'Losing or replacing it loses data or money: never generated anew once it exists, nor while a file of the host names its key',
+    ),
   from: settable(SecretReference)
     .optional()
     .describe(

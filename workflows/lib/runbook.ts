@@ -398,16 +398,26 @@ export function runbook<I extends RunInput>(
     /** Undoes everything, and holds for a person at each undo that fails. Fills what remains to be done by hand. */
     const undoAll = async (): Promise<void> => {
       const { failed } = await saga.compensate(reasonOf);
-      for (const undo of [...(applying?.undoFailed ?? []), ...failed]) await settle(undo);
+      let decided = false;
+      for (const undo of [...(applying?.undoFailed ?? []), ...failed]) {
+        // What a person has put right may have been all that was in the way of this one. Not where its retry brings others after it: those ask first.
+        if (decided && undo.older.length === 0 && (await attempt(undo.compensation)) === undefined) continue;
+        await settle(undo);
+        decided = planned?.plan.unattended !== true;
+      }
     };
     /** Says whether the undo was done after all, with those of the earlier steps of its lane after it. */
     const settle = async (undo: FailedUndo): Promise<boolean> => {
       const { step, on } = undo.compensation;
+      const older = undo.older.map((one) => `"${one.step.title}"`).join(', ');
+      const after =
+        older === '' ? '' : ` (the undo of ${older} was done without it; a retry does it once more afterwards)`;
       for (let reason = undo.reason; ;) {
         const by = planned?.plan.unattended
           ? undefined
           : await holds.ask({
-              ...{ id: step.id, kind: 'undo failed' as const, title: `undo of "${step.title}"`, on, reason },
+              ...{ id: step.id, kind: 'undo failed' as const, title: `undo of "${step.title}"`, on },
+              reason: `${reason}${after}`,
               ...{ atStake: [], choices: ['retry', 'done', 'accept'] as Hold['choices'] },
             });
         if (by) progress.note(`${by.by} said ${by.decision} at the undo of "${step.title}": ${by.why}`);

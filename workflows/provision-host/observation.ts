@@ -10,7 +10,8 @@ import type { System } from '../contracts/system.js';
 import { given, isUnset } from '../contracts/unset.js';
 import { call } from '../steps/call.js';
 import { haproxyConfiguration } from './haproxy.js';
-import { settingNames } from './postgresql-settings.js';
+import { hbaLines } from './pg-hba.js';
+import { settingLines, settingNames } from './postgresql-settings.js';
 import { fill, needsMoment } from './template.js';
 
 /** Where sshd's options of guardia stand. */
@@ -75,7 +76,7 @@ export function question(system: System, part: HostPart, sources: Sources): Obse
   const files: FileQuestion[] = [
     ...directories.map(({ path }) => asked(path)),
     ...(part.sshd ? [{ ...asked(SSHD_DROP_IN), text: true }] : []),
-    ...(part.postgresql ? hbaQuestion(system, part.postgresql) : []),
+    ...(part.postgresql ? clusterQuestions(system, host, part.postgresql) : []),
     ...deploymentsOn(system, host).map(({ directory }) => asked(directory)),
     ...programs.flatMap(([, program]) => [
       ...program.directories.map(({ path }) => asked(path)),
@@ -168,11 +169,16 @@ export const settingsPath = (system: System, postgresql: NonNullable<Provision['
 const version = (system: System, { database }: NonNullable<Provision['postgresql']>): number =>
   given(system.databases[database]?.version ?? 0, `databases.${database}.version`);
 
-function hbaQuestion(system: System, postgresql: NonNullable<Provision['postgresql']>): FileQuestion[] {
-  return [hbaPath(system, postgresql), settingsPath(system, postgresql)].map((path) => ({
-    ...asked(path),
-    text: true,
-  }));
+/** What guardia wrote itself is compared line by line: none of it is masked, whatever the names of databases, roles and settings. */
+function clusterQuestions(
+  system: System,
+  host: string,
+  postgresql: NonNullable<Provision['postgresql']>,
+): FileQuestion[] {
+  return [
+    { ...asked(hbaPath(system, postgresql)), text: true, known: [hbaLines(system, host, postgresql)] },
+    { ...asked(settingsPath(system, postgresql)), text: true, known: [settingLines(postgresql.settings)] },
+  ];
 }
 
 export function clusterArgument(system: System, host: string, postgresql: NonNullable<Provision['postgresql']>) {
@@ -231,6 +237,7 @@ export function secretSource(
     on: [...on, ...older],
     ...(from === undefined || isUnset(from) ? {} : { from }),
     make: secret !== undefined && secret.kind !== 'issued' && new Set(places).size <= 1,
+    guarded: secret?.guarded ?? false,
     same: new Set(places).size > 1,
     later: secret?.later ?? false,
   };

@@ -33,6 +33,12 @@ export function settingNames(further: Record<string, string>): string[] {
   return [...new Set(['listen_addresses', ...Object.keys(settingsFor(0, 1)), ...Object.keys(further)])];
 }
 
+/** Settings as they stand in a file. Pure. */
+export const settingLines = (settings: Record<string, string>): string =>
+  Object.entries(settings)
+    .map(([name, value]) => `${name} = ${value}\n`)
+    .join('');
+
 const WAL_LEVELS = ['minimal', 'replica', 'logical'];
 
 /**

@@ -1,17 +1,15 @@
 import { failure } from '../contracts/errors.js';
-import { hostsOf } from '../contracts/host-groups.js';
 import type { Step } from '../contracts/plan.js';
 import { listed, sameSetting } from '../contracts/postgresql-setting.js';
 import type { SeenCluster } from '../contracts/provision-observation.js';
 import type { System } from '../contracts/system.js';
-import { addressOf } from './firewall.js';
-import { isAddress } from '../contracts/network.js';
 import { given } from '../contracts/unset.js';
 import { call } from '../steps/call.js';
 import { block, file } from '../steps/file.js';
 import { applied } from '../steps/service.js';
 import { clusterArgument, hbaPath, settingsPath } from './observation.js';
-import { settingChanges, settingsFor, withKept } from './postgresql-settings.js';
+import { clientsOf, HBA_BLOCK, hbaLines } from './pg-hba.js';
+import { settingChanges, settingLines, settingsFor, withKept } from './postgresql-settings.js';
 import { RESTART_SECONDS, type Work } from './work.js';
 
 /** PostgreSQL: its settings, who may log in, the role of the application and its database. */
@@ -23,10 +21,9 @@ export function postgresql({ system, part, now, notes, downtime }: Work): Step[]
   const version = given(database.version, 'version');
   const service = `postgresql@${version}-main.service`;
   const memory = wanted.memoryGiB === undefined ? now.memoryBytes : wanted.memoryGiB * 1024 ** 3;
-  const clients = wanted.clients.flatMap((client) => clientAddresses(system, client, part.host));
   const inForce = now.postgresql?.settings ?? {};
   const asked = {
-    listen_addresses: clients.length > 0 ? "'*'" : "'localhost'",
+    listen_addresses: clientsOf(system, part.host, wanted).length > 0 ? "'*'" : "'localhost'",
     ...settingsFor(memory, wanted.maxConnections),
     ...wanted.settings,
   };
@@ -35,8 +32,7 @@ export function postgresql({ system, part, now, notes, downtime }: Work): Step[]
   refuseOtherPassword(system, part.host, cluster, now.postgresql);
   const text = [
     '# Written by guardia: derived from the memory of the host and from the inventory.',
-    ...Object.entries(settings).map(([name, value]) => `${name} = ${value}`),
-    '',
+    settingLines(settings),
   ].join('\n');
   const tuned = file(now.files[settingsPath(system, wanted)], {
     path: settingsPath(system, wanted),
@@ -66,12 +62,8 @@ export function postgresql({ system, part, now, notes, downtime }: Work): Step[]
     { unit: service, how: 'reload', why: 'who may log in is read again', id: 'pg-hba' },
     block(now.files[hbaPath(system, wanted)], {
       path: hbaPath(system, wanted),
-      name: 'clients',
-      comment: '#',
-      at: 'start',
-      content: ['127.0.0.1/32', '::1/128', ...clients]
-        .map((address) => `host ${cluster.database} ${cluster.role} ${address} scram-sha-256\n`)
-        .join(''),
+      ...HBA_BLOCK,
+      content: hbaLines(system, part.host, wanted),
       why: 'the owner of the database logs in with a password, from the hosts that need it; the first line that fits counts',
     }),
   );
@@ -179,25 +171,4 @@ function refuseOtherPassword(
       remedy: `Put the password that ${role} has into ${[...places, ...(from === undefined ? [] : [`what secrets.${password.name}.from refers to`])].join(', ')}, or give ${role} the one of the inventory by hand (ALTER ROLE ${role} PASSWORD) once everything that logs in as it can use it`,
     },
   );
-}
-
-/** Addresses in the form of pg_hba.conf: a host or a group of this system, or a network as it stands. */
-function clientAddresses(system: System, client: string, self: string): string[] {
-  if (!Object.hasOwn(system.hosts, client) && !Object.hasOwn(system.groups, client)) {
-    if (!isAddress(client))
-      throw failure(
-        'InvalidInventory',
-        `provision.postgresql.clients: ${client} is no host, group, address or network`,
-        {
-          remedy: `Name a host or a group of ${system.system}, or write an IP address or network`,
-        },
-      );
-    return [client.includes('/') ? client : `${client}/${client.includes(':') ? 128 : 32}`];
-  }
-  return hostsOf(system, client).flatMap((host) => {
-    const connection = system.hosts[host]?.connection;
-    if (host === self || connection === undefined || connection === 'local') return [];
-    const address = addressOf(system, host);
-    return [`${address}/${address.includes(':') ? 128 : 32}`];
-  });
 }

@@ -19,7 +19,7 @@ import {
 } from '../deploy/observation.js';
 import * as balancer from '../steps/balancer.js';
 import { call } from '../steps/call.js';
-import { takeBack } from '../steps/migration.js';
+import { TAKE_BACK, takeBack } from '../steps/migration.js';
 import * as release from '../steps/release.js';
 import { runbook } from '../steps/runbook.js';
 import * as service from '../steps/services.js';
@@ -53,6 +53,7 @@ export const rollbackPlanner: Planner<RollbackInput> = {
       );
     const before = (host: string): string => previousOf(system, application, deploy, host, now);
     const down = migrationsToTakeBack(input, system, application, deploy, now);
+    const rowsGo = (now.atStake?.rows.length ?? 0) > 0;
 
     return plan(
       'rollback',
@@ -92,6 +93,8 @@ export const rollbackPlanner: Planner<RollbackInput> = {
         ]),
       ],
       {
+        // The migrations can be applied again, but what was written into them is lost with them.
+        ...(down.length > 0 && rowsGo ? { pointOfNoReturn: TAKE_BACK } : {}),
         downtime: downtimeOf(application, hosts, now.deploys.deploys),
         notes: [
           `Goes back from ${deploy.release} to ${[...new Set(hosts.map(before))].join(', ')}: the deploy of ${deploy.endedAt} (${deploy.workflowId}).`,
@@ -99,7 +102,7 @@ export const rollbackPlanner: Planner<RollbackInput> = {
           ...(deploy.migrations && deploy.migrations.applied.length > 0 && down.length === 0
             ? [`${deploy.migrations.applied.join(', ')} stay applied, with everything that was written since.`]
             : []),
-          ...(down.length > 0 && now.atStake && now.atStake.lines.length > 0
+          ...(down.length > 0 && now.atStake && rowsGo
             ? [
                 `The columns and tables of ${deploy.migrations?.applied.join(', ')} go, with what was written into them since: ${now.atStake.lines.join('; ')}. "migrations": "keep" leaves them; the recovery point that is made first holds them.`,
               ]
@@ -144,12 +147,21 @@ function lookAtRows(system: System, { deployment, migrations }: Application): Ob
 }
 
 /** The deploy whose release runs now. Throws `InvalidPlan` where the records do not know it. */
-function lastDeploy(system: System, { deployment }: Application, now: Seen): DeployRecord {
+function lastDeploy(system: System, { deployment, hosts }: Application, now: Seen): DeployRecord {
   const [last] = now.deploys.deploys;
   if (!last)
     throw failure('InvalidPlan', `no deploy of ${deployment.directory} of ${system.system} is on record`, {
       remedy: 'There is nothing that a rollback could go back from; deploy the release that you want by its commit',
     });
+  const gone = Object.keys(last.hosts).filter((host) => !hosts.includes(host));
+  if (gone.length > 0)
+    throw failure(
+      'InvalidPlan',
+      `the last deploy on record went to ${gone.join(', ')}, too, which the inventory no longer has`,
+      {
+        remedy: 'Deploy the release that you want by its commit',
+      },
+    );
   const other = Object.entries(last.hosts).find(
     ([host, { from }]) => ![last.release, from].includes(onHost(now, host).current),
   );
@@ -220,7 +232,7 @@ function migrationsToTakeBack(
       release: deploy.release,
       before: applied,
       migrations: brought,
-      atStake: now.atStake?.lines ?? [],
+      atStake: now.atStake?.rows.length ? now.atStake.lines : [],
     }),
   ]);
 }

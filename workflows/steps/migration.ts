@@ -24,6 +24,9 @@ export function migrate(
   };
 }
 
+/** The id of the step that takes migrations back. */
+export const TAKE_BACK = 'take-back-migrations';
+
 /** Takes migrations back, newest first, with the release that brought them. `atStake`: what was written since, for who approves. */
 export function takeBack(
   application: Application,
@@ -35,7 +38,7 @@ export function takeBack(
     migrations: options.migrations,
   };
   return {
-    id: 'take-back-migrations',
+    id: TAKE_BACK,
     title: `take back ${[...options.migrations].reverse().join(', ')} in ${migrations.database.server.database}`,
     why: `the release that runs again does not know them${options.atStake.length === 0 ? '' : `; what they hold of these is lost: ${options.atStake.join('; ')}`}`,
     do: call('takeBackMigrations', argument),

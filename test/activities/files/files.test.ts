@@ -202,7 +202,7 @@ describe('on a host', () => {
     expect(JSON.stringify(seen)).not.toContain(secret);
     const sum = (await here.shell('sha256sum /etc/trial/.env')).slice(0, 32);
     expect(JSON.stringify(seen)).not.toContain(sum);
-    expect(seen['/etc/trial/.env']?.text).toMatch(/^A=\[masked \w{6}\]\nJWT_SECRET=\[masked \w{6}\]\n$/);
+    expect(seen['/etc/trial/.env']?.text).toMatch(/^A=1\nJWT_SECRET=\[masked \w{6}\]\n$/);
     expect(seen['/etc/trial/plain']?.text).toMatch(/^password = \[masked \w{6}\]\nplain\n$/);
     expect(seen['/etc/trial/unit']).toMatchObject({
       masked: true,
@@ -266,7 +266,8 @@ describe('on a host', () => {
       await write(changed, 'two');
       await onUnit('setUnit', { unit, active: true, anew: true }, started);
       expect(await here.shell('cat /run/trial')).toBe('one\ntwo\n');
-      await onUnit('restoreUnit', { unit }, started);
+      await onUnit('restoreUnit', { unit, stopped: true }, started);
+      expect(await here.shell('systemctl is-active trial; true')).toBe('inactive\n');
       await file('restorePath', { path: `/etc/systemd/system/${unit}` }, changed);
       await onUnit('restoreUnit', { unit, anew: true }, stopped);
       expect(await here.shell('cat /run/trial; systemctl is-active trial')).toBe('one\ntwo\none\nactive\n');

@@ -21,6 +21,14 @@ describe('values that a host holds', () => {
     ["KEY='x'", 'x'],
     ['      - KEY=in-a-list', 'in-a-list'],
     ['      KEY: in-a-mapping', 'in-a-mapping'],
+    ['KEY = spaced', 'spaced'],
+    ['KEY =spaced', 'spaced'],
+    ['KEY=a\r\nB=1\r\n', 'a'],
+    ['KEY="a b"\r\n', 'a b'],
+    ['      - "KEY=quoted"', 'quoted'],
+    ["      - 'KEY=quoted'", 'quoted'],
+    ['      "KEY": "quoted"', 'quoted'],
+    ['      - KEY="quoted"', 'quoted'],
     ['KEY=', undefined],
     ['KEY=${OTHER}', undefined],
     ['# KEY=commented', undefined],
@@ -71,6 +79,8 @@ describe('a file with secrets', () => {
     ['single quotes', "KEY='a\n\nGONE=b\n'"],
     ['a backslash', 'KEY=a \\\nGONE=b'],
     ['quotes with escaped ones', 'KEY="a\\"\nGONE=b"'],
+    ['a backslash, and nothing before it', 'NODE_OPTIONS=\\\n--max-old-space-size=4096'],
+    ['spaces around the sign', 'HAND_ADDED = x'],
     ['one line, with quotes in it', `KEY=it's "x`],
     ['one line, with a backslash that is escaped', 'KEY=a\\\\'],
   ])('keeps a value as a whole: in %s', (_, entry) => {
@@ -85,6 +95,35 @@ describe('a file with secrets', () => {
     );
   });
 
+  test.each([
+    ['A=debug', 'A=debug'],
+    ['A=600000', 'A=600000'],
+    ['A="https://old.example:8443/"', 'A="https://old.example:8443/"'],
+    ['A=mail.old.example', 'A=mail.old.example'],
+    ['A = /var/lib/x,80,no', 'A = /var/lib/x,80,no'],
+    ['A=wanted,x8kPq2', 'A=wanted,<6>'],
+    ['A=https://hooks.example/services/T0/x8kPq2', 'A=https:<34>'],
+    ['A=https://x8kPq2@host/', 'A=https:<14>'],
+    ['A=http://admin:pa/ss@h', 'A=http:<7>:<5><2>'],
+    ['A="x\nzauberwort\n"', 'A=<15>'],
+    ['A=x\\\nzauberwort', 'A=<13>'],
+    ['B=debug', 'B=<5>'],
+    ['B = debug\r', 'B = <5>'],
+    ['B=', 'B='],
+    ['MINE=1', 'MINE=<1>'],
+    ['ZmDf1Pg==', '<9>'],
+    ['# tiger', '# <5>'],
+    ['# ======', '# ======'],
+    ['tiger', '<5>'],
+  ])('shows of a setting what is plain or wanted, and nothing else: %s', (text, shown) => {
+    const mark = (value: string) => `<${value.length}>`;
+    expect(shownText(text, 'A=wanted\nB={{secret:s}}\n', mark)).toBe(shown);
+  });
+
+  test('settings are seen with spaces around the sign and with CRLF', () => {
+    expect(changedSettings('A = 1\r\nB = 2\r\n', 'A=1\nB=3\n')).toEqual(['B']);
+  });
+
   test('shows which settings change, and of everything else no value', () => {
     const template =
       'STELLAR_NETWORK=PUBLIC\nLOG_LEVEL=info\nTOKEN_TTL=60\nAPI_URL=https://new.example\nSECRET={{secret:s}}\n';
@@ -92,7 +131,7 @@ describe('a file with secrets', () => {
       'STELLAR_NETWORK=TESTNET\nLOG_LEVEL="info"\nTOKEN_TTL=9\nAPI_URL=https://u:pw@old.example\nSECRET=x1\nMINE="y\nABC="\n';
     const mark = (value: string) => `<${value.length}>`;
     expect(shownText(before, template, mark)).toBe(
-      'STELLAR_NETWORK=TESTNET\nLOG_LEVEL="info"\nTOKEN_TTL=<1>\nAPI_URL=https://u:<2>@old.example\nSECRET=<2>\nMINE=<8>\n',
+      'STELLAR_NETWORK=TESTNET\nLOG_LEVEL="info"\nTOKEN_TTL=<1>\nAPI_URL=https://u:<2><12>\nSECRET=<2>\nMINE=<8>\n',
     );
     expect(
       shownText(

@@ -100,6 +100,8 @@ describe('what no run can tell by itself is told once, and once when it is over'
     const terminated = await lab.start('one', 'terminated');
     await terminated.terminate('the disk was full');
     await lab.start('one', 'timed-out', { timeout: '1s' });
+    // Of one that was only to make a plan nothing is lost.
+    await (await lab.start('one', 'a-plan', { input: { plan: true } })).terminate('it took too long');
     const round = await roundUntil((each) => sees('terminated')(each) && sees('timed out')(each));
     expect(shown(round).sort()).toEqual([
       ['lost', 'terminated', expect.any(String)],
@@ -113,7 +115,7 @@ describe('what no run can tell by itself is told once, and once when it is over'
         severity: 'warning',
         title: 'backup of one: terminated',
         workflowId: 'backup/one/terminated',
-        command: 'guardia run backup one',
+        command: 'guardia watch backup/one/terminated',
         link: expect.stringContaining('http://ui.example/namespaces/default/workflows/backup%2Fone%2Fterminated/'),
       }),
       expect.objectContaining({ event: 'timed out', severity: 'error', workflowId: 'backup/one/timed-out' }),
@@ -244,6 +246,14 @@ describe('what no run can tell by itself is told once, and once when it is over'
         'waits',
         'backup/one/behind',
       ]);
+      // So it has for a watcher that sees it for the first time.
+      const { memory } = lab;
+      lab.memory = emptyMemory();
+      const { findings } = await lab.round({ now: () => minutesFromNow(25 * 60), tell: false });
+      lab.memory = memory;
+      expect(findings.filter(({ workflowId }) => workflowId === 'backup/one/behind')).toEqual([
+        expect.objectContaining({ key: expect.stringMatching(/^waits/) }),
+      ]);
       release();
       await Promise.all([run.result(), second.result()]);
     } finally {
@@ -308,7 +318,7 @@ describe('what no run can tell by itself is told once, and once when it is over'
       secret: { runbook: 'rotate-secret', cron },
     };
     lab.system('two', {
-      schedules,
+      schedules: { ...schedules, nightly: { ...schedules.nightly, input: { onFailure: 'hold' } } },
       escalation: [
         { tier: 1, title: 'first', afterMinutes: 0 },
         { tier: 2, title: 'second', afterMinutes: 30 },
@@ -337,6 +347,10 @@ describe('what no run can tell by itself is told once, and once when it is over'
         app: { connection: { address: { unset: 'x' }, user: 'x', identity: 'env:X', hostKeys: ['ssh-ed25519 AAAA'] } },
       },
     });
+    // Who only looks once, and remembers nothing, sees it all the same.
+    const looking = { ...lab.env, GUARDIA_STATE: path.join(lab.env['GUARDIA_STATE'] ?? '', 'nothing') };
+    const looked = await runMain(['watcher', 'two', '--once', '--no-tell'], looking);
+    expect(looked.stdout).toContain('backup of two did not start: schedule nightly was due at');
     await lab.round();
     expect(Object.keys(lab.memory.schedules).sort()).toEqual(['six/nightly', 'three/nightly', 'two/nightly']);
     // Nothing was due before the watcher saw it.
@@ -367,7 +381,7 @@ describe('what no run can tell by itself is told once, and once when it is over'
         system: 'two',
         runbook: 'backup',
         title: expect.stringMatching(/^backup of two did not start: schedule nightly was due at /),
-        command: 'guardia run backup two',
+        command: 'guardia run backup two --set onFailure=hold',
       }),
     ]);
     await (await lab.start('six', 'by-hand')).result();
@@ -583,7 +597,7 @@ describe('guardia watcher --once', () => {
     const table = await runMain(['watcher', 'one', '--once', '--no-tell'], env);
     expect(table.exitCode).toBe(1);
     expect(table.stdout).toMatch(/terminated +backup of one: terminated +seen 0 s ago/);
-    expect(table.stdout).toContain('-> guardia run backup one');
+    expect(table.stdout).toContain('-> guardia watch backup/one/');
     expect(existsSync(memoryFile(env))).toBe(false);
     expect(lab.notices()).toEqual([]);
     expect(lab.beats()).toEqual([]);

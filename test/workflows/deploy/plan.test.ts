@@ -532,13 +532,24 @@ describe('a rollback', () => {
   });
 
   test('who approves reads what was written into the columns and tables that go', () => {
-    const atStake = { rows: [], lines: ['12 new rows in attestations'] };
+    const atStake = {
+      rows: [{ table: 'attestations', rows: 12, exact: true }],
+      lines: ['12 new rows in attestations'],
+    };
     const plan = back({ ...after(), atStake });
+    // Taken back, they can be made again, but not what they held.
+    expect(plan.pointOfNoReturn).toBe('take-back-migrations');
     expect(stepOf(plan, 'take-back-migrations').why).toContain(
       'what they hold of these is lost: 12 new rows in attestations',
     );
     expect(plan.notes.join(' ')).toContain('"migrations": "keep" leaves them');
     expect(back({ ...after(), atStake }, { migrations: 'keep' }).notes.join(' ')).not.toContain('12 new rows');
+  });
+
+  test('where nothing was written into them nothing is lost, and the way back can be undone', () => {
+    const plan = back({ ...after(), atStake: { rows: [], lines: ['no row has been written since'] } });
+    expect(plan.pointOfNoReturn).toBeUndefined();
+    expect(JSON.stringify(plan)).not.toContain('no row has been written');
   });
 
   test('with "migrations": "keep" leaves the schema and says so', () => {
@@ -570,6 +581,10 @@ describe('a rollback', () => {
     );
     expect(() => back(after({}, { hosts: { app: { from: null, downtimeSeconds: null } } }))).toThrow(
       'was the first release of proofpass on app',
+    );
+    const wider = { app: { from: before, downtimeSeconds: 6 }, app9: { from: before, downtimeSeconds: 6 } };
+    expect(() => back(after({}, { hosts: wider }))).toThrow(
+      'the last deploy on record went to app9, too, which the inventory no longer has',
     );
     const later = { database: { applied: ['001_initial', '002_verification_code', '003_later'] } };
     expect(() => back(after(later))).toThrow('003_later was applied after the deploy that is to be taken back');

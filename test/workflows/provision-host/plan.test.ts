@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { maskUnknown } from '../../../activities/files/mask.js';
+import { maskText, maskUnknown } from '../../../activities/files/mask.js';
 import { parseSshdOptions, whyLoginWouldFail } from '../../../activities/sshd/login-judgement.js';
 import { inventoryLocations } from '../../../activities/inventory/locations.js';
 import { loadSystem } from '../../../activities/inventory/load.js';
@@ -346,6 +346,24 @@ describe('the plan for a bare host of proofpass', () => {
       expect(files.find(({ path }) => path === '/etc/fail2ban/jail.local')).toMatchObject({ secret: true });
     },
   );
+
+  test('asks for the files of PostgreSQL so that its own lines come back as they are, whatever their names', () => {
+    const named = proofpass();
+    Object.assign(named.databases['main'] as object, { name: 'service_auth', owner: 'app_auth' });
+    const settings = named.provision?.postgresql?.settings as Record<string, string>;
+    settings['ssl_passphrase_command'] = "'cat /run/phrase'";
+    const first = planOf(named, { 'host app': bare });
+    const { files } = questionOf(named) as { files: FileQuestion[] };
+    const seen = after(named, first);
+    for (const { step } of stepsOf(first)) {
+      const { path = '' } = step.do.with as { path?: string };
+      if (!path.startsWith('/etc/postgresql/') || !['writeBlock', 'writeFile'].includes(step.do.activity)) continue;
+      const { text = '' } = seen.files[path] as SeenFile;
+      const { secret, known = [] } = files.find((one) => one.path === path) as FileQuestion;
+      expect([path, secret, maskText(text, known, () => '[masked]')]).toEqual([path, false, text]);
+    }
+    expect.assertions(2);
+  });
 
   test('takes a host as it is whose Docker, compose and npm are of other makes', () => {
     const titleOf = (packages: Record<string, string>) =>
