@@ -282,7 +282,9 @@ damaged: does not read back. Warns when the newest verified one is older than a 
     summary: 'what is missing on this machine, in Temporal and on each host, and what helps',
     about: `Looks at each host with one SSH call, and tries its access key with an upload that is given up: nothing is left behind.
 Run it where the worker runs: its secrets and tools are what counts. Without SYSTEM, systems that are not filled in yet are passed over. Exit code 1: something required is missing.`,
-    arguments: [['[system]', 'only this system, with every value that a backup lacks; all others: guardia systems check SYSTEM']],
+    arguments: [
+      ['[system]', 'only this system, with every value that a backup lacks; all others: guardia systems check SYSTEM'],
+    ],
     examples: [
       ['guardia doctor', 'before the first run'],
       ['guardia doctor proofpass --json', 'for a monitoring script'],

@@ -296,7 +296,9 @@ export type EscalationTier = z.infer<typeof EscalationTier>;
 
 export const Approver = z.strictObject({
   title: z.string().optional().describe('Who that is'),
-  email: settable(z.email('an e-mail address')).describe('Tells whether somebody asked for a run himself, who then may not agree to it. Who is told, and how, stands in `notifications`'),
+  email: settable(z.email('an e-mail address')).describe(
+    'Tells whether somebody asked for a run himself, who then may not agree to it. Who is told, and how, stands in `notifications`',
+  ),
   tier: Tier,
   signingKey: settable(
     z
