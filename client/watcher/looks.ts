@@ -53,8 +53,8 @@ export async function lostRuns(access: TemporalAccess, now: Date): Promise<Condi
   const conditions: Condition[] = [];
   for (const run of lost) {
     const { system, runbook, end, phase } = run;
-    // Of one that had ended, and was only telling of it, nothing is lost.
-    if (system === undefined || phase === 'ended' || (end !== 'terminated' && end !== 'timed out')) continue;
+    // One that had ended, and was only telling of it, has the end that it said.
+    if (system === undefined || (end !== 'terminated' && end !== 'timed out')) continue;
     if ((await inputOf(access, run)).input['plan'] === true) continue;
     const left = mayHaveLeft(runbook, phase);
     if (await isMadeGood(access, { ...run, system }, left)) continue;
