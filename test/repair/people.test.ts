@@ -193,7 +193,7 @@ describe('a failure behind the point of no return', () => {
     expect(stdout).toMatch(new RegExp(`proofpass +${handle.workflowId} .*waiting for a person`));
     for (const each of waiting)
       expect(stdout).toMatch(
-        new RegExp(`${each.workflowId} waits since .*proofpass is held by deploy ${handle.workflowId}`),
+        new RegExp(`${each.workflowId}, started .* ago, waits: proofpass is held by deploy ${handle.workflowId}`),
       );
     await waiting[0].cancel();
     expect(await here.ended(waiting[0])).toMatchObject({ end: 'cancelled' });
