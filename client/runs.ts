@@ -115,6 +115,8 @@ export interface RunSummary {
   runbook: string;
   system?: string | undefined;
   requester?: string | undefined;
+  /** The run that this one is a step of. */
+  parent?: { workflowId: string; runId: string } | undefined;
   open: boolean;
   /** Where it is; of a run that was terminated or timed out, where it was. */
   phase?: string | undefined;
@@ -180,6 +182,11 @@ function nameIn(value: string, what: string): string {
   throw new CommandFailure('usage', { message: `${JSON.stringify(value)} is not the name of a ${what}` });
 }
 
+const parentOf = ({ workflowId, runId }: NonNullable<WorkflowExecutionInfo['parentExecution']>) => ({
+  workflowId: workflowId ?? '',
+  runId: runId ?? '',
+});
+
 function summaryOf(info: WorkflowExecutionInfo): RunSummary {
   const attributes = info.typedSearchAttributes;
   const open = info.status.name === 'RUNNING';
@@ -190,6 +197,7 @@ function summaryOf(info: WorkflowExecutionInfo): RunSummary {
     runbook: info.type,
     system: attributes.get(GuardiaSystem) ?? parseRunWorkflowId(info.workflowId)?.system,
     requester: attributes.get(GuardiaRequester),
+    ...(info.parentExecution ? { parent: parentOf(info.parentExecution) } : {}),
     open,
     ...(open ? { waitingFor: attributes.get(GuardiaWaitingFor) } : { end }),
     ...(open || end === 'terminated' || end === 'timed out' ? { phase: attributes.get(GuardiaPhase) } : {}),

@@ -54,6 +54,8 @@ export async function lostRuns(access: TemporalAccess, now: Date): Promise<Condi
   for (const run of lost) {
     const { system, runbook, end, phase } = run;
     // One that had ended, and was only telling of it, has the end that it said.
+    // A step ends with its run, which is told.
+    if (lost.some(({ runId }) => runId === run.parent?.runId)) continue;
     if (system === undefined || (end !== 'terminated' && end !== 'timed out')) continue;
     if ((await inputOf(access, run)).input['plan'] === true) continue;
     const left = mayHaveLeft(runbook, phase);

@@ -297,6 +297,23 @@ describe('what no run can tell by itself is told once, and once when it is over'
       await first.result();
       lab.script.act = () => Promise.resolve();
       for (const id of ['second', 'third']) await (await lab.start('five', id)).result();
+      // What is terminated takes its steps along: one alarm, and not two.
+      const begun = new Promise<void>((begin) => {
+        lab.script.act = () => (begin(), new Promise<void>((resolve) => (release = resolve)));
+      });
+      const whole = await lab.start('five', 'terminated', { runbook: 'repair' });
+      await begun;
+      await whole.terminate('both');
+      release();
+      // The list follows with a delay.
+      const query =
+        "ExecutionStatus = 'Terminated' AND GuardiaSystem = 'five' AND WorkflowType IN ('repair', 'backup')";
+      for (let count = 0; count < 2; await delay(100)) ({ count } = await lab.client.workflow.count(query));
+      const { findings } = await lab.round();
+      const terminated = findings.filter(({ event }) => event === 'terminated');
+      expect(terminated.map(({ workflowId }) => workflowId)).toEqual(['repair/five/terminated']);
+      lab.script.act = () => Promise.resolve();
+      await (await lab.start('five', 'repaired', { runbook: 'repair' })).result();
       const last = await held('last');
       await roundUntil(seesNothing);
       expect(await overdue(16)).toEqual(['backup of five works for more than 15 min 00 s']);
