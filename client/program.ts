@@ -285,8 +285,10 @@ Run it where the worker runs: its secrets and tools are what counts. Without SYS
     arguments: [
       ['[system]', 'only this system, with every value that a backup lacks; all others: guardia systems check SYSTEM'],
     ],
+    options: [['--try-notices', 'send every notification target a notice that says it is a trial']],
     examples: [
       ['guardia doctor', 'before the first run'],
+      ['guardia doctor proofpass --try-notices', 'does an alarm arrive, by mail, in the channel, on the pager?'],
       ['guardia doctor proofpass --json', 'for a monitoring script'],
     ],
     load: async () => (await import('./commands/doctor.js')).doctor,

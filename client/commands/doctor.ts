@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { isHealthy, type Examination, type Finding } from '../../activities/doctor/findings.js';
 import { examineHost, hostNeeds } from '../../activities/doctor/host-examination.js';
+import { examineNotices } from '../../activities/doctor/notice-examination.js';
 import { examineStore } from '../../activities/doctor/store-examination.js';
 import { examineSecrets, examineWorkerMachine } from '../../activities/doctor/worker-examination.js';
 import { createSshPool, type SshPool } from '../../activities/hosts/ssh-pool.js';
@@ -15,13 +16,14 @@ import { unsetNeeded } from '../../workflows/contracts/unset.js';
 import { command } from '../command.js';
 import { explain } from '../exit-codes.js';
 import { examineTemporal } from '../temporal-examination.js';
+import { requesterHere } from '../requester.js';
 import type { Terminal } from '../terminal.js';
 import { textTable } from '../text-table.js';
 
 /** `guardia doctor [SYSTEM]`. Exit code 1 when something required is missing. */
 export const doctor = command({
-  options: z.object({ system: z.string().optional() }),
-  async execute({ system: only }, terminal) {
+  options: z.object({ system: z.string().optional(), tryNotices: z.boolean().default(false) }),
+  async execute({ system: only, tryNotices }, terminal) {
     const { systems, inventory } = readSystems(terminal, only);
     terminal.say('looking ...');
     const sites = systems.flatMap((system) => Object.values(system.hosts).map(({ site }) => site));
@@ -33,6 +35,7 @@ export const doctor = command({
       ...systems.flatMap((system) => [
         examineSystem(system, secrets),
         ...Object.keys(system.hosts).map((host) => lookAtHost(system, host, ssh)),
+        ...(tryNotices ? [examineNotices(system, requesterHere(terminal.env), secrets)] : []),
       ]),
     ]).finally(() => ssh.close());
     examinations.splice(2, 0, inventory);

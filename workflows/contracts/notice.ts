@@ -67,6 +67,12 @@ export const noticeEvents = {
   'no temporal': { severity: 'critical', told: true, action: 'trigger', means: 'Temporal does not answer' },
   blind: { severity: 'warning', told: true, action: 'trigger', means: 'the watcher cannot look at something' },
   recovered: { severity: 'info', told: true, action: 'resolve', means: 'what was told before is over' },
+  trial: {
+    severity: 'info',
+    told: true,
+    action: 'trigger',
+    means: 'a person tries whether notices arrive: for everybody',
+  },
 } as const satisfies Record<string, EventWords>;
 export type NoticeEvent = keyof typeof noticeEvents;
 export const NoticeEvent = z.enum(Object.keys(noticeEvents) as [NoticeEvent, ...NoticeEvent[]]);

@@ -108,10 +108,11 @@ export function eventsOf(target: Pick<NotificationTarget, 'kind' | 'events'>): r
 
 /**
  * Whether a notice is for a target: its tier has been reached, and it wants the event or the one that it is about. An escalation is also for those who want
- * escalations, and so is all that follows it. Pure.
+ * escalations, and so is all that follows it. A trial is for everybody. Pure.
  */
 export function isFor(target: Pick<NotificationTarget, 'kind' | 'events' | 'tier'>, notice: Notice): boolean {
   const { event, about = event, escalated = event === 'escalation' } = notice;
+  if (about === 'trial') return true;
   const events = eventsOf(target);
   const wanted =
     events.includes(about) || (target.events?.includes(event) ?? false) || (escalated && events.includes('escalation'));

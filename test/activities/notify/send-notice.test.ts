@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@j
 import type { ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parse } from 'yaml';
+import { examineNotices } from '../../../activities/doctor/notice-examination.js';
 import type { Bounds } from '../../../activities/notify/attempt.js';
 import { sendNotice } from '../../../activities/notify/send-notice.js';
 import { claimDelivery, deliveryId } from '../../../activities/notify/sent-notices.js';
@@ -278,6 +279,19 @@ describe('who is told', () => {
     expect(await told('cancelled')).toEqual([]);
   });
 
+  test('a trial: everybody', async () => {
+    const system = systemWith({
+      second: hook('/other', { tier: 2 }),
+      rollbacks: hook('/ok', { events: ['rolled back'] }),
+      duty: { kind: 'pagerduty', routingKey: 'env:ROUTING_KEY', endpoint: `${web.url}/pagerduty` },
+    });
+    expect(Object.keys(outcomes(await tell(system, failed({ event: 'trial' }))))).toEqual([
+      'second',
+      'rollbacks',
+      'duty',
+    ]);
+  });
+
   test('nobody: said, and no failure', async () => {
     expect(await tell(systemWith({}), failed())).toEqual({
       deliveries: [],
@@ -476,5 +490,50 @@ describe('a target is told once', () => {
     const sending = tell(systemWith({ slow: hook('/slow') }), failed(), { signal: stop.signal });
     setTimeout(() => stop.abort(new Error('the worker stops')), 300);
     await expect(sending).rejects.toThrow('the worker stops');
+  });
+});
+
+describe('trying the targets', () => {
+  const look = (system: System) => examineNotices(system, 'ana@console', secretsHere(), QUICK);
+
+  test('every target is told that it is a trial, each time anew; what does not arrive is told with what helps', async () => {
+    const system = systemWith({
+      ours: hook('/ok', { events: ['failed'], tier: 2 }),
+      chat: { kind: 'slack', channel: '#ops', webhook: 'env:HOOK_refuses' },
+      open: { kind: 'webhook', url: { unset: 'the address' } },
+      ana: { kind: 'email', to: 'ana@example.org' },
+    });
+    await look(system);
+    const { findings } = await look(system);
+    expect(findings.map(({ id, state }) => `${id}: ${state}`)).toEqual([
+      'notice-ours: ok',
+      'notice-chat: missing',
+      'notice-open: skipped',
+      'notice-ana: ok',
+    ]);
+    expect(findings[1]).toMatchObject({
+      found: expect.stringContaining('403'),
+      remedy: expect.stringContaining('notifications.chat'),
+    });
+    expect(JSON.stringify(findings)).not.toContain(TOKEN);
+    expect(web.at('/ok').map(({ body }) => (JSON.parse(body) as Notice).title)).toEqual(
+      Array<string>(2).fill(`${system.system}: this is a trial, nothing has happened`),
+    );
+    expect(mail.mails).toHaveLength(2);
+  });
+
+  test('the incident that a trial opens is closed', async () => {
+    await look(
+      systemWith({ duty: { kind: 'pagerduty', routingKey: 'env:ROUTING_KEY', endpoint: `${web.url}/pagerduty` } }),
+    );
+    const events = web.at('/pagerduty').map(({ body }) => JSON.parse(body) as Record<string, unknown>);
+    expect(events.map((event) => event['event_action'])).toEqual(['trigger', 'resolve']);
+    expect(new Set(events.map((event) => event['dedup_key'])).size).toBe(1);
+  });
+
+  test('no targets: nobody would be told', async () => {
+    expect((await look(systemWith({}))).findings).toMatchObject([
+      { state: 'warning', found: 'none: nobody is told of anything' },
+    ]);
   });
 });
