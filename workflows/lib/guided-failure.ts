@@ -1,107 +1,149 @@
-import { setHandler } from '@temporalio/workflow';
-import { failure, splitRemedy } from '../contracts/errors.js';
-import {
-  recoverChoices,
-  recoverSignal,
-  recoverUpdate,
-  Recovery,
-  type Hold,
-  type TakenRecovery,
-} from '../contracts/hold.js';
-import type { System } from '../contracts/system.js';
-import { parseInput } from './input.js';
-import type { Progress } from './progress.js';
-import { waitForPeople, type Telling } from './waiting-for-people.js';
+import { TemporalFailure } from '@temporalio/common';
+import { CancellationScope, isCancellation } from '@temporalio/workflow';
+import { failure, isFailure } from '../contracts/errors.js';
+import type { Gate } from '../contracts/gate.js';
+import type { Hold } from '../contracts/hold.js';
+import { SYSTEM_LANE } from '../contracts/names.js';
+import type { Call, Plan } from '../contracts/plan.js';
+import type { PlannedRun } from '../contracts/planning.js';
+import type { RunInput } from '../contracts/run.js';
+import type { Applying, FailedStep } from './apply.js';
+import type { Gates } from './approval.js';
+import { laneTarget, resolveReferences, runCall } from './calls.js';
+import type { Holds } from './holds.js';
+import type { Observing } from './observing.js';
+import { reasonOf, type Progress } from './progress.js';
+import type { Saga } from './saga.js';
 
-/** Seconds between reminders while a run holds: it keeps a system locked. */
-const REMIND_SECONDS = 30 * 60;
+/** What a person said is to be done about a failure. `fail`: the run ends. */
+type Answer = 'retry' | 'skip' | 'fail';
 
-/** Why an answer to a run that holds does not count, as the person reads it; undefined when it does. Pure. */
-export function reasonToRefuseRecovery(answer: Recovery, holds: readonly Hold[]): string | undefined {
-  if (holds.length === 0) return 'the run does not wait for a person: there is nothing to decide';
-  const hold = answer.hold === undefined ? (holds.length === 1 ? holds[0] : undefined) : findHold(answer, holds);
-  if (!hold)
-    return answer.hold === undefined
-      ? `the run holds at ${holds.length} places; name one: ${holds.map(({ id }) => id).join(', ')}`
-      : `the run does not hold at "${answer.hold}"; it holds at: ${holds.map(({ id }) => id).join(', ')}`;
-  if (!hold.choices.includes(answer.decision))
-    return `${answer.decision} is no choice at "${hold.title}"; choices: ${hold.choices.map((choice) => `${choice} (${recoverChoices[choice]})`).join(', ')}`;
-  return undefined;
+/** What becomes of a run where something goes wrong, or nobody agrees: people decide where the plan, the input or the point of no return says so. */
+export interface GuidedFailure {
+  /** Asks people. Where nobody has answered in time and the gate says so, the run waits until somebody has it asked again or ends it. */
+  ask(gate: Gate, digest: string): Promise<void>;
+  /** A gate in the midst of a plan. Behind the point of no return a no, a silence or a cancel ends nothing by itself: a person decides what comes of it. */
+  askInTheMidst(gate: Gate, planned: PlannedRun): Promise<void>;
+  /**
+   * Holds for a person where the plan or the input says so. Behind the point of no return nothing is decided without one: neither a failure, unless
+   * the stage may fail as a whole (`forgiven`), nor a cancel, also one that comes while the run holds.
+   */
+  onFailure(failed: FailedStep, forgiven: boolean): Promise<Answer>;
 }
 
-const findHold = (answer: Recovery, holds: readonly Hold[]): Hold | undefined =>
-  answer.hold === undefined ? holds[0] : holds.find(({ id }) => id === answer.hold);
+export function createGuidedFailure(run: {
+  input: RunInput;
+  place: { runbook: string; workflowId: string; runId: string };
+  progress: Progress;
+  observing: Observing;
+  saga: Saga;
+  results: ReadonlyMap<string, unknown>;
+  gates: Gates;
+  holds: Holds;
+  /** The plan that is being done, and how far it is; undefined before that. */
+  applying: () => Applying | undefined;
+}): GuidedFailure {
+  const { input, place, progress, observing, saga, results, gates, holds, applying } = run;
 
-/** Where a run holds for a person. */
-export interface Holds {
-  /** Holds until a person has said what to do, without end. Throws when the run is cancelled in a scope that can be. */
-  ask(hold: Omit<Hold, 'since'>): Promise<TakenRecovery>;
-}
-
-/** Registers the update and the signal `recover`. */
-export function createHolds(run: { progress: Progress; system: () => System; asking: (hold: Hold) => Telling }): Holds {
-  const { progress } = run;
-  const { holds, recoveries } = progress.status;
-  const answers = new Map<Hold, TakenRecovery>();
-
-  const open = (): Hold[] => holds.filter((hold) => !answers.has(hold));
-  const refuse = (answer: Recovery): void => {
-    const reason = reasonToRefuseRecovery(answer, open());
-    if (reason !== undefined) throw failure('DecisionRefused', reason);
-  };
-  const take = (raw: unknown): TakenRecovery => {
-    const answer = parseInput(Recovery, raw, 'recover');
-    refuse(answer);
-    const hold = findHold(answer, open()) as Hold;
-    const { id, kind, title, on, reason } = hold;
-    const taken: TakenRecovery = {
-      ...{ id, kind, title, on, reason },
-      decision: answer.decision,
-      why: answer.reason,
-      by: answer.by,
-      at: new Date(Date.now()).toISOString(),
-    };
-    answers.set(hold, taken);
-    recoveries.push(taken);
-    return taken;
-  };
-
-  setHandler(recoverUpdate, take, {
-    description: 'Say what to do where the run holds; the exact JSON is in the details of the run',
-    validator: (raw) => refuse(parseInput(Recovery, raw, 'recover')),
-  });
-  setHandler(
-    recoverSignal,
-    (raw) => {
+  const ask = async (gate: Gate, digest: string): Promise<void> => {
+    for (;;) {
       try {
-        take(raw);
+        return await gates.ask(gate, digest);
       } catch (error) {
-        progress.note(`What was said to the run does not count: ${splitRemedy(error).message}`);
+        if (!isFailure(error, 'ApprovalTimedOut') || gate.onTimeout !== 'hold' || saga.committed) throw error;
+        const { decision, by, why } = await holds.ask({
+          ...{ id: gate.id, kind: 'gate timed out', title: gate.title, on: SYSTEM_LANE, reason: error.message },
+          ...{ atStake: [], choices: ['retry', 'rollback'] },
+        });
+        progress.note(`${by} said ${decision} after nobody had decided about "${gate.title}": ${why}`);
+        if (decision !== 'retry')
+          throw failure('ApprovalRejected', `${error.message}, and ${by} ended the run: ${why}`);
       }
-    },
-    { description: 'As the update of this name; whether it counted shows in the details of the run' },
-  );
+    }
+  };
+
+  /** Holds until a person has decided, and does what ends the run. */
+  const decided = async (asked: () => Promise<Omit<Hold, 'since'>>): Promise<Answer> => {
+    const hold = await asked();
+    const { decision, by, why } = await holds.ask(hold);
+    progress.note(`${by} said ${decision} at "${hold.title}": ${why}`);
+    if (decision === 'retry' || decision === 'skip') return decision;
+    if (decision === 'accept') saga.keep();
+    const now = applying();
+    if (now) now.ended = true;
+    return 'fail';
+  };
+
+  /** A cancel that a person has answered by going on does not cancel what follows. */
+  const goOnPastCancel = (): void => {
+    const now = applying();
+    if (now && CancellationScope.current().consideredCancelled) now.pastCancel = true;
+  };
+
+  /** What would be lost, for whoever decides behind the point of no return. */
+  const atStake = async (plan: Plan): Promise<string[]> => {
+    if (!plan.atStake) return [];
+    const { on, call } = plan.atStake;
+    const target = laneTarget(observing.system(), on);
+    try {
+      const answer = await runCall(
+        { ...call, with: resolveReferences(call.with, results) as Call['with'] },
+        {
+          ...{ system: input.system, ...place, step: 'at-stake', generation: 1, runAgainIfLost: false },
+          ...(target ? { target } : {}),
+        },
+        { summary: 'what is at stake' },
+      );
+      return (answer?.['lines'] as string[] | undefined) ?? [];
+    } catch (error) {
+      if (!(error instanceof TemporalFailure)) throw error;
+      return [`what is at stake cannot be told: ${reasonOf(error)}`];
+    }
+  };
 
   return {
-    async ask(asked) {
-      const hold: Hold = { ...asked, since: new Date(Date.now()).toISOString() };
-      holds.push(hold);
-      progress.hold();
+    ask,
+    async askInTheMidst(gate, { plan, digest }) {
+      for (;;) {
+        try {
+          const now = () => ask(gate, digest);
+          await (applying()?.pastCancel ? CancellationScope.nonCancellable(now) : now());
+          return progress.phase('applying');
+        } catch (error) {
+          if (!(error instanceof TemporalFailure) || !saga.committed || plan.unattended) throw error;
+          const behind = async (): Promise<Omit<Hold, 'since'>> => ({
+            ...{ id: gate.id, kind: 'point of no return', title: gate.title, on: SYSTEM_LANE },
+            reason: isCancellation(error) ? 'the run was cancelled at this gate' : reasonOf(error),
+            atStake: await atStake(plan),
+            choices: ['retry', 'rollback', 'accept'],
+          });
+          if ((await CancellationScope.nonCancellable(() => decided(behind))) === 'fail') throw error;
+          goOnPastCancel();
+        }
+      }
+    },
+    async onFailure({ step, on, error }, forgiven) {
+      const { plan } = applying() as Applying;
+      const cancelled = isCancellation(error);
+      const behind = saga.committed !== undefined;
+      const wanted = input.onFailure === 'hold' && !cancelled;
+      if (behind ? plan.unattended || (forgiven && !cancelled && !wanted) : !wanted) return 'fail';
+      progress.step(step.id, { state: 'holding' });
+      const asked = async (): Promise<Omit<Hold, 'since'>> => ({
+        id: step.id,
+        kind: behind ? 'point of no return' : 'step failed',
+        title: step.title,
+        on,
+        reason: cancelled ? 'the run was cancelled in this step' : reasonOf(error),
+        atStake: behind ? await atStake(plan) : [],
+        choices: behind ? ['retry', 'skip', 'rollback', 'accept'] : ['retry', 'skip', 'rollback'],
+      });
       try {
-        await waitForPeople(() => answers.has(hold), {
-          summary: `waits for a person: ${hold.title}`,
-          tiers: run.system().escalation,
-          remindEverySeconds: REMIND_SECONDS,
-          telling: run.asking(hold),
-          outcome: () => {
-            const answer = answers.get(hold);
-            return answer ? `${answer.by} said ${answer.decision}: ${answer.why}` : 'the run does not wait any more';
-          },
-        });
-        return answers.get(hold) as TakenRecovery;
+        const next = behind ? await CancellationScope.nonCancellable(() => decided(asked)) : await decided(asked);
+        goOnPastCancel();
+        return next;
       } finally {
-        holds.splice(holds.indexOf(hold), 1);
-        progress.hold();
+        progress.step(step.id, { state: 'failed' });
       }
     },
   };

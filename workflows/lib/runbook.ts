@@ -3,19 +3,15 @@ import {
   allHandlersFinished,
   CancellationScope,
   condition,
-  isCancellation,
   log,
   setHandler,
-  sleep,
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
 import { calls, isCallName } from '../contracts/calls.js';
-import { failure, isFailure, type FailureType } from '../contracts/errors.js';
-import type { Gate, GateStatus } from '../contracts/gate.js';
-import { recoverChoices, type Hold } from '../contracts/hold.js';
-import { endNotice, waitNotices, type Notice, type PersonWait } from '../contracts/notice.js';
-import { stepsOf, type Call, type Plan } from '../contracts/plan.js';
+import { failure } from '../contracts/errors.js';
+import { endNotice, type Notice } from '../contracts/notice.js';
+import { stepsOf, type Plan } from '../contracts/plan.js';
 import type { PlannedRun, PlanningMoment } from '../contracts/planning.js';
 import {
   planQuery,
@@ -27,29 +23,27 @@ import {
 } from '../contracts/run.js';
 import type { Runbook } from '../contracts/runbooks.js';
 import { GuardiaEnd, GuardiaRequester, GuardiaRunbook, GuardiaSystem } from '../contracts/search-attributes.js';
-import { SYSTEM_LANE } from '../contracts/names.js';
-import { apply, type Applying, type FailedStep } from './apply.js';
+import { apply, type Applying } from './apply.js';
 import { createGates } from './approval.js';
-import { laneTarget, resolveReferences, runCall } from './calls.js';
 import type { Inheritance } from './child-runbook.js';
-import { createHolds } from './guided-failure.js';
+import { endOf, standing, whatFailed } from './endings.js';
+import { createGuidedFailure } from './guided-failure.js';
+import { createHolds } from './holds.js';
 import { createHostsHeld } from './hosts-held.js';
-import { refuseLeftBehind } from './left-behind.js';
 import { parseInput } from './input.js';
+import { refuseLeftBehind } from './left-behind.js';
 import { acquireLocks, lockablesOf, type Lock } from './lock.js';
 import { createNotices } from './notices.js';
 import { createObserving } from './observing.js';
-import { applicationFailureIn, createProgress, reasonOf, type Progress } from './progress.js';
-import { whyUnproved } from './requester.js';
+import { gateWait, holdWait, tellingOf } from './person-waits.js';
+import { createProgress, type Progress } from './progress.js';
 import { createRecording } from './recording.js';
-import { createSaga, type Compensation, type FailedUndo, type Saga } from './saga.js';
-import type { Telling } from './waiting-for-people.js';
+import { whyUnproved } from './requester.js';
+import { createSaga } from './saga.js';
+import { createUndoing } from './undoing.js';
 
 /** How often a plan is made anew because the hosts changed between its making and the lock. */
 const REPLANS = 3;
-/** How often, and after how many seconds again, a run looks whether all is as before its undo, before it holds for a person. */
-const LOOKS_AFTER_UNDO = 5;
-const LOOK_AGAIN_SECONDS = 6;
 
 /** The movements of a run, for the workflow of a runbook to put in order. */
 export interface Run<I> {
@@ -79,19 +73,6 @@ function endIfNothingToDo({ plan }: PlannedRun): void {
   if (plan.stages.length === 0)
     throw new Ended('nothing to do', plan.notes.join('; ') || 'everything is as it should be');
 }
-
-/** Failures before anything was started: the run was refused, it did not fail. */
-const refusals = new Set<string>([
-  'InvalidInput',
-  'UnknownSystem',
-  'InvalidInventory',
-  'UnsetValue',
-  'InvalidPlan',
-  'HostLocked',
-  'LeftBehind',
-  'DataAtStake',
-  'NobodyMayDecide',
-] satisfies FailureType[]);
 
 /**
  * Makes the workflow of a runbook from its movements. Parses the input on the first line, answers `status`, takes decisions of people,
@@ -148,24 +129,10 @@ export function runbook<I extends RunInput>(
     const tell = (notice: Notice | undefined): void => {
       if (notice && !inherited) notices.tell(notice);
     };
-    const telling = (wait: PersonWait): Telling => {
-      const words = waitNotices(progress.status, wait);
-      const now = () => new Date(Date.now()).toISOString();
-      let reminders = 0;
-      return {
-        tell(event, tier) {
-          if (event === 'opened') tell(words.first(tier));
-          else if (event === 'escalation') tell(words.escalation(tier, now()));
-          else tell(words.reminder(++reminders, now(), tier));
-        },
-        takenUp: (by, tier) => tell(words.takenUp(by, now(), tier)),
-        over: (outcome, tier) => tell(words.over(outcome, now(), tier)),
-      };
-    };
     const holds = createHolds({
       progress,
       system: observing.system,
-      asking: (hold) => telling(holdWait(workflowId, hold)),
+      asking: (hold) => tellingOf(progress.status, holdWait(workflowId, hold), tell),
     });
     let unproved: Promise<string | undefined> | undefined;
     const gates = createGates({
@@ -178,116 +145,19 @@ export function runbook<I extends RunInput>(
           ...{ input, raw, startedAt: info.startTime, system: observing.system() },
         })),
       system: observing.system,
-      asking: (gate) => telling(gateWait(workflowId, gate)),
+      asking: (gate) => tellingOf(progress.status, gateWait(workflowId, gate), tell),
     });
-    /** Asks people. Where nobody has answered in time and the gate says so, the run waits until somebody has it asked again or ends it. */
-    const askPeople = async (gate: Gate, digest: string): Promise<void> => {
-      for (;;) {
-        try {
-          return await gates.ask(gate, digest);
-        } catch (error) {
-          if (!isFailure(error, 'ApprovalTimedOut') || gate.onTimeout !== 'hold' || saga.committed) throw error;
-          const { decision, by, why } = await holds.ask({
-            ...{ id: gate.id, kind: 'gate timed out', title: gate.title, on: SYSTEM_LANE, reason: error.message },
-            ...{ atStake: [], choices: ['retry', 'rollback'] },
-          });
-          progress.note(`${by} said ${decision} after nobody had decided about "${gate.title}": ${why}`);
-          if (decision !== 'retry')
-            throw failure('ApprovalRejected', `${error.message}, and ${by} ended the run: ${why}`);
-        }
-      }
-    };
-    /** A gate in the midst of a plan. Behind the point of no return a no, a silence or a cancel ends nothing by itself: a person decides what comes of it. */
-    const askInTheMidst = async (gate: Gate, { plan, digest }: PlannedRun): Promise<void> => {
-      for (;;) {
-        try {
-          const ask = () => askPeople(gate, digest);
-          await (applying?.pastCancel ? CancellationScope.nonCancellable(ask) : ask());
-          return progress.phase('applying');
-        } catch (error) {
-          if (!(error instanceof TemporalFailure) || !saga.committed || plan.unattended) throw error;
-          const behind = async (): Promise<Omit<Hold, 'since'>> => ({
-            ...{ id: gate.id, kind: 'point of no return', title: gate.title, on: SYSTEM_LANE },
-            reason: isCancellation(error) ? 'the run was cancelled at this gate' : reasonOf(error),
-            atStake: await atStake(plan),
-            choices: ['retry', 'rollback', 'accept'],
-          });
-          if ((await CancellationScope.nonCancellable(() => decided(behind))) === 'fail') throw error;
-          if (CancellationScope.current().consideredCancelled && applying) applying.pastCancel = true;
-        }
-      }
-    };
     let applying: Applying | undefined;
     let lock: Lock | undefined;
     let tookOver = false;
+    const place = { runbook: definition.name, workflowId, runId };
+    const inHand = { input, place, progress, observing, saga, results };
+    const guided = createGuidedFailure({ ...inHand, gates, holds, applying: () => applying });
+    const unattended = () => planned?.plan.unattended === true;
+    const undoing = createUndoing({ progress, observing, saga, holds, unattended });
 
     const record = (entry: 'plan' | 'committed' | 'end'): Promise<void> =>
       recording.record(entry, report(progress, planned?.plan));
-
-    /**
-     * Holds for a person where the plan or the input says so. Behind the point of no return nothing is decided without one: neither a failure, unless
-     * the stage may fail as a whole, nor a cancel, also one that comes while the run holds.
-     */
-    const onFailure = async (
-      { step, on, error }: FailedStep,
-      forgiven: boolean,
-    ): Promise<'retry' | 'skip' | 'fail'> => {
-      const plan = (planned as PlannedRun).plan;
-      const cancelled = isCancellation(error);
-      const behind = saga.committed !== undefined;
-      const wanted = input.onFailure === 'hold' && !cancelled;
-      if (behind ? plan.unattended || (forgiven && !cancelled && !wanted) : !wanted) return 'fail';
-      progress.step(step.id, { state: 'holding' });
-      const asked = async (): Promise<Omit<Hold, 'since'>> => ({
-        id: step.id,
-        kind: behind ? 'point of no return' : 'step failed',
-        title: step.title,
-        on,
-        reason: cancelled ? 'the run was cancelled in this step' : reasonOf(error),
-        atStake: behind ? await atStake(plan) : [],
-        choices: behind ? ['retry', 'skip', 'rollback', 'accept'] : ['retry', 'skip', 'rollback'],
-      });
-      try {
-        const next = behind ? await CancellationScope.nonCancellable(() => decided(asked)) : await decided(asked);
-        if (applying && CancellationScope.current().consideredCancelled) applying.pastCancel = true;
-        return next;
-      } finally {
-        progress.step(step.id, { state: 'failed' });
-      }
-    };
-
-    /** Holds until a person has decided, and does what ends the run. */
-    const decided = async (asked: () => Promise<Omit<Hold, 'since'>>): Promise<'retry' | 'skip' | 'fail'> => {
-      const hold = await asked();
-      const { decision, by, why } = await holds.ask(hold);
-      progress.note(`${by} said ${decision} at "${hold.title}": ${why}`);
-      if (decision === 'retry' || decision === 'skip') return decision;
-      if (decision === 'accept') saga.keep();
-      if (applying) applying.ended = true;
-      return 'fail';
-    };
-
-    /** What would be lost, for whoever decides behind the point of no return. */
-    const atStake = async (plan: Plan): Promise<string[]> => {
-      if (!plan.atStake) return [];
-      const { on, call } = plan.atStake;
-      const target = laneTarget(observing.system(), on);
-      try {
-        const answer = await runCall(
-          { ...call, with: resolveReferences(call.with, results) as Call['with'] },
-          {
-            ...{ system: input.system, runbook: definition.name, workflowId, runId },
-            ...{ step: 'at-stake', generation: 1, runAgainIfLost: false },
-            ...(target ? { target } : {}),
-          },
-          { summary: 'what is at stake' },
-        );
-        return (answer?.['lines'] as string[] | undefined) ?? [];
-      } catch (error) {
-        if (!(error instanceof TemporalFailure)) throw error;
-        return [`what is at stake cannot be told: ${reasonOf(error)}`];
-      }
-    };
 
     const run: Run<I> = {
       input,
@@ -303,7 +173,7 @@ export function runbook<I extends RunInput>(
         // What runs as a step of another run was agreed to with that run's plan.
         if (inherited) return;
         await gates.check(plan.stages.flatMap(({ gate }) => gate ?? []));
-        if (plan.gate) await askPeople(plan.gate, digest);
+        if (plan.gate) await guided.ask(plan.gate, digest);
       },
       async apply(first) {
         const ready = definition.readOnly ? first : await lockAndLookAgain(first);
@@ -323,10 +193,11 @@ export function runbook<I extends RunInput>(
           await record('plan');
         }
         applying = {
-          ...{ plan, saga, progress, workflowId, runId, results, onFailure },
+          ...{ plan, saga, progress, workflowId, runId, results },
           system: observing.system(),
           fences: held.fences,
-          ask: (gate) => askInTheMidst(gate, ready),
+          ask: (gate) => guided.askInTheMidst(gate, ready),
+          onFailure: (failed, forgiven) => guided.onFailure(failed, forgiven),
           keepLog: recording.keepLog,
           onCommit: () => record('committed'),
           undoFailed: [],
@@ -395,95 +266,6 @@ export function runbook<I extends RunInput>(
       await condition(allHandlersFinished);
     };
 
-    /** Undoes everything, and holds for a person at each undo that fails. Fills what remains to be done by hand. */
-    const undoAll = async (): Promise<void> => {
-      const { failed } = await saga.compensate(reasonOf);
-      let decided = false;
-      for (const undo of [...(applying?.undoFailed ?? []), ...failed]) {
-        // What a person has put right may have been all that was in the way of this one. Not where its retry brings others after it: those ask first.
-        if (decided && undo.older.length === 0 && (await attempt(undo.compensation)) === undefined) continue;
-        await settle(undo);
-        decided = planned?.plan.unattended !== true;
-      }
-    };
-    /** Says whether the undo was done after all, with those of the earlier steps of its lane after it. */
-    const settle = async (undo: FailedUndo): Promise<boolean> => {
-      const { step, on } = undo.compensation;
-      const older = undo.older.map((one) => `"${one.step.title}"`).join(', ');
-      const after =
-        older === '' ? '' : ` (the undo of ${older} was done without it; a retry does it once more afterwards)`;
-      for (let reason = undo.reason; ;) {
-        const by = planned?.plan.unattended
-          ? undefined
-          : await holds.ask({
-              ...{ id: step.id, kind: 'undo failed' as const, title: `undo of "${step.title}"`, on },
-              reason: `${reason}${after}`,
-              ...{ atStake: [], choices: ['retry', 'done', 'accept'] as Hold['choices'] },
-            });
-        if (by) progress.note(`${by.by} said ${by.decision} at the undo of "${step.title}": ${by.why}`);
-        if (by?.decision === 'done') {
-          progress.step(step.id, { state: 'undone', note: `by hand: ${by.why}` });
-          return false;
-        }
-        if (by?.decision !== 'retry') {
-          progress.status.remaining.push(`undo of "${step.title}" on ${on}: ${reason}`);
-          return false;
-        }
-        const failed = await attempt(undo.compensation);
-        if (failed === undefined) break;
-        reason = failed;
-      }
-      // A stop, say, that is done only now: the start that an earlier step's undo has made is behind it no more.
-      for (const [index, compensation] of undo.older.entries()) {
-        const reason = await attempt(compensation);
-        if (reason === undefined) continue;
-        if (await settle({ compensation, reason, older: undo.older.slice(index + 1) })) break;
-      }
-      return true;
-    };
-    /** Why an undo has failed; undefined where it has not. */
-    const attempt = async ({ run: undo }: Compensation): Promise<string | undefined> => {
-      try {
-        await undo();
-        return undefined;
-      } catch (error) {
-        if (!(error instanceof TemporalFailure)) throw error;
-        return reasonOf(error);
-      }
-    };
-
-    /** What was undone has to look as it did before: seen, not believed. What is coming up again gets a while. */
-    const seeThatItIsAsBefore = async (before: PlannedRun): Promise<void> => {
-      for (let looks = 1; ; looks++) {
-        let reason: string;
-        try {
-          const changed = await observing.changedSince(before);
-          if (changed.length === 0) return;
-          reason = `everything was undone, and yet it does not look as before: ${changed.join(', ')}`;
-        } catch (error) {
-          if (!(error instanceof TemporalFailure)) throw error;
-          reason = `everything was undone, but it cannot be seen: ${reasonOf(error)}`;
-        }
-        if (looks < LOOKS_AFTER_UNDO) {
-          await sleep(`${LOOK_AGAIN_SECONDS} seconds`, { summary: 'look again whether all is as before' });
-          continue;
-        }
-        const { decision, by, why } = await holds.ask({
-          ...{
-            id: 'as-before',
-            kind: 'not as before',
-            title: 'look whether all is as before',
-            on: SYSTEM_LANE,
-            reason,
-          },
-          ...{ atStake: [], choices: ['retry', 'done', 'accept'] },
-        });
-        progress.note(`${by} said ${decision} about what is not as before: ${why}`);
-        if (decision === 'done') return;
-        if (decision === 'accept') return void progress.status.remaining.push(reason);
-      }
-    };
-
     try {
       await movements(run);
       await CancellationScope.nonCancellable(() =>
@@ -500,12 +282,12 @@ export function runbook<I extends RunInput>(
       return CancellationScope.nonCancellable(async () => {
         const changed = saga.size > 0;
         if (changed) progress.phase('undoing');
-        await undoAll();
+        await undoing.all(applying?.undoFailed ?? []);
         if (changed && planned && !saga.committed && !planned.plan.unattended && progress.status.remaining.length === 0)
-          await seeThatItIsAsBefore(planned);
+          await undoing.seeThatItIsAsBefore(planned);
         const end = endOf(error, { started: applying !== undefined, changed, saga, progress });
         const left = definition.readOnly ? '' : `; ${standing({ saga, changed, progress })}`;
-        const message = `${definition.name} of ${input.system}: ${whatFailed(error, applying)}${left}`;
+        const message = `${definition.name} of ${input.system}: ${whatFailed(error, applying?.failedAt.get(error))}${left}`;
         log.warn(message);
         await finish(end, message);
         if (end === 'cancelled') throw error;
@@ -521,39 +303,6 @@ export function runbook<I extends RunInput>(
   };
 }
 
-function whatFailed(error: unknown, applying: Applying | undefined): string {
-  if (isCancellation(error)) return 'it was cancelled';
-  const failed = applying?.failedAt.get(error);
-  return failed ? `step "${failed.step.title}" on ${failed.on} failed: ${reasonOf(error)}` : reasonOf(error);
-}
-
-/** How a run ends that did not reach its goal. */
-function endOf(error: unknown, run: { started: boolean; changed: boolean; saga: Saga; progress: Progress }): EndState {
-  const failed = applicationFailureIn(error);
-  const type = failed?.type ?? '';
-  if (run.progress.status.remaining.length > 0) return 'rollback incomplete';
-  if (isCancellation(error)) return 'cancelled';
-  const undone = run.changed && !run.saga.committed;
-  const onTimeout = (failed?.details?.[0] as { onTimeout?: string } | undefined)?.onTimeout;
-  if (type === 'ApprovalRejected' || (type === 'ApprovalTimedOut' && !(onTimeout === 'rollback' && undone)))
-    return 'rejected';
-  if (undone) return 'rolled back';
-  return refusals.has(type) && !run.started ? 'refused' : 'failed';
-}
-
-/** What a run that did not reach its goal leaves behind: the end of its sentence. */
-function standing({ saga, changed, progress }: { saga: Saga; changed: boolean; progress: Progress }): string {
-  const { remaining, steps } = progress.status;
-  const stands = saga.committed ? `everything up to "${saga.committed.title}" stands` : undefined;
-  if (remaining.length > 0) {
-    const more = remaining.length > 3 ? ` and ${remaining.length - 3} more` : '';
-    return `${stands ? `${stands}; ` : ''}not everything could be undone: ${remaining.slice(0, 3).join('; ')}${more}`;
-  }
-  if (stands) return changed ? `${stands}, what came after it was undone` : stands;
-  if (changed) return 'everything before it was undone';
-  return steps.some(({ state }) => state !== 'waiting') ? 'nothing had to be undone' : 'nothing was started';
-}
-
 /** A runbook that holds no lock may not change anything. Throws `InvalidPlan`. */
 function refuseChanges(plan: Plan): void {
   const change = stepsOf(plan).find(
@@ -566,30 +315,6 @@ function refuseChanges(plan: Plan): void {
       `${plan.runbook} only reads, but step ${change.step.id} of its plan changes something`,
     );
 }
-
-/** What people are told about a gate that is open. */
-const gateWait = (workflowId: string, gate: GateStatus): PersonWait => ({
-  event: 'waits for a person',
-  key: `${gate.id}/${gate.openedAt}`,
-  title: gate.title,
-  text: `${gate.approvals} of ${gate.approvers.join(', ')} have to agree until ${gate.closesAt}; then: ${gate.onTimeout}.${gate.oneMore === undefined ? '' : ` One more than usual: it is not proved who asked (${gate.oneMore}).`} Read the plan: guardia plan ${workflowId}`,
-  command: `guardia approve ${workflowId}`,
-  since: gate.openedAt,
-});
-
-/** What people are told about a run that holds. */
-const holdWait = (workflowId: string, hold: Hold): PersonWait => ({
-  event: 'needs a person',
-  key: `${hold.id}/${hold.since}`,
-  title: `${hold.title} on ${hold.on}`,
-  text: [hold.reason, ...hold.atStake, ...hold.choices.map((choice) => `${choice}: ${recoverChoices[choice]}`)].join(
-    '\n',
-  ),
-  command: `guardia recover ${workflowId} --hold ${hold.id}`,
-  since: hold.since,
-  host: hold.on,
-  step: hold.id,
-});
 
 const changedFacets = (before: PlannedRun, now: PlannedRun): string[] =>
   [...new Set([...Object.keys(before.facets), ...Object.keys(now.facets)])].filter(
