@@ -1,4 +1,4 @@
-import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
@@ -9,6 +9,7 @@ import { readLines } from './json-lines.js';
 
 const RESULT = fileURLToPath(new URL('../../../test/campaigns/steps.md', import.meta.url));
 const KEPT = '.build/campaigns';
+const UNFINISHED = 'Not run to the end:';
 
 export interface StepsOptions {
   /** Only these scenarios, by name or by runbook. */
@@ -17,7 +18,7 @@ export interface StepsOptions {
   sample?: number | undefined;
   /** Labs that share the cells. */
   labs: number;
-  /** Commits whose good cells count, too; the table says which cell is of which. */
+  /** Commits whose good cells count, too, from here or from the table; the table says which cell is of which. */
   keepFrom?: string[] | undefined;
   say: (line: string) => void;
 }
@@ -46,7 +47,7 @@ export async function everyStepFails(options: StepsOptions): Promise<boolean> {
   const file = fileOf(commit);
   mkdirSync(KEPT, { recursive: true });
   const known = new Set(readLines<Line>(file).map(keyOf));
-  for (const line of (options.keepFrom ?? []).flatMap((from) => readLines<Line>(fileOf(from)))) {
+  for (const line of (options.keepFrom ?? []).flatMap(linesOf)) {
     if (line.outcome.wrong !== '' || known.has(keyOf(line))) continue;
     known.add(keyOf(line));
     appendFileSync(file, `${JSON.stringify(line)}\n`);
@@ -65,6 +66,35 @@ export async function everyStepFails(options: StepsOptions): Promise<boolean> {
   writeFileSync(RESULT, text);
   say(`\n${text.slice(0, text.indexOf('\n## Cells'))}\nwritten to ${path.relative(process.cwd(), RESULT)}`);
   return lines.length > 0 && lines.every(({ outcome }) => outcome.wrong === '');
+}
+
+/** What is known of a commit's cells: kept here, or, where they were run on another machine, in the table. */
+function linesOf(commit: string): Line[] {
+  const here = readLines<Line>(fileOf(commit));
+  if (here.length > 0) return here;
+  const table = readFileSync(RESULT, 'utf8');
+  const lines = linesOfTable(table.split('\n')).filter((line) => line.commit !== '' && commit.startsWith(line.commit));
+  if (lines.length === 0) throw new Error(`neither ${fileOf(commit)} nor ${RESULT} holds a cell of ${commit}`);
+  return lines.map((line) => ({ ...line, commit }));
+}
+
+/** The good cells of a table that `report` has written. */
+function linesOfTable(table: readonly string[]): Line[] {
+  const good = table
+    .map((line) => line.split('|').map((cell) => cell.trim()))
+    .filter((cells) => cells.at(-2) === 'as it should be')
+    .map(([, scenario = '', step = '', kind = '', on = '', end = '', seconds = '', commit = '']) => ({
+      ...{ scenario, step, kind: kind as Cell['kind'], on, title: '', commit },
+      outcome: { end, message: '', seconds: Number(seconds), differences: [], wrong: '' },
+    }));
+  const unfinished = table.find((line) => line.startsWith(UNFINISHED)) ?? '';
+  const of = (scenario: string): number => {
+    const whole = unfinished.split(/, |: /).find((each) => each.startsWith(`${scenario} (`));
+    return whole === undefined
+      ? good.filter((line) => line.scenario === scenario).length
+      : Number(/ of (\d+) cells/.exec(whole)?.[1]);
+  };
+  return good.map((line) => ({ ...line, of: of(line.scenario) }));
 }
 
 interface OnGround {
@@ -162,7 +192,7 @@ function report(lines: readonly Line[]): string {
     '',
     `${good} of ${lines.length} cells ended in a state that is allowed: \`npm run campaign -- steps\`, ${new Date().toISOString().slice(0, 10)}, commit ${commits.join(', ')}.`,
     ...(missing.length > 0 ? ['', `Not run yet: ${missing.join(', ')}.`] : []),
-    ...(unfinished.length > 0 ? ['', `Not run to the end: ${unfinished.join(', ')}.`] : []),
+    ...(unfinished.length > 0 ? ['', `${UNFINISHED} ${unfinished.join(', ')}.`] : []),
     '',
     '`fail`: the step does its work and then fails. `kill`: the worker does the work and dies before anybody hears of it. `lose`: the host goes off the network',
     'just before, for 60 s. `undo`: the step fails, and the worker dies in the middle of its undo. Every step fails once; the worker is killed, the host lost and the undo cut off once for each kind of step. Each cell starts from a snapshot of the lab.',
