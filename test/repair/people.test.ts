@@ -126,6 +126,11 @@ describe('a run that was terminated in the middle', () => {
 
   test('leave=true leaves the hosts as they are, and the next run goes', async () => {
     await terminated('v3-bad-health', 'fetch-app');
+    // What was under way on the host goes on without its run: the build may still be at work.
+    const atWork = () => here.shell("systemctl list-units --plain --no-legend 'guardia-job-*'; sleep 1");
+    await until('the host is at rest', async () => `${await atWork()}${await atWork()}`.trim() === '', {
+      seconds: 120,
+    });
     const left = await here.shell(OBSERVED);
     // No other run has come since: the host says who was the last one, and Temporal that it is over.
     expect(await guardia('run', 'repair', 'proofpass', '--set', 'leave=true')).toMatchObject({ exitCode: 0 });
