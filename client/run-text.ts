@@ -1,4 +1,5 @@
 import type pico from 'picocolors';
+import { commandThatDecides } from '../workflows/contracts/gate.js';
 import { recoverChoices } from '../workflows/contracts/hold.js';
 import type { RunStatus, StepState, StepStatus } from '../workflows/contracts/run.js';
 import { endStates } from '../workflows/contracts/run.js';
@@ -113,11 +114,13 @@ export function howToAnswer({ gates, holds, workflowId }: RunStatus): string[] {
           ? []
           : [`one more than usual, because it is not proved who asked: ${gate.oneMore}`]),
         `read it:  guardia plan ${workflowId}`,
-        `decide:   guardia approve ${workflowId}    or    guardia reject ${workflowId}`,
+        `decide:   ${commandThatDecides('approve', workflowId, gate)}`,
+        `or:       ${commandThatDecides('reject', workflowId, gate)}`,
       ]),
     ...holds.flatMap((hold) => [
       `${hold.title} on ${hold.on}: ${hold.reason}`,
       ...hold.atStake.map((line) => `at stake: ${line}`),
+      ...hold.byHand.map((line) => `left to be done by hand, if it ends here: ${line}`),
       ...hold.choices.map(
         (choice) =>
           `guardia recover ${workflowId} ${choice} --reason WHY${holds.length > 1 ? ` --hold ${hold.id}` : ''}    ${recoverChoices[choice]}`,

@@ -21,9 +21,9 @@ export function createFenceActivities(hosts: Hosts): Pick<FrameActivities, 'rais
     async joinFence({ target, fence, ...run }) {
       await hosts.joinFence(target, fence, run);
     },
-    async closeFence({ target, runId, keepJournal, inherited }) {
+    async closeFence({ target, runId, keepJournal, inherited, again }) {
       if (inherited) await hosts.partFence(target, runId);
-      else if (target.name !== WORKER_HOST) await hosts.closeFence(target, runId);
+      else if (target.name !== WORKER_HOST) await hosts.closeFence(target, runId, { again });
       await tidyJobs(target, runId);
       if (!keepJournal) await hosts.journalForget(target, runId);
     },

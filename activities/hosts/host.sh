@@ -352,12 +352,13 @@ repaired) # FENCE RUN: what this run has left was seen to
   done
   rm -rf "${state:?}/left/$2" "${state:?}/journal/$2"
   ;;
-close) # RUN: the run has ended; whatever of it is still under way comes too late
+close) # RUN again|for good: the run has ended, or comes again later; whatever of it is still under way comes too late
   prepare
   with_lock
   read_fence
   if [ "$holder" = "$1" ] && [ "$phase" = open ]; then
-    echo "$number $1 closed" | replace_file "$state/fence" || cannot_write
+    if [ "$2" = again ]; then holder=none; fi
+    echo "$number $holder closed" | replace_file "$state/fence" || cannot_write
     rm -rf "${state:?}/holders"
   fi
   ;;

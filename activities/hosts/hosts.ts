@@ -565,9 +565,12 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
       await ask(target, ['repaired', fenceArgument(options.fence), run]);
     },
 
-    /** Ends the run's time on the host: whatever of it is still under way is refused from now on. Idempotent by run. */
-    async closeFence(target: HostTarget, run: string): Promise<void> {
-      await ask(target, ['close', run]);
+    /**
+     * Ends the run's time on the host: whatever of it is still under way is refused from now on. `again`: the run may raise the fence once more.
+     * Idempotent by run.
+     */
+    async closeFence(target: HostTarget, run: string, options: { again?: boolean } = {}): Promise<void> {
+      await ask(target, ['close', run, options.again ? 'again' : 'for good']);
     },
 
     /**

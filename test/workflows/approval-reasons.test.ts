@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
-import type { Decision, GateStatus } from '../../workflows/contracts/gate.js';
+import type { Decision, Gate, GateStatus } from '../../workflows/contracts/gate.js';
 import type { Approver } from '../../workflows/contracts/system.js';
-import { reasonToRefuse, type Judging } from '../../workflows/lib/approval.js';
+import { reasonToRefuse, whatIsAsked, type Judging } from '../../workflows/lib/approval.js';
 
 const key = 'ssh-ed25519 AAAA';
 const person = (change: Partial<Approver> = {}): Approver => ({
@@ -43,6 +43,7 @@ const judged = (said: Partial<Decision> = {}, change: Partial<Judging> = {}): st
     system: 'shop',
     now: '2026-01-31T03:00:00.000Z',
     forgeries: 0,
+    counted: false,
     ...change,
   });
 
@@ -61,6 +62,7 @@ describe('what counts', () => {
         }),
       },
     ],
+    ['one that ends later, written in another way', { ...signed, expiry: '2026-01-31T03:00:00.5Z' }],
     ['one with the typed name', { system: 'shop' }, { gate: gate({ typedSystemName: true }) }],
     ['a rejection without the typed name', { decision: 'reject' }, { gate: gate({ typedSystemName: true }) }],
   ];
@@ -95,6 +97,12 @@ describe('what does not count, and the reason that the person reads', () => {
       'too late: the decision expired at 2026-01-31T02:59:59.000Z, it is 2026-01-31T03:00:00.000Z',
       { ...signed, expiry: '2026-01-31T02:59:59.000Z' },
     ],
+    [
+      'an expired one whose end is written without fractions of a second',
+      'too late: the decision expired at 2026-01-31T03:00:00Z, it is 2026-01-31T03:00:00.400Z',
+      { ...signed, expiry: '2026-01-31T03:00:00Z' },
+      { now: '2026-01-31T03:00:00.400Z' },
+    ],
     ['somebody unknown', 'zoe may not decide here; who may: ana, ben, eva', { approver: 'zoe' }],
     [
       'an approver whom this gate does not ask',
@@ -117,7 +125,7 @@ describe('what does not count, and the reason that the person reads', () => {
       'the requester by e-mail address',
       'eva asked for this run and may not decide about it; others who may: ana, ben',
       { approver: 'eva' },
-      { requester: 'eva@example.org' },
+      { requester: 'Eva@Example.org' },
     ],
     [
       'one person twice',
@@ -157,6 +165,12 @@ describe('what does not count, and the reason that the person reads', () => {
       { approvers: { ana: person({ signingKey: { unset: 'key' } }) } },
     ],
     [
+      'one that has counted before',
+      'this very decision of ana has counted before, and the gate was opened again since: decide anew',
+      signed,
+      { counted: true },
+    ],
+    [
       'guesses',
       '20 decisions with a wrong signature were sent to this gate; it counts no further ones. Cancel the run and start it again',
       signed,
@@ -169,4 +183,23 @@ describe('what does not count, and the reason that the person reads', () => {
       expect(judged(said, change)).toBe(reason);
     },
   );
+});
+
+describe('whom a gate asks', () => {
+  const policy = { id: 'apply', title: 'deploy of shop', approvals: 1, signed: true } as Gate;
+  const unset = { unset: 'public key' };
+  const asked = (change: Partial<Gate>, approvers: Record<string, Approver>) =>
+    whatIsAsked({ ...policy, ...change }, { approvers, requester: 'kim', unproved: undefined });
+
+  test('counts signatures only where they can be verified: those without a key do not make it open', () => {
+    const approvers = { ana: person(), ben: person({ signingKey: unset }), eva: person({ signingKey: unset }) };
+    expect(asked({}, approvers)).toMatchObject({ approvals: 1, approvers: ['ana', 'ben', 'eva'], signed: true });
+    expect(() => asked({ approvals: 2 }, approvers)).toThrow(
+      '"deploy of shop" needs 2 to agree; who may beside kim, who asked: ana; without a signing key in the inventory: ben, eva. Give approvers.ben.signingKey, approvers.eva.signingKey in the inventory',
+    );
+  });
+
+  test('wants no key where a mere name counts', () => {
+    expect(asked({ signed: false }, { ana: person({ signingKey: unset }) })).toMatchObject({ signed: false });
+  });
 });

@@ -71,9 +71,15 @@ export interface FrameActivities {
   joinFence(argument: { target: HostTarget; fence: number; runId: string; workflowId: string }): Promise<void>;
   /**
    * Ends the run's time on the host and removes its jobs and journal there. Idempotent by run. With `inherited` the fence is another
-   * run's and stays as it is.
+   * run's and stays as it is; with `again` this run may raise it later once more.
    */
-  closeFence(argument: { target: HostTarget; runId: string; keepJournal: boolean; inherited: boolean }): Promise<void>;
+  closeFence(argument: {
+    target: HostTarget;
+    runId: string;
+    keepJournal: boolean;
+    inherited: boolean;
+    again: boolean;
+  }): Promise<void>;
   /** Who holds a lock now; undefined when nobody does. */
   describeLock(argument: { workflowId: string }): Promise<LockHolder | undefined>;
   /** Returns when the lock is free, or after the time. */

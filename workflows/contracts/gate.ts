@@ -129,6 +129,13 @@ export const GateStatus = z.object({
 });
 export type GateStatus = z.infer<typeof GateStatus>;
 
+/** The command that answers an open gate, for this plan only: another one is refused. Pure. */
+export const commandThatDecides = (
+  decision: 'approve' | 'reject',
+  workflowId: string,
+  gate: Pick<GateStatus, 'id' | 'planDigest'>,
+): string => `guardia ${decision} ${workflowId} --gate ${gate.id} --digest ${gate.planDigest.slice(0, 12)}`;
+
 /** Answers with the gate as it stands after the decision; refused with the reason otherwise. */
 export const decideUpdate = defineUpdate<GateStatus, [Decision]>('decide');
 /** The same for who can only send signals: a refusal shows in the run's details. */

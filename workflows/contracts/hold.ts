@@ -20,6 +20,7 @@ export const Hold = z.object({
   on: z.string(),
   reason: z.string().describe('What happened'),
   atStake: z.array(z.string()).describe('What is lost by the one or the other choice, as far as it is known'),
+  byHand: z.array(z.string()).default([]).describe('What is left for a person to do by hand, if the run ends here'),
   choices: z.array(RecoverChoice),
   since: z.string(),
 });

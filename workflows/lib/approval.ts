@@ -6,6 +6,7 @@ import {
   decideUpdate,
   Decision,
   needsSignatures,
+  signedText,
   type DecisionPlace,
   type Gate,
   type GateStatus,
@@ -33,6 +34,8 @@ export interface Judging {
   /** ISO 8601. */
   now: string;
   forgeries: number;
+  /** The same decision has counted before: at this gate as it was open then. */
+  counted: boolean;
 }
 
 /**
@@ -48,10 +51,10 @@ export function reasonToRefuse(decision: Decision, judging: Judging): string | u
       : `the gate "${decision.gate}" is not open; open is "${judging.open}"`;
   if (gate.state !== 'open') return `too late: the gate "${gate.id}" is closed, it was ${gate.state}`;
   // The timer of a gate may fire late: when no worker was there, decisions that came meanwhile are seen before it.
-  if (now > gate.closesAt) return `too late: the gate "${gate.id}" closed at ${gate.closesAt}`;
+  if (isAfter(now, gate.closesAt)) return `too late: the gate "${gate.id}" closed at ${gate.closesAt}`;
   if (decision.planDigest !== gate.planDigest)
     return `the decision is about another plan (${decision.planDigest.slice(0, 12)}) than this gate (${gate.planDigest.slice(0, 12)}): read the plan of this run, then decide again`;
-  if (decision.expiry !== undefined && decision.expiry < now)
+  if (decision.expiry !== undefined && isAfter(now, decision.expiry))
     return `too late: the decision expired at ${decision.expiry}, it is ${now}`;
   const known = approvers[approver];
   if (!known || !gate.approvers.includes(approver))
@@ -72,16 +75,21 @@ export function reasonToRefuse(decision: Decision, judging: Judging): string | u
     return undefined;
   }
   if (decision.expiry === undefined) return 'a signed decision has an "expiry": it would count for ever';
+  if (judging.counted)
+    return `this very decision of ${approver} has counted before, and the gate was opened again since: decide anew`;
   if (isUnset(known.signingKey)) return `the inventory has no signing key of ${approver}`;
   if (judging.forgeries >= MOST_FORGERIES)
     return `${MOST_FORGERIES} decisions with a wrong signature were sent to this gate; it counts no further ones. Cancel the run and start it again`;
   return undefined;
 }
 
+/** ISO 8601 has many ways to write a moment: the later text is not the later time. */
+const isAfter = (one: string, other: string): boolean => Date.parse(one) > Date.parse(other);
+
 /** The requester goes by the name of an approver, or `user@host` of the command, or an e-mail address. */
 function isRequester(name: string, approver: Approver, requester: string): boolean {
   const email = isUnset(approver.email) ? undefined : approver.email;
-  return nameOfRequester(requester) === name || requester === email;
+  return nameOfRequester(requester) === name || requester.toLowerCase() === email?.toLowerCase();
 }
 
 /** What a gate asks for, as far as that follows from more than its policy. */
@@ -100,21 +108,27 @@ export function whatIsAsked(
   const signed = needsSignatures(gate);
   const oneMore = signed ? unproved : undefined;
   const approvals = gate.approvals + (oneMore === undefined ? 0 : 1);
-  const may = names.filter((name) => {
+  const others = names.filter((name) => {
     const approver = approvers[name];
     return approver !== undefined && !isRequester(name, approver, requester);
   });
-  if (may.length < approvals)
+  const keyless = others.filter((name) => signed && isUnset(approvers[name]?.signingKey));
+  const may = others.filter((name) => !keyless.includes(name));
+  if (may.length < approvals) {
+    const missing = keyless.length === 0 ? '' : `; without a signing key in the inventory: ${keyless.join(', ')}`;
     throw failure(
       'NobodyMayDecide',
-      `"${gate.title}" needs ${approvals} to agree${oneMore === undefined ? '' : `, one more than usual because it is not proved who asked (${oneMore})`}; who may beside ${requester}, who asked: ${may.join(', ') || 'nobody'}`,
+      `"${gate.title}" needs ${approvals} to agree${oneMore === undefined ? '' : `, one more than usual because it is not proved who asked (${oneMore})`}; who may beside ${requester}, who asked: ${may.join(', ') || 'nobody'}${missing}`,
       {
         remedy:
-          oneMore === undefined
-            ? 'Have somebody else ask for it, or name more approvers in the inventory'
-            : 'Start it with the command, which signs (GUARDIA_APPROVER, GUARDIA_SIGNING_KEY), or name more approvers in the inventory',
+          others.length >= approvals
+            ? `Give ${keyless.map((name) => `approvers.${name}.signingKey`).join(', ')} in the inventory`
+            : oneMore === undefined
+              ? 'Have somebody else ask for it, or name more approvers in the inventory'
+              : 'Start it with the command, which signs (GUARDIA_APPROVER, GUARDIA_SIGNING_KEY), or name more approvers in the inventory',
       },
     );
+  }
   return { approvals, approvers: names, signed, ...(oneMore === undefined ? {} : { oneMore }) };
 }
 
@@ -142,6 +156,8 @@ export function createGates(run: {
   const { progress, place } = run;
   const { gates } = progress.status;
   let forgeries = 0;
+  /** What was signed and has counted: a gate may be opened again for the same plan, and no answer counts there that was given before. */
+  const counted = new Set<string>();
 
   const rightNow = (): string => new Date(Date.now()).toISOString();
   const refusalOf = (decision: Decision, received: string): string | undefined => {
@@ -154,6 +170,7 @@ export function createGates(run: {
       system: system?.system ?? '',
       now: received,
       forgeries,
+      counted: counted.has(signedText(place, decision)),
     });
   };
   const refuse = (decision: Decision, received = rightNow()): void => {
@@ -173,6 +190,7 @@ export function createGates(run: {
       }
       // Somebody else may have decided while it was verified; that took time does not make it late.
       refuse(decision, received);
+      counted.add(signedText(place, decision));
     }
     const gate = gates.findLast(({ id }) => id === decision.gate) as GateStatus;
     gate.decisions.push({

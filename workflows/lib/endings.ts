@@ -28,11 +28,11 @@ export function whatFailed(error: unknown, failed: FailedStep | undefined): stri
 /** How a run ends that did not reach its goal. Pure. */
 export function endOf(
   error: unknown,
-  run: { started: boolean; changed: boolean; saga: Saga; progress: Progress },
+  run: { started: boolean; changed: boolean; incomplete: boolean; saga: Saga },
 ): EndState {
   const failed = applicationFailureIn(error);
   const type = failed?.type ?? '';
-  if (run.progress.status.remaining.length > 0) return 'rollback incomplete';
+  if (run.incomplete) return 'rollback incomplete';
   if (isCancellation(error)) return 'cancelled';
   const undone = run.changed && !run.saga.committed;
   const onTimeout = (failed?.details?.[0] as { onTimeout?: string } | undefined)?.onTimeout;
@@ -43,12 +43,14 @@ export function endOf(
 }
 
 /** What a run that did not reach its goal leaves behind: the end of its sentence. Pure. */
-export function standing({ saga, changed, progress }: { saga: Saga; changed: boolean; progress: Progress }): string {
-  const { remaining, steps } = progress.status;
+export function standing(run: { saga: Saga; changed: boolean; incomplete: boolean; progress: Progress }): string {
+  const { saga, changed, incomplete } = run;
+  const { remaining, steps } = run.progress.status;
   const stands = saga.committed ? `everything up to "${saga.committed.title}" stands` : undefined;
   if (remaining.length > 0) {
     const more = remaining.length > 3 ? ` and ${remaining.length - 3} more` : '';
-    return `${stands ? `${stands}; ` : ''}not everything could be undone: ${remaining.slice(0, 3).join('; ')}${more}`;
+    const what = incomplete ? 'not everything could be undone' : 'to be done by hand';
+    return `${stands ? `${stands}; ` : ''}${what}: ${remaining.slice(0, 3).join('; ')}${more}`;
   }
   if (stands) return changed ? `${stands}, what came after it was undone` : stands;
   if (changed) return 'everything before it was undone';

@@ -53,7 +53,7 @@ export function createGuidedFailure(run: {
         if (!isFailure(error, 'ApprovalTimedOut') || gate.onTimeout !== 'hold' || saga.committed) throw error;
         const { decision, by, why } = await holds.ask({
           ...{ id: gate.id, kind: 'gate timed out', title: gate.title, on: SYSTEM_LANE, reason: error.message },
-          ...{ atStake: [], choices: ['retry', 'rollback'] },
+          ...{ atStake: [], byHand: [], choices: ['retry', 'rollback'] },
         });
         progress.note(`${by} said ${decision} after nobody had decided about "${gate.title}": ${why}`);
         if (decision !== 'retry')
@@ -68,7 +68,10 @@ export function createGuidedFailure(run: {
     const { decision, by, why } = await holds.ask(hold);
     progress.note(`${by} said ${decision} at "${hold.title}": ${why}`);
     if (decision === 'retry' || decision === 'skip') return decision;
-    if (decision === 'accept') saga.keep();
+    if (decision === 'accept') {
+      saga.keep();
+      progress.status.remaining.push(...hold.byHand);
+    }
     const now = applying();
     if (now) now.ended = true;
     return 'fail';
@@ -79,6 +82,12 @@ export function createGuidedFailure(run: {
     const now = applying();
     if (now && CancellationScope.current().consideredCancelled) now.pastCancel = true;
   };
+
+  /** The rest of the plan: whoever ends the run behind the point of no return has to see to it. */
+  const notDone = (): string[] =>
+    progress.status.steps
+      .filter(({ state }) => !['done', 'kept', 'skipped'].includes(state))
+      .map(({ title, on, state }) => `"${title}" on ${on}: ${state === 'waiting' ? 'not begun' : state}`);
 
   /** What would be lost, for whoever decides behind the point of no return. */
   const atStake = async (plan: Plan): Promise<string[]> => {
@@ -114,7 +123,7 @@ export function createGuidedFailure(run: {
           const behind = async (): Promise<Omit<Hold, 'since'>> => ({
             ...{ id: gate.id, kind: 'point of no return', title: gate.title, on: SYSTEM_LANE },
             reason: isCancellation(error) ? 'the run was cancelled at this gate' : reasonOf(error),
-            atStake: await atStake(plan),
+            ...{ atStake: await atStake(plan), byHand: notDone() },
             choices: ['retry', 'rollback', 'accept'],
           });
           if ((await CancellationScope.nonCancellable(() => decided(behind))) === 'fail') throw error;
@@ -128,6 +137,7 @@ export function createGuidedFailure(run: {
       const behind = saga.committed !== undefined;
       const wanted = input.onFailure === 'hold' && !cancelled;
       if (behind ? plan.unattended || (forgiven && !cancelled && !wanted) : !wanted) return 'fail';
+      const left = behind ? notDone() : [];
       progress.step(step.id, { state: 'holding' });
       const asked = async (): Promise<Omit<Hold, 'since'>> => ({
         id: step.id,
@@ -136,6 +146,7 @@ export function createGuidedFailure(run: {
         on,
         reason: cancelled ? 'the run was cancelled in this step' : reasonOf(error),
         atStake: behind ? await atStake(plan) : [],
+        byHand: left,
         choices: behind ? ['retry', 'skip', 'rollback', 'accept'] : ['retry', 'skip', 'rollback'],
       });
       try {

@@ -1,10 +1,12 @@
-import { proxyActivities, upsertSearchAttributes } from '@temporalio/workflow';
+import { TemporalFailure } from '@temporalio/common';
+import { isCancellation, proxyActivities, upsertSearchAttributes } from '@temporalio/workflow';
 import type { FrameActivities, LeftRun } from '../contracts/frame-activities.js';
 import { hostTarget, workerHost, type HostTarget } from '../contracts/host-target.js';
 import { SYSTEM_LANE, WORKER_HOST } from '../contracts/names.js';
 import { placeOf, stepsOf, type Plan } from '../contracts/plan.js';
 import { GuardiaHosts } from '../contracts/search-attributes.js';
 import type { System } from '../contracts/system.js';
+import { unsetNeeded } from '../contracts/unset.js';
 import { HEARTBEAT_TIMEOUT } from './activity-options.js';
 import { taskQueueFor } from './calls.js';
 import type { Inheritance } from './child-runbook.js';
@@ -15,12 +17,18 @@ export interface HostsHeld {
   /** The run's fence numbers, by host. */
   readonly fences: ReadonlyMap<string, number>;
   /**
-   * Raises the fence on every host of the plan: calls of older runs are refused there from now on, and what those left running is stopped.
-   * Returns the terminated runs whose changes nobody has seen to yet, with their hosts.
+   * Raises the fence on every host of the system: calls of older runs are refused there from now on, and what those left running is stopped. A host
+   * that the plan has no step for may be away: that is a note. Returns the terminated runs whose changes nobody has seen to yet, with their hosts.
    */
   takeOver(plan: Plan, system: System): Promise<Map<string, { run: LeftRun; hosts: string[] }>>;
   /** Closes the fences and tidies up. Never throws for a host that cannot be left cleanly: it becomes a note. */
-  leave(options: { keepJournal: boolean }): Promise<void>;
+  leave(options: Leaving): Promise<void>;
+}
+
+export interface Leaving {
+  keepJournal: boolean;
+  /** The run only asks people once more, without locks: it may take the hosts over again. */
+  again?: boolean;
 }
 
 export function createHostsHeld(run: {
@@ -31,7 +39,7 @@ export function createHostsHeld(run: {
 }): HostsHeld {
   const { runId, workflowId, progress } = run;
   const fences = new Map<string, number>(Object.entries(run.inherited?.fences ?? {}));
-  const visited: { target: HostTarget; inherited: boolean }[] = [];
+  const visited: { target: HostTarget; inherited: boolean; patience?: Patience }[] = [];
   return {
     fences,
     async takeOver(plan, system) {
@@ -41,15 +49,11 @@ export function createHostsHeld(run: {
       if (lanes.includes(WORKER_HOST)) visited.push({ target: workerHost, inherited: false });
       upsertSearchAttributes([{ key: GuardiaHosts, value: hosts }]);
       const unrepaired = new Map<string, { run: LeftRun; hosts: string[] }>();
-      for (const host of hosts) {
+
+      const raise = async (host: string, patience: Patience): Promise<void> => {
         const target = hostTarget(system, host);
-        const parents = fences.get(host);
-        visited.push({ target, inherited: parents !== undefined });
-        if (parents !== undefined) {
-          await activities(target, `join on ${host}`).joinFence({ target, fence: parents, runId, workflowId });
-          continue;
-        }
-        const fence = await activities(target, `take ${host} over`).raiseFence({ target, runId, workflowId });
+        visited.push({ target, inherited: false, patience });
+        const fence = await activities(target, `take ${host} over`, patience).raiseFence({ target, runId, workflowId });
         fences.set(host, fence.number);
         if (fence.left !== undefined)
           progress.note(
@@ -60,24 +64,64 @@ export function createHostsHeld(run: {
           if (known) known.hosts.push(host);
           else unrepaired.set(left.runId, { run: left, hosts: [host] });
         }
-      }
+      };
+      const join = async (host: string, fence: number): Promise<void> => {
+        const target = hostTarget(system, host);
+        visited.push({ target, inherited: true });
+        await activities(target, `join on ${host}`).joinFence({ target, fence, runId, workflowId });
+      };
+      /** The locks are those of the whole system: nothing of an older run is to go on anywhere in it. */
+      const raiseElsewhere = async (host: string): Promise<void> => {
+        try {
+          await raise(host, 'brief');
+        } catch (error) {
+          if (!(error instanceof TemporalFailure) || isCancellation(error)) throw error;
+          visited.splice(
+            visited.findIndex(({ target }) => target.name === host),
+            1,
+          );
+          progress.note(`What a terminated run may have left at work on ${host} goes on: ${reasonOf(error)}`);
+        }
+      };
+
+      const others = Object.keys(system.hosts).filter(
+        (host) => !hosts.includes(host) && unsetNeeded(system, [`hosts.${host}.connection`]).length === 0,
+      );
+      await Promise.all([
+        ...hosts.map((host) => {
+          const parents = run.inherited?.fences[host];
+          return parents === undefined ? raise(host, 'patient') : join(host, parents);
+        }),
+        ...(run.inherited ? [] : others.sort().map(raiseElsewhere)),
+      ]);
       return unrepaired;
     },
-    async leave({ keepJournal }) {
-      for (const { target, inherited } of visited)
-        await activities(target, `leave ${target.name}`)
-          .closeFence({ target, runId, keepJournal, inherited })
+    async leave({ keepJournal, again = false }) {
+      const leaveOne = async ({ target, inherited, patience }: (typeof visited)[number]): Promise<void> => {
+        if (!inherited) fences.delete(target.name);
+        await activities(target, `leave ${target.name}`, patience)
+          .closeFence({ target, runId, keepJournal, inherited, again })
           .catch((error: unknown) => progress.note(`${target.name} could not be left cleanly: ${reasonOf(error)}`));
+      };
+      await Promise.all(visited.splice(0).map(leaveOne));
     },
   };
 }
 
-function activities(target: HostTarget, summary: string) {
+/** `brief`: for a host that the run can do without. */
+type Patience = 'patient' | 'brief';
+
+function activities(target: HostTarget, summary: string, patience: Patience = 'patient') {
   return proxyActivities<Pick<FrameActivities, 'raiseFence' | 'joinFence' | 'closeFence'>>({
     taskQueue: taskQueueFor(target),
     startToCloseTimeout: '3 minutes',
     heartbeatTimeout: HEARTBEAT_TIMEOUT,
-    retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '30 seconds', maximumAttempts: 10 },
+    retry: {
+      initialInterval: '1 second',
+      backoffCoefficient: 2,
+      maximumInterval: '30 seconds',
+      maximumAttempts: patience === 'brief' ? 2 : 10,
+    },
     summary,
   });
 }

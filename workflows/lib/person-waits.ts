@@ -1,4 +1,4 @@
-import type { GateStatus } from '../contracts/gate.js';
+import { commandThatDecides, type GateStatus } from '../contracts/gate.js';
 import { recoverChoices, type Hold } from '../contracts/hold.js';
 import { waitNotices, type Notice, type PersonWait } from '../contracts/notice.js';
 import type { RunStatus } from '../contracts/run.js';
@@ -26,7 +26,7 @@ export const gateWait = (workflowId: string, gate: GateStatus): PersonWait => ({
   key: `${gate.id}/${gate.openedAt}`,
   title: gate.title,
   text: `${gate.approvals} of ${gate.approvers.join(', ')} have to agree until ${gate.closesAt}; then: ${gate.onTimeout}.${gate.oneMore === undefined ? '' : ` One more than usual: it is not proved who asked (${gate.oneMore}).`} Read the plan: guardia plan ${workflowId}`,
-  command: `guardia approve ${workflowId}`,
+  command: commandThatDecides('approve', workflowId, gate),
   since: gate.openedAt,
 });
 
@@ -35,9 +35,12 @@ export const holdWait = (workflowId: string, hold: Hold): PersonWait => ({
   event: 'needs a person',
   key: `${hold.id}/${hold.since}`,
   title: `${hold.title} on ${hold.on}`,
-  text: [hold.reason, ...hold.atStake, ...hold.choices.map((choice) => `${choice}: ${recoverChoices[choice]}`)].join(
-    '\n',
-  ),
+  text: [
+    hold.reason,
+    ...hold.atStake,
+    ...hold.byHand.map((line) => `Left to be done by hand, if it ends here: ${line}`),
+    ...hold.choices.map((choice) => `${choice}: ${recoverChoices[choice]}`),
+  ].join('\n'),
   command: `guardia recover ${workflowId} --hold ${hold.id}`,
   since: hold.since,
   host: hold.on,

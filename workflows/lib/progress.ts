@@ -6,7 +6,7 @@ import {
   TimeoutFailure,
 } from '@temporalio/common';
 import { setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
-import type { GateStatus } from '../contracts/gate.js';
+import { commandThatDecides, type GateStatus } from '../contracts/gate.js';
 import { recoverChoices, type Hold } from '../contracts/hold.js';
 import { placeOf, stepsOf, type Plan } from '../contracts/plan.js';
 import type { Phase, RunStatus, StepStatus } from '../contracts/run.js';
@@ -182,7 +182,7 @@ function gateText(status: RunStatus, gate: GateStatus): string {
     ...(gate.oneMore === undefined
       ? []
       : [`One more than usual has to agree, because it is not proved who asked: ${gate.oneMore}`]),
-    `Command: \`guardia approve ${status.workflowId}\` or \`guardia reject ${status.workflowId}\``,
+    `Command: \`${commandThatDecides('approve', status.workflowId, gate)}\` or \`${commandThatDecides('reject', status.workflowId, gate)}\``,
     ...(gate.signed ? ['Only signed decisions count here: use the command.'] : [answerText('decide', answer)]),
   ].join('\n\n');
 }
@@ -193,6 +193,9 @@ function holdText(status: RunStatus, hold: Hold): string {
   return [
     `**Holds at "${hold.title}" on ${hold.on}**: ${oneLine(hold.reason)}`,
     ...(hold.atStake.length > 0 ? [hold.atStake.map((line) => `- ${oneLine(line)}`).join('\n')] : []),
+    ...(hold.byHand.length > 0
+      ? [`Left to be done by hand, if it ends here:\n${hold.byHand.map((line) => `- ${oneLine(line)}`).join('\n')}`]
+      : []),
     hold.choices
       .map(
         (choice) =>

@@ -176,22 +176,13 @@ export function runbook<I extends RunInput>(
         if (plan.gate) await guided.ask(plan.gate, digest);
       },
       async apply(first) {
+        if (definition.readOnly) refuseChanges(first.plan);
         const ready = definition.readOnly ? first : await lockAndLookAgain(first);
         planned = ready;
         const { plan, digest } = ready;
         progress.planned(plan, digest);
         progress.phase('applying');
-        if (definition.readOnly) refuseChanges(plan);
-        else {
-          tookOver = true;
-          const unrepaired = await held.takeOver(plan, observing.system());
-          if (!definition.afterTerminated && !inherited)
-            await refuseLeftBehind(unrepaired, {
-              ...{ system: observing.system(), runbook: definition.name, workflowId, runId },
-              ...{ fences: held.fences, note: progress.note },
-            });
-          await record('plan');
-        }
+        if (!definition.readOnly) await record('plan');
         applying = {
           ...{ plan, saga, progress, workflowId, runId, results },
           system: observing.system(),
@@ -213,11 +204,29 @@ export function runbook<I extends RunInput>(
         void (progress.status.result = { ...progress.status.result, ...result } as RunStatus['result']),
     };
 
-    /** Takes the locks and makes the plan again; where that is another one than before, people are asked again. */
+    /** Stops what older runs have left at work, and refuses to work on top of changes that a terminated one has left. */
+    const takeOver = async (plan: Plan): Promise<void> => {
+      const system = observing.system();
+      tookOver = true;
+      const unrepaired = await held.takeOver(plan, system);
+      if (definition.afterTerminated || inherited) return;
+      await refuseLeftBehind(unrepaired, {
+        ...{ system, runbook: definition.name, workflowId, runId },
+        ...{ fences: held.fences, note: progress.note },
+      });
+    };
+
+    /**
+     * Takes the locks and the hosts over, and makes the plan again once nobody else is at work there; where that is another one than before, people
+     * are asked again, without locks.
+     */
     const lockAndLookAgain = async (first: PlannedRun): Promise<PlannedRun> => {
-      // The locks are the parent's, and it has looked.
-      if (inherited) return first;
       let before = first;
+      if (inherited) {
+        // The locks are the parent's, and it has looked.
+        await takeOver(before.plan);
+        return before;
+      }
       for (let again = 0; ; again++) {
         progress.phase('waiting for the lock');
         lock = await acquireLocks(
@@ -229,10 +238,13 @@ export function runbook<I extends RunInput>(
           },
         );
         const inventoryBefore = observing.prepared?.systemDigest;
+        await takeOver(before.plan);
         const now = await observing.plan();
         // A plan holds addresses, names and references of the inventory it was made from.
         const edited = observing.prepared?.systemDigest !== inventoryBefore;
         if (now.facetsDigest === before.facetsDigest && !edited) return before;
+        await held.leave({ keepJournal: false, again: true });
+        tookOver = false;
         await lock?.release();
         lock = undefined;
         if (again === REPLANS)
@@ -257,7 +269,7 @@ export function runbook<I extends RunInput>(
         progress.phase('recording');
         await record('end');
       }
-      await held.leave({ keepJournal: progress.status.remaining.length > 0 });
+      await held.leave({ keepJournal: undoing.incomplete });
       progress.phase('ended');
       upsertSearchAttributes([{ key: GuardiaEnd, value: end }]);
       await lock?.release();
@@ -283,10 +295,11 @@ export function runbook<I extends RunInput>(
         const changed = saga.size > 0;
         if (changed) progress.phase('undoing');
         await undoing.all(applying?.undoFailed ?? []);
-        if (changed && planned && !saga.committed && !planned.plan.unattended && progress.status.remaining.length === 0)
+        if (changed && planned && !saga.committed && !planned.plan.unattended && !undoing.incomplete)
           await undoing.seeThatItIsAsBefore(planned);
-        const end = endOf(error, { started: applying !== undefined, changed, saga, progress });
-        const left = definition.readOnly ? '' : `; ${standing({ saga, changed, progress })}`;
+        const { incomplete } = undoing;
+        const end = endOf(error, { started: applying !== undefined, changed, incomplete, saga });
+        const left = definition.readOnly ? '' : `; ${standing({ saga, changed, incomplete, progress })}`;
         const message = `${definition.name} of ${input.system}: ${whatFailed(error, applying?.failedAt.get(error))}${left}`;
         log.warn(message);
         await finish(end, message);

@@ -16,6 +16,8 @@ const LOOK_AGAIN_SECONDS = 6;
 export interface Undoing {
   /** Undoes everything, and holds for a person at each undo that fails, first at those that failed `before`. Fills what remains to be done by hand. */
   all(before: readonly FailedUndo[]): Promise<void>;
+  /** Whether something was left that could not be undone. */
+  readonly incomplete: boolean;
   /** What was undone has to look as it did before: seen, not believed. What is coming up again gets a while. */
   seeThatItIsAsBefore(before: PlannedRun): Promise<void>;
 }
@@ -29,6 +31,11 @@ export function createUndoing(run: {
   unattended: () => boolean;
 }): Undoing {
   const { progress, observing, saga, holds, unattended } = run;
+  let incomplete = false;
+  const leave = (what: string): void => {
+    incomplete = true;
+    progress.status.remaining.push(what);
+  };
 
   /** Why an undo has failed; undefined where it has not. */
   const attempt = async ({ run: undo }: Compensation): Promise<string | undefined> => {
@@ -41,8 +48,11 @@ export function createUndoing(run: {
     }
   };
 
-  /** Says whether the undo was done after all, with those of the earlier steps of its lane after it. */
-  const settle = async (undo: FailedUndo): Promise<boolean> => {
+  const lineOf = ({ compensation: { step, on }, reason }: FailedUndo): string =>
+    `undo of "${step.title}" on ${on}: ${reason}`;
+
+  /** Says whether the undo was done after all, with those of the earlier steps of its lane after it. `others` wait for their turn. */
+  const settle = async (undo: FailedUndo, others: readonly FailedUndo[]): Promise<boolean> => {
     const { step, on } = undo.compensation;
     const older = undo.older.map((one) => `"${one.step.title}"`).join(', ');
     const after =
@@ -53,6 +63,7 @@ export function createUndoing(run: {
         : await holds.ask({
             ...{ id: step.id, kind: 'undo failed' as const, title: `undo of "${step.title}"`, on },
             reason: `${reason}${after}`,
+            byHand: [{ ...undo, reason }, ...others].map(lineOf),
             ...{ atStake: [], choices: ['retry', 'done', 'accept'] as Hold['choices'] },
           });
       if (by) progress.note(`${by.by} said ${by.decision} at the undo of "${step.title}": ${by.why}`);
@@ -61,7 +72,7 @@ export function createUndoing(run: {
         return false;
       }
       if (by?.decision !== 'retry') {
-        progress.status.remaining.push(`undo of "${step.title}" on ${on}: ${reason}`);
+        leave(lineOf({ ...undo, reason }));
         return false;
       }
       const failed = await attempt(undo.compensation);
@@ -72,19 +83,23 @@ export function createUndoing(run: {
     for (const [index, compensation] of undo.older.entries()) {
       const reason = await attempt(compensation);
       if (reason === undefined) continue;
-      if (await settle({ compensation, reason, older: undo.older.slice(index + 1) })) break;
+      if (await settle({ compensation, reason, older: undo.older.slice(index + 1) }, others)) break;
     }
     return true;
   };
 
   return {
+    get incomplete() {
+      return incomplete;
+    },
     async all(before) {
       const { failed } = await saga.compensate(reasonOf);
       let decided = false;
-      for (const undo of [...before, ...failed]) {
+      const all = [...before, ...failed];
+      for (const [index, undo] of all.entries()) {
         // What a person has put right may have been all that was in the way of this one. Not where its retry brings others after it: those ask first.
         if (decided && undo.older.length === 0 && (await attempt(undo.compensation)) === undefined) continue;
-        await settle(undo);
+        await settle(undo, all.slice(index + 1));
         decided = !unattended();
       }
     },
@@ -111,11 +126,11 @@ export function createUndoing(run: {
             on: SYSTEM_LANE,
             reason,
           },
-          ...{ atStake: [], choices: ['retry', 'done', 'accept'] },
+          ...{ atStake: [], byHand: [reason], choices: ['retry', 'done', 'accept'] },
         });
         progress.note(`${by} said ${decision} about what is not as before: ${why}`);
         if (decision === 'done') return;
-        if (decision === 'accept') return void progress.status.remaining.push(reason);
+        if (decision === 'accept') return leave(reason);
       }
     },
   };

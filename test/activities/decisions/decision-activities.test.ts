@@ -6,6 +6,7 @@ import path from 'node:path';
 import { createDecisionActivities } from '../../../activities/decisions/decision-activities.js';
 import { canonicalJson } from '../../../activities/inventory/canonical-json.js';
 import { signText } from '../../../client/signing.js';
+import { SIGNATURE_NAMESPACE, signedText, type Decision } from '../../../workflows/contracts/gate.js';
 import { REQUEST_NAMESPACE, requestText } from '../../../workflows/contracts/requester.js';
 
 const keys = mkdtempSync(path.join(tmpdir(), 'guardia-keys-'));
@@ -52,5 +53,68 @@ describe('the signature of a start', () => {
       { at, signature: 'none' },
     ])
       await expect(verify({ proof })).rejects.toMatchObject({ type: 'DecisionRefused', message: wrong });
+  });
+});
+
+describe('the signature of a decision', () => {
+  const { verifyDecision } = createDecisionActivities();
+  const place = { namespace: 'default', workflowId: 'deploy/shop/1', runId: 'run-1' };
+  const said: Omit<Decision, 'signature'> = {
+    gate: 'apply',
+    planDigest: 'd'.repeat(64),
+    decision: 'approve',
+    approver: 'ana',
+    reason: 'looks right',
+    system: 'shop',
+    expiry: '2026-01-31T04:00:00.000Z',
+  };
+  const signedBy = async (name: string, namespace = SIGNATURE_NAMESPACE): Promise<Decision> => {
+    const { signature } = await signText(signedText(place, said), { key: key(name), namespace });
+    return { ...said, signature: String(signature) };
+  };
+  const verify = async (change: { place?: object; decision?: object; signingKey?: string } = {}) =>
+    verifyDecision({
+      place: { ...place, ...change.place },
+      decision: { ...(await signedBy('ana')), ...change.decision },
+      signingKey: change.signingKey ?? publicKey('ana'),
+    });
+  const refused = {
+    type: 'DecisionRefused',
+    message: expect.stringMatching(/^the signature is not that of \w+ over this decision: /) as unknown,
+  };
+
+  test('counts for exactly this', async () => {
+    await verify();
+  });
+
+  test.each([
+    ['another namespace of Temporal', { place: { namespace: 'other' } }],
+    ['another workflow', { place: { workflowId: 'deploy/shop/2' } }],
+    ['another run', { place: { runId: 'run-2' } }],
+    ['another gate', { decision: { gate: 'dns' } }],
+    ['another plan', { decision: { planDigest: 'e'.repeat(64) } }],
+    ['the other answer', { decision: { decision: 'reject' } }],
+    ['another approver', { decision: { approver: 'ben' } }],
+    ['another reason', { decision: { reason: 'looks wrong' } }],
+    ['another typed name', { decision: { system: 'shpo' } }],
+    ['no typed name', { decision: { system: undefined } }],
+    ['a later end', { decision: { expiry: '2026-02-28T04:00:00.000Z' } }],
+    ['no end', { decision: { expiry: undefined } }],
+  ])('%s: it does not count', async (_, change) => {
+    await expect(verify(change)).rejects.toMatchObject(refused);
+  });
+
+  test('made with another key, for another purpose, or none at all: it does not count', async () => {
+    for (const decision of [
+      await signedBy('ben'),
+      await signedBy('ana', REQUEST_NAMESPACE),
+      { ...said, signature: 'none' },
+    ])
+      await expect(verify({ decision })).rejects.toMatchObject(refused);
+  });
+
+  test('a field cannot flow into the next one', async () => {
+    const moved = { decision: { gate: 'apply\n', reason: 'looks right' } };
+    await expect(verify(moved)).rejects.toMatchObject(refused);
   });
 });
