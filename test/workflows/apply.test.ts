@@ -4,6 +4,7 @@ import * as searchAttributes from '../../workflows/contracts/search-attributes.j
 import { fails, failsFirst, held, mistaken, stumbles, type Act } from './acts.js';
 import { scheduled } from './run-history.js';
 import { openScriptedRuns, until, type ScriptedRun, type ScriptedRuns } from './scripted-runs.js';
+import { smallSystem } from './small-system.js';
 import { lane, stage, step, toyPlan } from './toy-plan.js';
 
 jest.setTimeout(30_000);
@@ -64,7 +65,8 @@ describe('a run in which everything goes well', () => {
     expect(await run.status()).toEqual({ ...report, plan: undefined });
     expect(await run.details()).toMatch(/: succeeded\*\*/);
     expect(run.names()).toEqual([
-      ...['look', 'look', 'fence app', 'record plan', 'do a', 'do b', 'do c', 'record end', 'leave app'],
+      ...['look', 'fence app', 'fence db', 'look', 'record plan', 'do a', 'do b', 'do c'],
+      ...['record end', 'leave app', 'leave db'],
     ]);
     expect(run.happened('do b')[0]?.input).toMatchObject({ with: { id: 17 } });
     expect(run.happened('do c')[0]?.input).toMatchObject({ with: { all: [{ id: 17 }, { bytes: 5 }] } });
@@ -100,7 +102,7 @@ describe('a run in which everything goes well', () => {
     expect(plan?.input['report']).toMatchObject({ phase: 'applying', plan: { system: run.system } });
     expect(plan?.input['report']).not.toHaveProperty('end');
     expect(end?.input['report']).toMatchObject({ end: 'succeeded', endedAt: expect.any(String), plan: {} });
-    expect(run.names().slice(-3).sort()).toEqual(['leave app', 'leave worker', 'record end']);
+    expect(run.names().slice(-4)).toEqual(['record end', 'leave app', 'leave db', 'leave worker']);
     expect(run.happened('leave app')[0]?.input).toMatchObject({ runId, keepJournal: false });
   });
 
@@ -133,10 +135,33 @@ describe('a run in which everything goes well', () => {
     expect(summaries.some((summary) => summary.startsWith('備份資料庫備份資料庫'))).toBe(true);
   });
 
-  test('a plan that touches no host takes none over', async () => {
+  test('takes every host of the system over before it looks again, also those that it has no step for', async () => {
     const run = await runs.start({ plan: [lane('system', 'a')] });
     expect((await run.report()).end).toBe('succeeded');
-    expect(run.names()).toEqual(['look', 'look', 'record plan', 'do a', 'record end']);
+    expect(run.names()).toEqual([
+      ...['look', 'fence app', 'fence db', 'look', 'record plan', 'do a', 'record end', 'leave app', 'leave db'],
+    ]);
+  });
+
+  test('a host that it has no step for may be away: that is said, and nothing waits for it', async () => {
+    const run = await runs.start({
+      plan: [lane('app', 'a')],
+      acts: { 'fence db': stumbles('no route to db') },
+    });
+    expect(await run.report()).toMatchObject({
+      end: 'succeeded',
+      notes: ['What a terminated run may have left at work on db goes on: no route to db'],
+    });
+    expect(run.happened('fence db')).toHaveLength(2);
+    expect(run.names()).not.toContain('leave db');
+  });
+
+  test('a host that is not filled in yet is none to be taken over', async () => {
+    const address = '{ unset: address of the database server }';
+    const system = runs.system((name) => smallSystem(name).replace(`db.${name}.example`, address));
+    const run = await runs.start({ plan: [lane('app', 'a')] }, { system });
+    expect(await run.report()).toMatchObject({ end: 'succeeded', notes: [] });
+    expect(run.names()).not.toContain('fence db');
   });
 
   test('a run whose record cannot be written succeeds and says so', async () => {
@@ -174,8 +199,8 @@ describe('a step that fails', () => {
     expect(message).toBe(
       `backup of ${run.system}: step "do d" on db failed: pg_dump ended with 1. Look at the log; everything before it was undone`,
     );
-    expect(run.names().slice(2)).toEqual([
-      ...['fence app', 'fence db', 'record plan', 'do a', 'do b', 'do c', 'do d'],
+    expect(run.names().slice(1)).toEqual([
+      ...['fence app', 'fence db', 'look', 'record plan', 'do a', 'do b', 'do c', 'do d'],
       ...['undo d', 'undo c', 'undo a', 'record end', 'leave app', 'leave db'],
     ]);
     expect(report).toMatchObject({ end: 'rolled back', message, remaining: [] });
@@ -228,7 +253,7 @@ describe('a step that fails', () => {
     const { type, message } = await run.failure();
     expect(type).toBe('failed');
     expect(message).toContain('no sudo on db');
-    expect(run.names().slice(2)).toEqual(['fence app', 'fence db', 'record end', 'leave app', 'leave db']);
+    expect(run.names().slice(1)).toEqual(['fence app', 'fence db', 'record end', 'leave app', 'leave db']);
   });
 
   test('what passes by itself is tried again, and nothing is undone', async () => {
@@ -262,7 +287,7 @@ describe('an undo that fails', () => {
     });
     const { type, message, report } = await run.failure();
     expect(type).toBe('rollback incomplete');
-    expect(run.names().slice(-5)).toEqual(['undo c', 'undo b', 'undo a', 'record end', 'leave app']);
+    expect(run.names().slice(-6)).toEqual(['undo c', 'undo b', 'undo a', 'record end', 'leave app', 'leave db']);
     expect(message).toMatch(/no space; not everything could be undone: undo of "do b" on app: the file is in use$/);
     expect(report?.remaining).toEqual(['undo of "do b" on app: the file is in use']);
     expect(states(report as never)).toEqual({ a: 'undone', b: 'undo failed', c: 'undone' });
@@ -378,7 +403,7 @@ describe('lanes side by side', () => {
     });
     await run.report();
     expect(most).toBe(2);
-    expect(run.names().slice(-3)).toEqual(['do z', 'record end', 'leave app', 'leave db'].slice(-3));
+    expect(run.names().slice(-3)).toEqual(['record end', 'leave app', 'leave db']);
     expect(run.names().filter((name) => name.startsWith('do'))).toHaveLength(6);
   });
 

@@ -123,7 +123,11 @@ describe('a gate before the first step', () => {
       waitingFor: `backup of ${run.system}: 1 of ana, ben, eva`,
     });
     const details = await run.details();
-    expect(details).toContain(`\`guardia approve ${run.workflowId}\``);
+    const { planDigest } = await decisionOn(run);
+    for (const decision of ['approve', 'reject'])
+      expect(details).toContain(
+        `\`guardia ${decision} ${run.workflowId} --gate apply --digest ${planDigest.slice(0, 12)}\``,
+      );
     const json = JSON.parse(/```json\n(.*)\n```/.exec(details)?.[1] ?? '{}') as Decision;
     // The text is to be pasted as it is, with a name and a reason.
     await decide(run, { ...json, approver: 'ben', reason: 'go' });
@@ -334,7 +338,7 @@ describe('when nobody answers in time', () => {
       'afterMinutes * 60': 'afterMinutes * 0.1',
       'wanted.timeoutMinutes * 60_000': 'wanted.timeoutMinutes * 100',
     });
-  const says = (run: ScriptedRun, decision: 'retry' | 'rollback' | 'skip') =>
+  const says = (run: ScriptedRun, decision: RecoverChoice) =>
     run.handle.executeUpdate(recoverUpdate, { args: [{ decision, reason: 'because', by: 'eva' }] });
   const holds = (run: ScriptedRun) => until(async () => (await run.status()).holds.length === 1, 'the run holds');
   const gated = (onTimeout: Gate['onTimeout'], timeoutMinutes = 5) => [
@@ -405,6 +409,33 @@ describe('when nobody answers in time', () => {
     expect(type).toBe('rolled back');
     expect(message).toContain('nobody decided about "the switch"');
     expect(run.names()).toContain('undo a');
+  });
+
+  test('rollback before the first step: there is nothing to undo, and the run ends as rejected', async () => {
+    const run = ran(await begin('timeoutMinutes: 5, onTimeout: rollback'));
+    const { type, message } = await run.failure();
+    expect(type).toBe('rejected');
+    expect(message).toMatch(/nobody decided about .*; nothing was started$/);
+  });
+
+  test('behind the point of no return silence ends nothing by itself: a person decides, and reads what is not done', async () => {
+    const plan = (name: string) => toyPlan(name, gated('reject'), { unattended: false, pointOfNoReturn: 'a' });
+    const run = ran(await runs.start({ plan }, { system: runs.system(withApprovers) }));
+    await holds(run);
+    expect((await run.status()).holds).toMatchObject([
+      {
+        kind: 'point of no return',
+        reason: expect.stringContaining('nobody decided about "the switch"') as unknown,
+        byHand: ['"do b" on app: not begun'],
+        choices: ['retry', 'rollback', 'accept'],
+      },
+    ]);
+    await says(run, 'accept');
+    const { type, message, report } = await run.failure();
+    expect(type).toBe('rejected');
+    expect(message).toContain('everything up to "do a" stands; to be done by hand: "do b" on app: not begun');
+    expect(report?.remaining).toEqual(['"do b" on app: not begun']);
+    expect(run.names()).not.toContain('undo a');
   });
 
   test('hold: the run stays open with its locks; it is asked again, and goes on when somebody agrees', async () => {
@@ -514,6 +545,32 @@ describe('a gate between two stages', () => {
       await decide(run, await decisionOn(run));
       expect((await run.report()).end).toBe('succeeded');
       expect(undone(run)).toEqual([]);
+    });
+
+    test('what was said before the gate was opened again does not count there: it is to be said anew', async () => {
+      const wanted = { ...gate, approvals: 2, signed: true };
+      const plan = (name: string) =>
+        toyPlan(name, [lane('app', 'a'), stage([lane('app', 'b')], { gate: wanted })], {
+          ...{ unattended: false, pointOfNoReturn: 'a' },
+        });
+      const system = runs.system(withApprovers);
+      const run = await runs.start({ plan }, { system, input: { system, requester: 'kim' } });
+      await isOpen(run);
+      const agreed = await signed(run, await decisionOn(run));
+      await decide(run, agreed);
+      await decide(
+        run,
+        await signed(run, await decisionOn(run, { approver: 'ben', decision: 'reject', reason: 'not yet' })),
+      );
+      await held(run, 'not yet');
+      await say(run, 'retry');
+      await isOpen(run);
+      expect(await refusal(run, agreed)).toBe(
+        'this very decision of ana has counted before, and the gate was opened again since: decide anew',
+      );
+      for (const approver of ['ana', 'ben', 'eva'])
+        await decide(run, await signed(run, await decisionOn(run, { approver })));
+      expect((await run.report()).end).toBe('succeeded');
     });
 
     test.each([

@@ -195,6 +195,39 @@ describe('an undo that fails', () => {
     expect(work(run).slice(3)).toEqual(['undo c', 'undo b', 'undo a', 'undo a']);
   });
 
+  test('several lists all that is left to be done by hand, in the run, its details and the notice', async () => {
+    const run = await start([lane('db', 'z'), lane('app', 'a', 'b')], {
+      ...broken,
+      'undo z': fails('CommandFailed', 'z does not go back'),
+    });
+    await holds(run);
+    const left = ['undo of "do a" on app: a does not go back', 'undo of "do z" on db: z does not go back'];
+    expect((await run.status()).holds).toMatchObject([{ id: 'a', byHand: left }]);
+    expect(await run.details()).toContain(`Left to be done by hand, if it ends here:\n- ${left.join('\n- ')}`);
+    const told = run.log.find(({ name }) => name === 'tell needs a person')?.input['notice'] as { text: string };
+    for (const line of left) expect(told.text).toContain(`Left to be done by hand, if it ends here: ${line}`);
+    await say(run, 'accept');
+    await holds(run);
+    expect((await run.status()).holds).toMatchObject([{ id: 'z', byHand: [left[1]] }]);
+    await say(run, 'accept');
+    const { type, report } = await run.failure();
+    expect(type).toBe('rollback incomplete');
+    expect(report?.remaining).toEqual(left);
+  });
+
+  test('after a cancel holds too; once a person has seen to it, the run ends as cancelled', async () => {
+    const b = held();
+    const run = await start([lane('app', 'a', 'b')], { 'do b': b.act, 'undo a': broken['undo a'] });
+    await b.begun;
+    await run.handle.cancel();
+    await holds(run);
+    expect((await run.status()).holds).toMatchObject([{ id: 'a', kind: 'undo failed' }]);
+    expect(await runs.lockIsHeld(run.system)).toBe(true);
+    await say(run, 'done');
+    expect((await run.failure()).type).toBe('CANCELED');
+    expect(await runs.lockIsHeld(run.system)).toBe(false);
+  });
+
   test('done by hand counts as undone', async () => {
     const run = await start([lane('app', 'a', 'b')], broken);
     await holds(run);
@@ -248,9 +281,15 @@ describe('behind the point of no return', () => {
   test('accepted, everything stays as it is', async () => {
     const run = await start(parts, { 'do d': fails() }, { plan });
     await holds(run);
+    const left = ['"do d" on app: failed'];
+    expect((await run.status()).holds).toMatchObject([{ byHand: left }]);
     await say(run, 'accept');
-    expect((await run.failure()).type).toBe('failed');
+    const { type, message, report } = await run.failure();
+    expect(type).toBe('failed');
+    expect(message).toContain('everything up to "do b" stands; to be done by hand: "do d" on app: failed');
+    expect(report?.remaining).toEqual(left);
     expect(work(run)).toEqual(['do a', 'do b', 'do c', 'do d']);
+    expect(run.happened('leave app')[0]?.input).toMatchObject({ keepJournal: false });
   });
 
   test('a cancel holds too; retry goes on to the end in spite of it', async () => {

@@ -161,7 +161,7 @@ describe('a run that is cancelled', () => {
     await fence.begun;
     await run.handle.cancel();
     expect((await run.failure()).type).toBe('CANCELED');
-    expect(run.names().slice(2)).toEqual(['fence app', 'fence db', 'record end', 'leave app', 'leave db']);
+    expect(run.names().slice(1)).toEqual(['fence app', 'fence db', 'record end', 'leave app', 'leave db']);
     await isFree(run.system);
   });
 

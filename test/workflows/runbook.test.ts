@@ -202,7 +202,7 @@ describe('a plan without steps', () => {
       },
     });
     expect(await run.report()).toMatchObject({ end: 'nothing to do', steps: [] });
-    expect(run.names()).toEqual(['look', 'look']);
+    expect(run.names()).toEqual(['look', 'fence app', 'fence db', 'look', 'leave app', 'leave db']);
     await until(async () => !(await runs.lockIsHeld(run.system)), 'the lock is free');
   });
 });
@@ -218,9 +218,13 @@ describe('what changes between the plan and the lock', () => {
     const report = await run.report();
     expect(report.end).toBe('succeeded');
     expect(report.notes).toEqual(['The hosts (seen) changed between the plan and the lock: planned anew.']);
+    // While people are asked once more others may work there: the hosts are left like the lock, and taken over again.
+    const taken = ['fence app', 'fence db', 'look'];
     expect(run.names()).toEqual([
-      ...['look', 'look', 'look', 'fence app', 'record plan', 'do look-2', 'record end', 'leave app'],
+      ...['look', ...taken, 'leave app', 'leave db', ...taken],
+      ...['record plan', 'do look-2', 'record end', 'leave app', 'leave db'],
     ]);
+    expect(run.happened('leave app').map(({ input }) => input['again'])).toEqual([true, false]);
     expect(report.plan?.stages[0]?.lanes[0]?.steps[0]?.id).toBe('look-2');
   });
 
@@ -265,7 +269,8 @@ describe('what changes between the plan and the lock', () => {
     expect(message).toMatch(
       /keeps changing while the run waits for its lock.*start the run again; nothing was started$/,
     );
-    expect(run.names()).toEqual(['look', 'look', 'look', 'look', 'look']);
+    const each = ['fence app', 'fence db', 'look', 'leave app', 'leave db'];
+    expect(run.names()).toEqual(['look', ...each, ...each, ...each, ...each]);
     await until(async () => !(await runs.lockIsHeld(run.system)), 'the lock is free');
   });
 
@@ -281,6 +286,7 @@ describe('what changes between the plan and the lock', () => {
       },
     });
     expect((await run.failure()).message).toMatch(/the key was withdrawn; nothing was started$/);
+    expect(run.names().slice(-2)).toEqual(['leave app', 'leave db']);
     await until(async () => !(await runs.lockIsHeld(run.system)), 'the lock is free');
   });
 });

@@ -69,7 +69,7 @@ export interface ScriptedRun {
   handle: WorkflowHandle;
   /** Every attempt of every activity, in the order in which they began. */
   log: Happened[];
-  /** Their names, without the waiting for locks and the notices to people. */
+  /** Their names, without the waiting for locks and the notices to people; hosts that are taken over or left side by side: in the order of their names. */
   names(): string[];
   happened(name: string): Happened[];
   status(): Promise<RunStatus>;
@@ -369,7 +369,7 @@ function scriptedRun(
     workflowId,
     handle,
     log,
-    names: () => log.map(({ name }) => name).filter((name) => !name.startsWith('tell ')),
+    names: () => sideBySide(log.map(({ name }) => name).filter((name) => !name.startsWith('tell '))),
     happened: (name) => log.filter((entry) => entry.name === name),
     status: () => handle.query(statusQuery),
     async details() {
@@ -415,4 +415,17 @@ export async function until(holds: () => boolean | Promise<boolean>, what: strin
     if (Date.now() > deadline) throw new Error(`in ${seconds} s it did not come to this: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 25));
   }
+}
+
+/** Which of several hosts is taken over or left first is chance. */
+function sideBySide(names: readonly string[]): string[] {
+  const together = (one: string, other: string): boolean =>
+    ['fence', 'join', 'leave'].some((verb) => one.startsWith(`${verb} `) && other.startsWith(`${verb} `));
+  const groups: string[][] = [];
+  for (const name of names) {
+    const last = groups.at(-1);
+    if (last?.[0] !== undefined && together(last[0], name)) last.push(name);
+    else groups.push([name]);
+  }
+  return groups.flatMap((group) => group.sort());
 }

@@ -143,9 +143,7 @@ describe('a mistake in the workflow code parks the run: nothing is undone, and a
 
   test('and so does a version whose steps come in another order', async () => {
     const other = doctoredBundle({
-      "await record('plan');": '',
-      'const unrepaired = await held.takeOver(plan, observing.system());':
-        "await record('plan'); const unrepaired = await held.takeOver(plan, observing.system());",
+      'await takeOver(before.plan);': "await record('plan'); await takeOver(before.plan);",
     });
     const a = held();
     const run = await runs.start({ plan: [lane('app', 'a', 'b')], acts: { 'do a': a.act } });

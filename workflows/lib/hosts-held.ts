@@ -87,13 +87,16 @@ export function createHostsHeld(run: {
       const others = Object.keys(system.hosts).filter(
         (host) => !hosts.includes(host) && unsetNeeded(system, [`hosts.${host}.connection`]).length === 0,
       );
-      await Promise.all([
+      // All come to rest first: a host that is left has to be taken over no more after that.
+      const taken = await Promise.allSettled([
         ...hosts.map((host) => {
           const parents = run.inherited?.fences[host];
           return parents === undefined ? raise(host, 'patient') : join(host, parents);
         }),
         ...(run.inherited ? [] : others.sort().map(raiseElsewhere)),
       ]);
+      const failed = taken.find((one) => one.status === 'rejected');
+      if (failed) throw failed.reason;
       return unrepaired;
     },
     async leave({ keepJournal, again = false }) {
