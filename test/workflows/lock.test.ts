@@ -46,7 +46,7 @@ describe('a run that is cancelled', () => {
     expect((await run.handle.describe()).status.name).toBe('CANCELLED');
     expect(undone(run)).toEqual(['undo b', 'undo a']);
     expect(run.names()).not.toContain('do c');
-    expect(run.names().slice(-2)).toEqual(['record end', 'leave app']);
+    expect(run.names().slice(-3)).toEqual(['record end', 'leave app', 'leave db']);
     expect(await run.status()).toMatchObject({
       end: 'cancelled',
       message: `backup of ${run.system}: it was cancelled; everything before it was undone`,

@@ -443,6 +443,27 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
     });
   });
 
+  test('a run that left the host to ask people once more takes it over again; what it had under way before is refused', async () => {
+    const { hosts, target } = under();
+    const [asking, other] = [newId(), newId()];
+    const run = { runId: asking, workflowId: `test/${asking}` };
+    const first = await hosts.raiseFence(target, run);
+    for (const _ of ['once', 'and again']) await hosts.closeFence(target, asking, { again: true });
+    await expect(hosts.run(target, { argv: ['true'] }, { fence: first.number })).rejects.toMatchObject({
+      type: 'Fenced',
+    });
+    // Others who work there meanwhile do not take it for a run that was terminated.
+    const between = await hosts.raiseFence(target, { runId: other, workflowId: `test/${other}` });
+    expect(between).toEqual({ number: first.number + 1, stopped: [], unrepaired: [] });
+    await hosts.closeFence(target, asking, { again: true });
+    await hosts.run(target, { argv: ['true'] }, { fence: between.number });
+    await hosts.closeFence(target, other);
+    const second = await hosts.raiseFence(target, run);
+    expect(second).toEqual({ number: first.number + 2, stopped: [], unrepaired: [] });
+    await hosts.run(target, { argv: ['true'] }, { fence: second.number });
+    await hosts.closeFence(target, asking);
+  });
+
   describe('a run that was terminated', () => {
     const put = (hosts: Hosts, target: HostTarget, run: string, fence: number) =>
       hosts.journalPut(target, { run, step: 'a', content: Buffer.from('before') }, { fence });
