@@ -135,7 +135,7 @@ describe('a gate before the first step', () => {
     expect(report.gates).toMatchObject([
       { state: 'approved', decisions: [{ approver: 'ben', reason: 'go', signed: false }] },
     ]);
-    expect(run.names().slice(0, 2)).toEqual(['look', 'look']);
+    expect(run.names().slice(0, 4)).toEqual(['look', 'fence app', 'fence db', 'look']);
   });
 
   test('one no is a veto: the run ends as rejected, nothing was started', async () => {
