@@ -1,8 +1,12 @@
 import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { GuardiaEnd, GuardiaPhase, GuardiaWaitingFor } from '../../workflows/contracts/search-attributes.js';
 import { holderQuery } from '../../workflows/contracts/lock.js';
+import type { System } from '../../workflows/contracts/system.js';
+import { WORKFLOW_TASK_QUEUE } from '../../workflows/contracts/task-queues.js';
 import { lockWorkflowId } from '../../workflows/contracts/workflow-ids.js';
+import { lockablesOf } from '../../workflows/lib/lock.js';
 import { fails, held } from './acts.js';
+import { doctoredBundle } from './doctored-bundle.js';
 import { attributesOf, scheduled, summaryOf } from './run-history.js';
 import { openScriptedRuns, until, type ScriptedRun, type ScriptedRuns } from './scripted-runs.js';
 import { lane, stage, step, toyPlan } from './toy-plan.js';
@@ -182,6 +186,67 @@ describe('a run that is cancelled', () => {
     expect(await runs.lockIsHeld(system)).toBe(true);
     a.release();
     expect((await holder.report()).end).toBe('succeeded');
+  });
+});
+
+describe('the lock of a host that somebody else holds', () => {
+  const heldByHand = async (system: string) => {
+    const other = { workflowId: 'drill-1', runId: 'r-1', runbook: 'drill', requester: 'eva' };
+    const lock = await runs.client.workflow.start('lock', {
+      taskQueue: WORKFLOW_TASK_QUEUE,
+      workflowId: lockWorkflowId({ system, host: 'db' }),
+      args: [{ system, host: 'db', ...other, since: '2026-01-31T02:00:00.000Z' }],
+    });
+    return { lock, release: () => lock.signal('release', { runId: other.runId }) };
+  };
+  const says = (system: string) =>
+    `host db of ${system} is held by drill drill-1 of eva, since 2026-01-31T02:00:00.000Z`;
+
+  test('is waited for; what the run holds already is free again when it is cancelled meanwhile', async () => {
+    const system = runs.system();
+    const { lock, release } = await heldByHand(system);
+    const run = await runs.start({}, { system });
+    await until(async () => (await run.status()).waitingFor === says(system), 'it says for whom it waits');
+    expect(await runs.lockIsHeld(system)).toBe(true);
+    await run.handle.cancel();
+    expect((await run.failure()).type).toBe('CANCELED');
+    expect(run.names()).toEqual(['look']);
+    await isFree(system);
+    expect((await lock.describe()).status.name).toBe('RUNNING');
+    await release();
+    await lock.result();
+  });
+
+  test('refuses the run when its time is over, with what it held already free again', async () => {
+    const system = runs.system();
+    const { lock, release } = await heldByHand(system);
+    // A minute of the input is two seconds.
+    const quick = doctoredBundle({
+      'waitSeconds: input.waitForLockMinutes * 60,': 'waitSeconds: input.waitForLockMinutes * 2,',
+    });
+    await runs.worker.start({ bundle: quick });
+    try {
+      const run = await runs.start({}, { system, input: { system, waitForLockMinutes: 1 } });
+      runs.replaysWith(run, quick);
+      const { type, message } = await run.failure();
+      expect(type).toBe('refused');
+      expect(message).toContain(
+        `${says(system)}; waited 2 s for it. Wait for it (guardia watch drill-1), or cancel it`,
+      );
+      await isFree(system);
+      await release();
+      await lock.result();
+    } finally {
+      await runs.worker.start();
+    }
+  });
+
+  test('everybody takes them in the same order: the system, then its hosts by their names', () => {
+    const of = (hosts: string[]) =>
+      ({ system: 'shop', hosts: Object.fromEntries(hosts.map((name) => [name, {}])) }) as System;
+    const order = [{ system: 'shop' }, { system: 'shop', host: 'app' }, { system: 'shop', host: 'db' }];
+    expect(lockablesOf(of(['db', 'app']))).toEqual(order);
+    expect(lockablesOf(of(['app', 'db']))).toEqual(order);
   });
 });
 
