@@ -1,11 +1,14 @@
 import type pico from 'picocolors';
 import { needsSignatures, type Gate } from '../workflows/contracts/gate.js';
-import { stepsOf, type Plan, type Step } from '../workflows/contracts/plan.js';
+import { stepsOf, type Plan, type Stage, type Step } from '../workflows/contracts/plan.js';
 import { durationText } from './text-units.js';
+import { undoText } from './undo-text.js';
 
 type Colors = ReturnType<typeof pico.createColors>;
 
-/** A plan for people: every stage, host and step with why and undo, the point of no return, downtime, notes, digest. Pure. */
+/**
+ * A plan for people: every stage, host and step with why and undo, the point of no return, expected duration, downtime, notes, digest. Pure.
+ */
 export function planText(plan: Plan, options: { digest?: string | undefined; colors: Colors }): string {
   const { colors } = options;
   const lines: string[] = [colors.bold(`Plan of ${plan.runbook} for ${plan.system}`)];
@@ -13,12 +16,7 @@ export function planText(plan: Plan, options: { digest?: string | undefined; col
   if (plan.gate) lines.push('', gateLine(plan.gate, colors));
   let number = 0;
   for (const [i, stage] of plan.stages.entries()) {
-    const width =
-      stage.lanes.length === 1
-        ? ''
-        : `, ${stage.lanes.length} lanes, ${Math.min(stage.atOnce, stage.lanes.length)} at once`;
-    const budget = stage.errorBudget > 0 ? `, goes on past ${stage.errorBudget} failed` : '';
-    lines.push('', colors.bold(`Stage ${i + 1}: ${stage.title}`) + colors.dim(`${width}${budget}`));
+    lines.push('', colors.bold(`Stage ${i + 1}: ${stage.title}`) + colors.dim(termsOf(stage)));
     if (stage.gate) lines.push(`  ${gateLine(stage.gate, colors)}`);
     for (const lane of stage.lanes) {
       lines.push(`  ${colors.cyan(laneName(lane.on))}`);
@@ -33,10 +31,20 @@ export function planText(plan: Plan, options: { digest?: string | undefined; col
   lines.push('');
   if (plan.pointOfNoReturn === undefined && stepsOf(plan).some(({ step }) => 'activity' in step.undo))
     lines.push('point of no return: none, to the end a failure undoes what was done');
-  lines.push(`downtime: ${plan.downtime.length === 0 ? 'none' : plan.downtime.map(downtimeText).join(', ')}`);
+  if (plan.stages.length > 0) lines.push(`expected duration: ${expectedText(plan)}`);
+  lines.push(`downtime: ${plan.downtime.length === 0 ? 'none' : inAll(plan.downtime).map(downtimeText).join(', ')}`);
   for (const note of plan.notes) lines.push(`note: ${note}`);
   if (options.digest !== undefined) lines.push(`digest: ${options.digest}`);
   return lines.join('\n');
+}
+
+/** How many lanes at once, and how many may fail. */
+function termsOf({ lanes, atOnce, errorBudget }: Stage): string {
+  const pace =
+    atOnce >= lanes.length ? ' side by side' : atOnce === 1 ? ' one after the other' : `, ${atOnce} of them at once`;
+  const width = lanes.length === 1 ? '' : `, ${lanes.length} lanes${pace}`;
+  if (errorBudget >= lanes.length) return `${width}; a failure here undoes nothing that came before`;
+  return errorBudget === 0 ? width : `${width}; goes on when no more than ${errorBudget} fail`;
 }
 
 /** Who has to agree before it goes on. */
@@ -52,6 +60,40 @@ function gateLine(gate: Gate, colors: Colors): string {
   return `${colors.yellow(`gate "${gate.title}"`)}: ${terms.join('; ')}`;
 }
 
+/** How long all of it takes, people and locks aside, as far as that is known of its steps. */
+function expectedText(plan: Plan): string {
+  const steps = stepsOf(plan);
+  const unknown = steps.filter(({ step }) => step.expectedSeconds === undefined).length;
+  if (unknown === steps.length) return 'not known: no such run has succeeded yet';
+  const seconds = plan.stages.reduce((sum, stage) => sum + secondsOf(stage), 0);
+  const but = unknown === 0 ? '' : `, and what ${unknown} of ${steps.length} steps take that no run has done yet`;
+  return `about ${durationText(seconds * 1000)}${but}`;
+}
+
+/** The lanes of a stage, as many at once as it says: the next one begins where one ends. */
+function secondsOf({ atOnce, lanes }: Stage): number {
+  const ends = Array.from({ length: Math.min(atOnce, lanes.length) }, () => 0);
+  for (const { steps } of lanes) {
+    const free = ends.indexOf(Math.min(...ends));
+    ends[free] = (ends[free] ?? 0) + steps.reduce((sum, { expectedSeconds = 0 }) => sum + expectedSeconds, 0);
+  }
+  return Math.max(...ends);
+}
+
+/** A service that stands still more than once is named once, with all of it. */
+function inAll(downtime: Plan['downtime']): Plan['downtime'] {
+  const services = [...new Set(downtime.map(({ service }) => service))];
+  return services.map((service) => {
+    const its = downtime.filter((one) => one.service === service);
+    const worse = its.some(({ ifUndone }) => ifUndone !== undefined);
+    return {
+      service,
+      seconds: its.reduce((sum, { seconds }) => sum + seconds, 0),
+      ...(worse ? { ifUndone: its.reduce((sum, { seconds, ifUndone }) => sum + (ifUndone ?? seconds), 0) } : {}),
+    };
+  });
+}
+
 const downtimeText = ({ service, seconds, ifUndone }: Plan['downtime'][number]): string =>
   `${service} ${durationText(seconds * 1000)}${ifUndone === undefined ? '' : ` (${durationText(ifUndone * 1000)} if it fails and is undone)`}`;
 
@@ -64,7 +106,7 @@ function stepLines(step: Step, number: number, colors: Colors): string[] {
   const details = [
     ...(step.on === undefined ? [] : [`on: ${laneName(step.on)}`]),
     `why: ${step.why}`,
-    'none' in step.undo ? `undo: none needed: ${step.undo.none}` : `undo: ${step.undo.activity}`,
+    'none' in step.undo ? `undo: none needed: ${step.undo.none}` : `undo: ${undoText(step.undo)}`,
     ...(step.verify === undefined ? [] : [`proved by: ${step.verify.activity}`]),
     ...(step.attempts !== undefined && step.attempts > 1 ? [`tried up to ${step.attempts} times`] : []),
     ...(step.runAgainIfLost === true ? ['started again if the host goes down meanwhile'] : []),

@@ -17,11 +17,11 @@ test('a plan says what, where, why, the undo, the point of no return, downtime, 
   const text = planText(plan, { digest: 'abc123', colors });
   const lines = text.split('\n');
   expect(lines[0]).toBe('Plan of backup for proofpass');
-  expect(text).toContain('Stage 1: work, 2 lanes, 2 at once');
+  expect(text).toContain('Stage 1: work, 2 lanes side by side');
   for (const host of ['  host app', "  worker's machine", '  no host']) expect(lines).toContain(host);
   expect(lines).toContain('     1. do dump  about 1 min 30 s [dump]');
   expect(lines).toContain('        why: because of dump');
-  expect(lines).toContain('        undo: withdrawManifest');
+  expect(lines).toContain('        undo: take the manifest out again: the recovery point counts no more');
   expect(lines).toContain('        tried up to 2 times');
   expect(lines).toContain('        proved by: verifyArtifact');
   expect(lines).toContain('        undo: none needed: nothing to undo');
@@ -29,9 +29,38 @@ test('a plan says what, where, why, the undo, the point of no return, downtime, 
   const line = lines.findIndex((candidate) => candidate.includes('point of no return'));
   expect(line).toBeGreaterThan(lines.findIndex((candidate) => candidate.includes('[manifest]')));
   expect(line).toBeLessThan(lines.findIndex((candidate) => candidate.includes('[proof]')));
+  expect(lines).toContain('expected duration: about 1 min 30 s, and what 3 of 4 steps take that no run has done yet');
   expect(lines).toContain('downtime: api 30 s');
   expect(lines).toContain('note: OpenBao is not in it.');
   expect(lines.at(-1)).toBe('digest: abc123');
+});
+
+test('a service that stands still more than once is named once, with all of it', () => {
+  const downtime = [
+    { service: 'web', seconds: 20 },
+    { service: 'web', seconds: 30, ifUndone: 90 },
+    { service: 'db', seconds: 5 },
+  ];
+  expect(planText(toyPlan('shop', [lane('app', 'a')], { downtime }), { colors })).toContain(
+    '\ndowntime: web 50 s (1 min 50 s if it fails and is undone), db 5 s',
+  );
+});
+
+test('a stage says how many lanes run at once, and what a failure there means', () => {
+  const lanes = ['app1', 'app2', 'app3'].map((on) => lane(on, step(on, { expectedSeconds: 60 })));
+  const text = planText(
+    toyPlan('shop', [
+      stage(lanes, { atOnce: 1, errorBudget: 1 }),
+      stage(lanes, { atOnce: 2 }),
+      stage(lanes, { errorBudget: 3 }),
+    ]),
+    { colors },
+  );
+  expect(text).toContain('Stage 1: work, 3 lanes one after the other; goes on when no more than 1 fail');
+  expect(text).toContain('Stage 2: work, 3 lanes, 2 of them at once');
+  expect(text).toContain('Stage 3: work, 3 lanes side by side; a failure here undoes nothing that came before');
+  // 3 min, then two rounds, then all together.
+  expect(text).toContain('\nexpected duration: about 6 min 00 s\n');
 });
 
 test('a plan without a point of no return and without downtime says so', () => {
