@@ -122,12 +122,29 @@ export function openGate(status: RunStatus, name: string | undefined): GateStatu
   const open = status.gates.filter(({ state }) => state === 'open');
   const gate = name === undefined ? open[0] : open.find(({ id }) => id === name);
   if (gate) return gate;
-  throw new CommandFailure('refused', {
-    message:
-      open.length === 0
-        ? `${status.workflowId} does not wait for an approval (it is ${status.phase})`
-        : `the gate "${name}" of ${status.workflowId} is not open; open: ${open.map(({ id }) => id).join(', ')}`,
-  });
+  const closed = status.gates.findLast(({ id }) => (name === undefined ? open.length === 0 : id === name));
+  throw new CommandFailure(
+    'refused',
+    closed
+      ? {
+          message: `too late: the gate "${closed.id}" of ${status.workflowId} is closed: ${howClosed(closed)}; the run is ${status.phase}`,
+          remedy: `How it goes on: guardia watch ${status.workflowId}`,
+        }
+      : {
+          message:
+            open.length === 0
+              ? `${status.workflowId} does not wait for an approval (it is ${status.phase})`
+              : `the gate "${name}" of ${status.workflowId} is not open; open: ${open.map(({ id }) => id).join(', ')}`,
+        },
+  );
+}
+
+/** `approved by ana, ben`; a gate that nobody has closed says how it went. */
+function howClosed({ state, decisions }: GateStatus): string {
+  const by = decisions
+    .filter(({ decision }) => decision === (state === 'rejected' ? 'reject' : 'approve'))
+    .map(({ approver }) => approver);
+  return ['approved', 'rejected'].includes(state) && by.length > 0 ? `${state} by ${by.join(', ')}` : state;
 }
 
 /** Who decides, where the command is not told: GUARDIA_APPROVER, or the login name where that is one of those who may. */

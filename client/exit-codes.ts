@@ -64,7 +64,7 @@ export function explain(error: unknown): ExplainedError {
     return { reason: 'not found', message: `Temporal has no such run: ${(error as Error).message}` };
   // Ctrl-C and Ctrl-D at a prompt.
   if (name === 'ExitPromptError' || name === 'AbortPromptError')
-    return { reason: 'usage', message: 'stopped at the question; nothing was started' };
+    return { reason: 'usage', message: 'stopped at the question; nothing was started or decided' };
   return {
     reason: 'internal',
     message: `a mistake in guardia: ${error instanceof Error ? error.message : String(error)}`,

@@ -3,13 +3,15 @@ import { execa } from 'execa';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
-import { decide } from '../../client/decisions.js';
+import { decide, signDecision, statusOf } from '../../client/decisions.js';
 import { withTemporal } from '../../client/temporal-access.js';
-import { fails } from '../workflows/acts.js';
+import { recoverChoices } from '../../workflows/contracts/hold.js';
+import { fails, held } from '../workflows/acts.js';
 import { lane, stage } from '../workflows/toy-plan.js';
 import { openScriptedRuns, until, type ScriptedRun, type ScriptedRuns } from '../workflows/scripted-runs.js';
 import { smallSystem } from '../workflows/small-system.js';
 import { runMain } from './command-run.js';
+import { DOWN, typedCommand } from './typed-command.js';
 
 jest.setTimeout(60_000);
 
@@ -126,6 +128,61 @@ describe('what guardia approve refuses, and the reason that the person reads', (
   });
 });
 
+describe('too late', () => {
+  test('for a gate that was closed while the run goes on: which gate it was, and who has closed it', async () => {
+    const work = held();
+    const system = runs.system(asking('{ approvals: 2 }'));
+    const run = await runs.start({ acts: { 'do a': work.act } }, { system, input: { system, requester: 'kim' } });
+    await until(async () => (await run.status()).gates.length === 1, 'the gate is open');
+    await approve(run, as('ana'));
+    await approve(run, as('ben'));
+    // Nobody has signed the start: one more than two.
+    await approve(run, as('eva'));
+    await work.begun;
+    try {
+      for (const gate of [[], ['--gate', 'apply']])
+        expect(await approve(run, as('kim'), ...gate)).toMatchObject({
+          exitCode: 3,
+          stderr: expect.stringContaining(
+            `too late: the gate "apply" of ${run.workflowId} is closed: approved by ana, ben, eva; the run is applying`,
+          ) as unknown,
+        });
+      expect(await approve(run, as('kim'), '--gate', 'dns')).toMatchObject({
+        exitCode: 3,
+        stderr: expect.stringContaining(`${run.workflowId} does not wait for an approval (it is applying)`) as unknown,
+      });
+    } finally {
+      work.release();
+    }
+    expect((await run.report()).gates).toMatchObject([
+      { decisions: [{ approver: 'ana' }, { approver: 'ben' }, { approver: 'eva' }] },
+    ]);
+  });
+
+  test('for a decision that has lain about until it expired; the same one signed anew counts', async () => {
+    const run = await startedBy('kim', '{ signed: true }');
+    await withTemporal(as('ana'), async (access) => {
+      const plain = {
+        ...{ gate: 'apply', planDigest: (await run.status()).gates[0]?.planDigest ?? '', decision: 'approve' as const },
+        ...{ approver: 'ana', reason: 'signed yesterday' },
+      };
+      const yesterday = Date.now() - 24 * 3_600_000;
+      const status = await statusOf(access, run);
+      const old = await signDecision(access, status, plain, { key: key('ana'), minutes: 60, now: yesterday });
+      await expect(decide(access, run, old)).rejects.toMatchObject({
+        cause: {
+          message: expect.stringMatching(
+            new RegExp(`^too late: the decision expired at ${new Date(yesterday + 3_600_000).toISOString()}, it is `),
+          ) as unknown,
+        },
+      });
+      expect((await run.status()).gates).toMatchObject([{ state: 'open', decisions: [] }]);
+      await decide(access, run, await signDecision(access, status, plain, { key: key('ana'), minutes: 60 }));
+    });
+    expect((await run.report()).end).toBe('succeeded');
+  });
+});
+
 test('the typed name of the system, and a veto', async () => {
   const run = await startedBy('kim', '{ typedSystemName: true }');
   const missing = await approve(run, as('ana'));
@@ -138,6 +195,113 @@ test('the typed name of the system, and a veto', async () => {
   const veto = await runMain(['reject', run.workflowId, '--reason', 'not today'], as('ben'));
   expect(veto).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('rejected') as unknown });
   expect((await run.failure()).message).toContain('ben said no');
+});
+
+describe('on a terminal', () => {
+  /** Who sits there has a key, and no name that the command could know. */
+  const nobody = (withKey: string) => ({ ...as('kim', withKey), GUARDIA_APPROVER: undefined, HOME: keys });
+
+  test('approve shows the plan, then asks who decides, why, and for the name of the system', async () => {
+    const run = await startedBy('kim', '{ typedSystemName: true, signed: true }');
+    const { shown, exitCode } = await typedCommand(
+      ['approve', run.workflowId],
+      [
+        ['Who are you?', '\r'],
+        ['Why?', '\r'],
+        // An empty answer is none.
+        ['say it in a few words', 'looks right\r'],
+        ['Type the name of the system to approve:', `${run.system}\r`],
+      ],
+      nobody('ana'),
+    );
+    expect(shown).toMatch(/Plan of backup for .*gate "backup of .*1\. do a .*digest: [0-9a-f]{64}.*Who are you\?/s);
+    expect(shown).toContain(`backup of ${run.system}: approved`);
+    expect(exitCode).toBe(0);
+    expect((await run.report()).gates).toMatchObject([
+      { state: 'approved', decisions: [{ approver: 'ana', reason: 'looks right', signed: true }] },
+    ]);
+  });
+
+  test('approve with another name typed than that of the system is refused, and nothing counts', async () => {
+    const run = await startedBy('kim', '{ typedSystemName: true }');
+    const { shown, exitCode } = await typedCommand(
+      ['approve', run.workflowId, '--reason', 'go'],
+      [
+        ['Who are you?', '\r'],
+        ['Type the name of the system to approve:', 'shop\r'],
+      ],
+      nobody('ana'),
+    );
+    expect(shown).toContain('the typed name "shop" is not the system of this run');
+    expect(exitCode).toBe(3);
+    expect((await run.status()).gates).toMatchObject([{ state: 'open', decisions: [] }]);
+    await run.handle.cancel();
+    expect((await run.failure()).type).toBe('CANCELED');
+  });
+
+  test('Ctrl-C at a question decides nothing; reject asks who and why, and for no name', async () => {
+    const run = await startedBy('kim', '{ typedSystemName: true }');
+    const stopped = await typedCommand(
+      ['reject', run.workflowId],
+      [
+        ['Who are you?', `${DOWN}\r`],
+        ['Why?', '\u0003'],
+      ],
+      nobody('ben'),
+    );
+    expect(stopped.shown).toContain('nothing was started or decided');
+    expect(stopped.exitCode).toBe(2);
+    expect((await run.status()).gates).toMatchObject([{ state: 'open', decisions: [] }]);
+    const { shown, exitCode } = await typedCommand(
+      ['reject', run.workflowId],
+      [
+        ['Who are you?', `${DOWN}\r`],
+        ['Why?', 'wrong day\r'],
+      ],
+      nobody('ben'),
+    );
+    expect(shown).not.toContain('Type the name');
+    expect(shown).toContain(`backup of ${run.system}: rejected`);
+    expect(exitCode).toBe(0);
+    expect((await run.failure()).message).toContain(`ben said no to "backup of ${run.system}": wrong day`);
+  });
+
+  test('recover asks where, what now with what each choice means, and why', async () => {
+    const system = runs.system();
+    const run = await runs.start(
+      { plan: [stage([lane('app', 'a'), lane('db', 'b')])], acts: { 'do a': fails(), 'do b': fails() } },
+      { system, input: { system, requester: 'kim', onFailure: 'hold' } },
+    );
+    await until(async () => (await run.status()).holds.length === 2, 'the run holds at both');
+    const [first, second] = (await run.status()).holds;
+    const both = await typedCommand(
+      ['recover', run.workflowId, '--no-follow'],
+      [
+        ['Where?', `${DOWN}\r`],
+        ['What now?', `${DOWN}\r`],
+        ['Why?', 'done by hand\r'],
+      ],
+      as('kim'),
+    );
+    expect(both.shown).toContain(`${first?.title} on ${first?.on}: ${first?.reason}`);
+    for (const choice of first?.choices ?? []) expect(both.shown).toContain(`${choice}: ${recoverChoices[choice]}`);
+    expect(both.exitCode).toBe(0);
+    // One place is left: where is no question any more.
+    const one = await typedCommand(
+      ['recover', run.workflowId, '--no-follow'],
+      [
+        ['What now?', `${DOWN}\r`],
+        ['Why?', 'this one, too\r'],
+      ],
+      as('kim'),
+    );
+    expect(one.shown).not.toContain('Where?');
+    expect(one.exitCode).toBe(0);
+    expect((await run.report()).recoveries).toMatchObject([
+      { id: second?.id, decision: 'skip', why: 'done by hand', by: `kim@${hostname()}` },
+      { id: first?.id, decision: 'skip', why: 'this one, too' },
+    ]);
+  });
 });
 
 describe('off a terminal', () => {

@@ -1,15 +1,12 @@
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { stripVTControlCharacters } from 'node:util';
-import { compiled } from '../../infra/temporal/server-executable.js';
 import { smallSystem } from '../workflows/small-system.js';
+import { DOWN, ESCAPE, typedCommand, type Answer } from './typed-command.js';
 
 jest.setTimeout(60_000);
 
-/** The command on a terminal: `script` (util-linux) makes one. */
 describe('on a terminal', () => {
   let directory: string;
   beforeAll(() => {
@@ -20,41 +17,14 @@ describe('on a terminal', () => {
   });
   afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-  /** Types each answer once the question before it is there. Resolves with all that was shown, and the exit code. */
-  function typed(
-    argv: string[],
-    answers: [question: string, keys: string][],
-    env: Record<string, string> = {},
-  ): Promise<{ shown: string; raw: string; exitCode: number | null }> {
-    const line = `stty cols 120 rows 40; exec ${process.execPath} ${compiled('client/main.js')} ${argv.join(' ')}`;
-    const child = spawn('script', ['--quiet', '--return', '--command', line, '/dev/null'], {
-      env: {
-        PATH: process.env['PATH'],
-        HOME: directory,
-        TERM: 'xterm',
-        GUARDIA_SYSTEMS: path.join(directory, 'systems'),
-        GUARDIA_STATE: path.join(directory, 'state'),
-        TEMPORAL_ADDRESS: '127.0.0.1:1',
-        ...env,
-      },
+  const typed = (argv: string[], answers: Answer[], env: Record<string, string> = {}) =>
+    typedCommand(argv, answers, {
+      HOME: directory,
+      GUARDIA_SYSTEMS: path.join(directory, 'systems'),
+      GUARDIA_STATE: path.join(directory, 'state'),
+      TEMPORAL_ADDRESS: '127.0.0.1:1',
+      ...env,
     });
-    let raw = '';
-    const left = [...answers];
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      raw += text;
-      const next = left[0];
-      if (next === undefined || !stripVTControlCharacters(raw).includes(next[0])) return;
-      left.shift();
-      // The prompt listens a moment after it is shown.
-      setTimeout(() => child.stdin.write(next[1]), 300);
-    });
-    return new Promise((resolve) =>
-      child.once('close', (exitCode) => resolve({ shown: stripVTControlCharacters(raw), raw, exitCode })),
-    );
-  }
-
-  const ESCAPE = '\u001b';
-  const DOWN = `${ESCAPE}[B`;
 
   test('run asks what is missing', async () => {
     const { shown, exitCode } = await typed(
