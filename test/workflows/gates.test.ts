@@ -171,6 +171,23 @@ describe('a gate before the first step', () => {
     expect((await run.report()).end).toBe('succeeded');
   });
 
+  test('twenty wrong signatures, and the gate counts no further ones, not even a right one', async () => {
+    const run = await startSigned('approvals: 1, signed: true');
+    const forged = await signed(run, await decisionOn(run), { key: 'eva' });
+    const wrong = 'the signature is not that of ana over this decision';
+    for (let i = 0; i < 20; i += 5)
+      for (const reason of await Promise.all(Array.from({ length: 5 }, () => refusal(run, forged))))
+        expect(reason).toContain(wrong);
+    const right = await signed(run, await decisionOn(run));
+    for (const decision of [forged, right])
+      expect(await refusal(run, decision)).toBe(
+        '20 decisions with a wrong signature were sent to this gate; it counts no further ones. Cancel the run and start it again',
+      );
+    expect((await run.status()).gates).toMatchObject([{ state: 'open', decisions: [] }]);
+    await run.handle.cancel();
+    expect((await run.failure()).type).toBe('CANCELED');
+  });
+
   test("a decision on another run's identical plan does not count here", async () => {
     const first = await startSigned('approvals: 1, signed: true');
     const second = await startSigned('approvals: 1, signed: true', { system: first.system });
@@ -337,6 +354,7 @@ describe('when nobody answers in time', () => {
       'remindEverySeconds: wanted.remindEveryMinutes * 60,': 'remindEverySeconds: wanted.remindEveryMinutes * 0.1,',
       'afterMinutes * 60': 'afterMinutes * 0.1',
       'wanted.timeoutMinutes * 60_000': 'wanted.timeoutMinutes * 100',
+      'REMIND_SECONDS = 30 * 60': 'REMIND_SECONDS = 30 * 0.1',
     });
   const says = (run: ScriptedRun, decision: RecoverChoice) =>
     run.handle.executeUpdate(recoverUpdate, { args: [{ decision, reason: 'because', by: 'eva' }] });
@@ -357,18 +375,20 @@ describe('when nobody answers in time', () => {
     return run;
   };
 
+  const noticesOf = (run: ScriptedRun): Notice[] =>
+    run.log.filter(({ name }) => name.startsWith('tell ')).map(({ input }) => Notice.parse(input['notice']));
+  const eventsOf = (run: ScriptedRun): string[] => noticesOf(run).map(({ event, tier }) => `${event}, tier ${tier}`);
+
   test('those who were told are reminded, and the next tier is told after its delay', async () => {
     const ladder = 'escalation: [{ tier: 1, title: one, afterMinutes: 0 }, { tier: 2, title: two, afterMinutes: 30 }]';
     const policy = `{ ${everybody}, timeoutMinutes: 50, remindEveryMinutes: 20 }`;
     const system = runs.system((name) => `${askingSystem(policy)(name)}${ladder}\n`);
     const run = ran(await runs.start({}, { system, input: { system, requester: 'kim' } }));
     await run.failure(); // at 20, 30, 40 and 50 minutes: the server's timers know whole seconds
-    const notices = run.log
-      .filter(({ name }) => name.startsWith('tell '))
-      .map(({ input }) => Notice.parse(input['notice']));
+    const notices = noticesOf(run);
     // Each has a key of its own: a target that was told of one is told of the next.
     expect(new Set(notices.map(({ dedupeKey }) => dedupeKey)).size).toBe(notices.length);
-    const told = notices.map(({ event, tier }) => `${event}, tier ${tier}`);
+    const told = eventsOf(run);
     expect(told.slice(0, 4)).toEqual([
       'waits for a person, tier 1',
       'reminder, tier 1',
@@ -376,6 +396,36 @@ describe('when nobody answers in time', () => {
       'reminder, tier 2',
     ]);
     expect(told.slice(4).sort()).toEqual(['recovered, tier 2', 'rejected, tier 1']);
+  });
+
+  test('of a run that holds: they are reminded, and the next tier is told; once somebody has answered, nobody is told any more', async () => {
+    const ladder = 'escalation: [{ tier: 1, title: one, afterMinutes: 0 }, { tier: 2, title: two, afterMinutes: 45 }]';
+    const system = runs.system((name) => `${smallSystem(name)}${ladder}\n`);
+    const run = ran(
+      await runs.start(
+        { plan: [lane('app', 'a')], acts: { 'do a': fails('CommandFailed', 'a broke') } },
+        { system, input: { system, requester: 'kim', onFailure: 'hold' } },
+      ),
+    );
+    // At 0, 30, 45 and 60 minutes.
+    await until(() => eventsOf(run).length >= 4, 'the second tier is reminded');
+    expect(eventsOf(run).slice(0, 4)).toEqual([
+      'needs a person, tier 1',
+      'reminder, tier 1',
+      'escalation, tier 2',
+      'reminder, tier 2',
+    ]);
+    const notices = noticesOf(run);
+    expect(new Set(notices.map(({ dedupeKey }) => dedupeKey)).size).toBe(notices.length);
+    // Whoever reads only the last of them can answer.
+    for (const { title, text, command } of notices) {
+      expect(title).toContain('do a on app');
+      expect(text).toContain('a broke');
+      expect(command).toBe(`guardia recover ${run.workflowId} --hold a`);
+    }
+    await says(run, 'rollback');
+    expect((await run.failure()).type).toBe('rolled back');
+    expect(eventsOf(run).filter((event) => event.startsWith('recovered'))).toEqual(['recovered, tier 2']);
   });
 
   test('reject: the run ends as rejected', async () => {
