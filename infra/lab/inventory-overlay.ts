@@ -3,6 +3,7 @@ import path from 'node:path';
 import { stringify } from 'yaml';
 import { command } from './command.js';
 import { directoryOf, secretsDirectory, type LabState } from './lab-state.js';
+import { noticesOf } from './notices-server.js';
 import { proofpassOverlay } from './proofpass-overlay.js';
 import { s3Of } from './s3-server.js';
 
@@ -12,7 +13,7 @@ export const identityFile = (state: LabState): string => path.join(secretsDirect
 /** The login key of the lab's hosts and the two age key pairs. */
 export async function makeSecrets(state: LabState): Promise<void> {
   const at = secretsDirectory(state);
-  for (const name of ['ssh', 'age', 's3']) mkdirSync(path.join(at, name), { recursive: true, mode: 0o700 });
+  for (const name of ['ssh', 'age', 's3', 'notices']) mkdirSync(path.join(at, name), { recursive: true, mode: 0o700 });
   await Promise.all([
     command([
       'ssh-keygen',
@@ -73,10 +74,23 @@ export async function writeOverlay(state: LabState): Promise<void> {
           ),
         },
       },
-      ...(system === 'proofpass' ? proofpassOverlay(state) : {}),
+      ...(system === 'proofpass' ? { ...proofpassOverlay(state), ...told(state, secret) } : {}),
       backup: { recipients, identity: 'file:age/operations.txt' },
     };
     const text = `# Written by the lab ${state.name}: addresses, keys and endpoints of its hosts and servers.\n${stringify(overlay, { lineWidth: 0 })}`;
     writeFileSync(path.join(overlayDirectory(state), `${system}.yaml`), text);
   }
+}
+
+/** ProofPass's people are told at the lab's own receivers. */
+function told(state: LabState, secret: (name: string, value: string) => string): object {
+  const { url, mail, password } = noticesOf(state);
+  const to = (who: string) => ({ to: `${who}@proofpass.test` });
+  return {
+    notifications: {
+      slack: { webhook: secret('notices/slack', `${url}/slack`) },
+      ...{ support: to('support'), devops: to('devops'), engineering: to('engineering') },
+    },
+    mail: { ...mail, from: 'guardia@proofpass.test', password: secret('notices/mail-password', password()) },
+  };
 }

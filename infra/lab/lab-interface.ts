@@ -1,6 +1,7 @@
 // What one can ask of a lab, and what one gets.
 import type { Fixture } from './fixture-layers.js';
 import type { Output } from './host-access.js';
+import type { Received } from './notices-server.js';
 import type { LabS3 } from './s3-server.js';
 
 /** A host that a lab shall have. */
@@ -56,6 +57,8 @@ export interface Lab {
   ca: string;
   /** ProofPass's repository: `url` for the hosts, the same in every lab, and `local` for this machine. In labs of that system. */
   git?: { url: string; local: string };
+  /** Who is told, in labs of ProofPass: `url` takes webhooks of any path, beside the mail server; `received` is what came to both, oldest first. */
+  notices: { url: string; received(): Received[] };
   /** Runs a command on the host as `guardia` over SSH. Never throws for an exit code; 255 means that SSH itself failed. */
   ssh(host: string, argv: readonly string[], options?: { stdin?: string | Buffer }): Promise<Output>;
   /** Runs a command on the host as root, past its network: for looking at what a host cannot tell. */

@@ -2,6 +2,7 @@ import { isRunning, type ProcessIdentity } from '../../activities/temporal/proce
 import { shown } from '../packaging/toolbox-cache.js';
 import { gitServer } from './git-server.js';
 import { writeState, type LabState } from './lab-state.js';
+import { noticesServer } from './notices-server.js';
 import { s3Server } from './s3-server.js';
 
 /** A server beside the hosts: a process of this machine that listens on the lab's bridge. */
@@ -16,7 +17,7 @@ export interface LabService {
 }
 
 /** Started in this order before the hosts. They are ended by their recorded process; nothing else of them may run. */
-export const services: LabService[] = [s3Server, gitServer];
+export const services: LabService[] = [s3Server, gitServer, noticesServer];
 
 /** Starts those that do not run, and returns when all answer. Idempotent. */
 export async function startServices(state: LabState): Promise<void> {

@@ -17,6 +17,7 @@ import { captured, execArguments, hostDirectory, rootOf, split, ssh } from './ho
 import { powerOff, prepareHost, rebootHost, startHost, writeKnownHosts } from './lab-host.js';
 import type { HostSpec, Lab, LabRequest } from './lab-interface.js';
 import { startServices } from './lab-services.js';
+import { noticesOf } from './notices-server.js';
 import { restoreSnapshot, takeSnapshot } from './lab-snapshot.js';
 import {
   allLabs,
@@ -306,6 +307,7 @@ function labOf(initial: LabState): Lab {
     },
     ca: authorityFile(initial),
     ...(initial.systems.includes('proofpass') ? { git: { url: PROOFPASS_URL, local: proofpassUrlOf(initial) } } : {}),
+    notices: noticesOf(initial),
     ssh: (host, argv, options) => on(host, (now, one) => ssh(now, one, argv, options?.stdin)),
     exec: (host, argv, options) =>
       on(host, (now, one) => captured(...split(execArguments(now, one, argv)), options?.stdin)),

@@ -7,6 +7,7 @@ import { removeUnusedTrees } from './base-tree.js';
 import { populated } from './control-group.js';
 import { openLab, removeStaleLabs, resumeLab, startLab, type HostSpec, type Lab } from './lab.js';
 import { execArguments, sshArguments } from './host-access.js';
+import { noticeLine } from './notices-server.js';
 import { allLabs, hostGroupOf, hostState, isStale, readState, type LabState } from './lab-state.js';
 import { isRunning } from '../../activities/temporal/process-identity.js';
 
@@ -93,6 +94,16 @@ program
   .description('settings for guardia, as shell commands: eval "$(npm run -s lab -- env)"')
   .action(() => {
     for (const [key, value] of Object.entries(lab().environment)) console.log(`export ${key}='${value}'`);
+  });
+
+program
+  .command('notices')
+  .description('what people were told: Slack, e-mail, pager and webhooks, oldest first')
+  .option('--json', 'whole, one JSON object on a line')
+  .action((options: { json?: true }) => {
+    const received = lab().notices.received();
+    if (received.length === 0) say('nobody was told anything yet');
+    for (const one of received) console.log(options.json === true ? JSON.stringify(one) : noticeLine(one));
   });
 
 program
@@ -190,7 +201,8 @@ function describe(name: string): void {
     console.log(`host ${host.name.padEnd(12)} ${host.address.padEnd(14)} ${[on, ...faults].join(', ')}`);
   }
   for (const [service, recorded] of Object.entries(state.services)) {
-    const where = service === 's3' ? `${one.s3.endpoint}/${one.s3.bucket}` : '';
+    const where =
+      service === 's3' ? `${one.s3.endpoint}/${one.s3.bucket}` : service === 'notices' ? one.notices.url : '';
     console.log(`${service.padEnd(17)} ${where} ${isRunning(recorded) ? 'on' : 'off'}`);
   }
   if (one.git !== undefined) console.log(`repository        ${one.git.url}`);

@@ -24,7 +24,13 @@ import { parse } from 'yaml';
 import { allLabs, openLab, removeStaleLabs, rootClient, startLab, type Lab } from '../../infra/lab/lab.js';
 import { readState, type LabState } from '../../infra/lab/lab-state.js';
 import { mountsBelow } from '../../infra/lab/mounts.js';
+import { loadSystem } from '../../activities/inventory/load.js';
+import { inventoryLocations } from '../../activities/inventory/locations.js';
+import { sendNotice } from '../../activities/notify/send-notice.js';
+import { createSecrets } from '../../activities/secrets/resolve.js';
 import { isRunning } from '../../activities/temporal/process-identity.js';
+import { noticeLine, type Received } from '../../infra/lab/notices-server.js';
+import { notice } from '../../workflows/contracts/notice.js';
 
 jest.setTimeout(180_000);
 
@@ -194,6 +200,38 @@ describe('a lab with ProofPass on it', () => {
       const identity = path.join(lab.secretsDirectory, `age/${key}.txt`);
       expect(execFileSync('age', ['-d', '-i', identity], { input: sealed }).toString()).toBe('kept');
     }
+  });
+
+  test("what people are told arrives at the lab's own mail server and chat, and stays there for people to read", async () => {
+    const { system } = loadSystem('proofpass', inventoryLocations(lab.environment));
+    const secrets = createSecrets({ directory: lab.secretsDirectory, environment: {} });
+    const failed = notice({
+      ...{ event: 'failed', dedupeKey: 'k1', workflowId: 'deploy/proofpass/1', runId: 'r1' },
+      ...{
+        system: 'proofpass',
+        title: 'deploy of proofpass: failed',
+        text: 'it broke',
+        occurredAt: '2026-11-22T08:00:00.000Z',
+      },
+    });
+    const { deliveries, notes } = await sendNotice(system, failed, { secrets });
+    expect({ deliveries, notes }).toMatchObject({
+      deliveries: [
+        { target: 'slack', outcome: 'sent' },
+        { target: 'support', outcome: 'sent' },
+      ],
+      notes: [],
+    });
+    const received = lab.notices.received();
+    expect(received.map(({ to }) => to).sort()).toEqual(['/slack', 'support@proofpass.test']);
+    expect(received.every(({ text }) => text.includes('it broke'))).toBe(true);
+    for (const one of received)
+      expect(noticeLine(one)).toMatch(
+        /^20\d\d-\S+Z {2}(?:\/slack|support@proofpass\.test) +.*deploy of proofpass: failed/,
+      );
+    const pager = JSON.stringify({ event_action: 'trigger', payload: { summary: 'proofpass: v3 is not healthy' } });
+    await fetch(`${lab.notices.url}/pagerduty`, { method: 'POST', body: pager });
+    expect(noticeLine(lab.notices.received().at(-1) as Received)).toMatch(/\/pagerduty +proofpass: v3 is not healthy$/);
   });
 
   test('a host installs packages from its own source, without another network', async () => {

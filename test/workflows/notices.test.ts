@@ -16,7 +16,7 @@ import type { FrameActivities } from '../../workflows/contracts/frame-activities
 import { notice, type Notice } from '../../workflows/contracts/notice.js';
 import { System } from '../../workflows/contracts/system.js';
 import { DEFAULT_SITE, taskQueueOfSite } from '../../workflows/contracts/task-queues.js';
-import { startWebReceiver, type WebReceiver } from '../activities/notify/receivers.js';
+import { startWebReceiver, type WebReceiver } from '../../infra/lab/notice-receivers.js';
 import { rootKey, startGateway, type Gateway } from '../activities/object-store/versity-gateway.js';
 import { smallSystem } from './small-system.js';
 

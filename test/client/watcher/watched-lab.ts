@@ -19,7 +19,7 @@ import type { Notice } from '../../../workflows/contracts/notice.js';
 import type { Plan } from '../../../workflows/contracts/plan.js';
 import type { Planner } from '../../../workflows/contracts/planning.js';
 import { DEFAULT_SITE, taskQueueOfSite, WORKFLOW_TASK_QUEUE } from '../../../workflows/contracts/task-queues.js';
-import { startWebReceiver, type Posted, type WebReceiver } from '../../activities/notify/receivers.js';
+import { startWebReceiver, type Posted, type WebReceiver } from '../../../infra/lab/notice-receivers.js';
 import { freePort, rootKey, startGateway, type Gateway } from '../../activities/object-store/versity-gateway.js';
 import { smallSystem } from '../../workflows/small-system.js';
 import { lane, toyPlan } from '../../workflows/toy-plan.js';

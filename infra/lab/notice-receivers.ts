@@ -6,6 +6,17 @@ import path from 'node:path';
 import { text as readAll } from 'node:stream/consumers';
 import { SMTPServer } from 'smtp-server';
 
+/*
+ * Who is told, for tests and labs: an HTTP server for webhooks of all kinds, and an SMTP server with TLS and login. What they are sent stays here:
+ * nothing is handed on. smtp-server speaks all of the protocol that a notice meets; a whole MTA would only add its queue.
+ */
+
+/** Where a server listens; by default on any free port of 127.0.0.1. */
+export interface Listening {
+  address?: string;
+  port?: number;
+}
+
 export interface Posted {
   path: string;
   headers: IncomingHttpHeaders;
@@ -13,7 +24,7 @@ export interface Posted {
 }
 
 export interface WebReceiver {
-  /** `http://127.0.0.1:PORT` */
+  /** `http://ADDRESS:PORT` */
   url: string;
   posted: Posted[];
   /** Those whose path begins with this. */
@@ -24,6 +35,7 @@ export interface WebReceiver {
 /** A real HTTP server; `answer` decides what it says, 200 by default. */
 export async function startWebReceiver(
   answer: (request: Posted, response: ServerResponse, earlier: Posted[]) => void = (_, response) => response.end('ok'),
+  { address = '127.0.0.1', port: wanted = 0 }: Listening = {},
 ): Promise<WebReceiver> {
   const posted: Posted[] = [];
   const server: Server = createServer((request, response) => {
@@ -34,10 +46,10 @@ export async function startWebReceiver(
       answer(one, response, earlier);
     });
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  await new Promise<void>((resolve) => server.listen(wanted, address, resolve));
   const { port } = server.address() as { port: number };
   return {
-    url: `http://127.0.0.1:${port}`,
+    url: `http://${address}:${port}`,
     posted,
     at: (beginning) => posted.filter((each) => each.path.startsWith(beginning)),
     async close() {
@@ -47,31 +59,48 @@ export async function startWebReceiver(
   };
 }
 
+export interface Mailed {
+  to: string[];
+  from: string;
+  secure: boolean;
+  user: string | undefined;
+  /** The whole message as it came, headers first. */
+  text: string;
+}
+
 export interface MailReceiver {
   port: number;
   /** PEM file: who vouches for its certificate. */
   authorities: string;
-  mails: { to: string[]; from: string; secure: boolean; user: string | undefined; text: string }[];
+  mails: Mailed[];
   close(): Promise<void>;
 }
 
-/** A real SMTP server that asks for a login over TLS. `refuse` is what it answers to a recipient. */
-export async function startMailReceiver(options: {
-  security: 'starttls' | 'tls' | 'none';
-  login?: { user: string; password: string };
-  refuse?: (to: string, times: number) => { code: number; message: string } | undefined;
-}): Promise<MailReceiver> {
-  const directory = mkdtempSync(path.join(tmpdir(), 'guardia-mail-'));
+/**
+ * A real SMTP server that asks for a login over TLS. `refuse` is what it answers to a recipient, `directory` where its certificate is made: by default
+ * one that goes with it.
+ */
+export async function startMailReceiver(
+  options: {
+    security: 'starttls' | 'tls' | 'none';
+    login?: { user: string; password: string };
+    refuse?: (to: string, times: number) => { code: number; message: string } | undefined;
+    received?: (mail: Mailed) => void;
+    directory?: string;
+  } & Listening,
+): Promise<MailReceiver> {
+  const { address = '127.0.0.1', port: wanted = 0 } = options;
+  const directory = options.directory ?? mkdtempSync(path.join(tmpdir(), 'guardia-mail-'));
   const [key, certificate] = [path.join(directory, 'key.pem'), path.join(directory, 'certificate.pem')];
   execFileSync(
     'openssl',
     [
       ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'],
-      ...['-subj', '/CN=mail.test', '-addext', 'subjectAltName=IP:127.0.0.1', '-keyout', key, '-out', certificate],
+      ...['-subj', '/CN=mail.test', '-addext', `subjectAltName=IP:${address}`, '-keyout', key, '-out', certificate],
     ],
     { stdio: 'pipe' },
   );
-  const mails: MailReceiver['mails'] = [];
+  const mails: Mailed[] = [];
   const asked = new Map<string, number>();
   const { login, security, refuse } = options;
   const server = new SMTPServer({
@@ -94,19 +123,21 @@ export async function startMailReceiver(options: {
     },
     onData(stream, session, done) {
       void readAll(stream).then((text) => {
-        mails.push({
+        const mail: Mailed = {
           to: session.envelope.rcptTo.map(({ address }) => address),
           from: session.envelope.mailFrom === false ? '' : session.envelope.mailFrom.address,
           secure: session.secure,
           user: session.user as string | undefined,
           text,
-        });
+        };
+        mails.push(mail);
+        options.received?.(mail);
         done();
       });
     },
   });
   server.on('error', () => undefined);
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  await new Promise<void>((resolve) => server.listen(wanted, address, resolve));
   const { port } = server.server.address() as { port: number };
   return {
     port,
@@ -114,7 +145,7 @@ export async function startMailReceiver(options: {
     mails,
     async close() {
       await new Promise<void>((resolve) => server.close(resolve));
-      rmSync(directory, { recursive: true, force: true });
+      if (options.directory === undefined) rmSync(directory, { recursive: true, force: true });
     },
   };
 }
