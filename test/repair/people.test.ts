@@ -2,14 +2,15 @@
 // and what people are told of it by webhook, chat, e-mail and pager.
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import type { WorkflowHandle } from '@temporalio/client';
+import { execa } from 'execa';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
+import { parse, stringify } from 'yaml';
+import { decide, signDecision } from '../../client/decisions.js';
+import { withTemporal } from '../../client/temporal-access.js';
 import { runMain } from '../client/command-run.js';
-import {
-  startMailReceiver,
-  startWebReceiver,
-  type MailReceiver,
-  type WebReceiver,
-} from '../activities/notify/receivers.js';
 import { startBackupLab, until, type BackupLab } from '../backup/harness.js';
 
 jest.setTimeout(600_000);
@@ -22,42 +23,30 @@ const OBSERVED = `
   runuser -u postgres -- psql -XAtq -d proofpass_prod -c 'select name from schema_migrations order by 1'`;
 
 let here: BackupLab;
-let web: WebReceiver;
-let mail: MailReceiver;
 
 beforeAll(async () => {
-  web = await startWebReceiver();
-  mail = await startMailReceiver({ security: 'none' });
   here = await startBackupLab({
     hosts: [{ name: 'app', fixture: { name: 'proofpass', megabytes: 10, running: true } }],
   });
   here.changeInventory('bake: { minutes: 10, tolerated: 2 }', 'bake: { minutes: 0.1, tolerated: 2 }');
   here.changeInventory('patienceSeconds: 60', 'patienceSeconds: 8');
-  here.changeInventory('{ unset: incoming webhook of the channel (L1660) }', 'env:SLACK');
-  here.changeInventory('{ unset: support@tudominio.com (L1663) }, tier: 1', 'support@example.org, tier: 1');
+  // The lab's overlay names its own receivers for Slack and e-mail; the manual has no webhook and no pager.
   here.changeInventory(
     'notifications:\n',
     `notifications:
   log: { kind: webhook, url: env:HOOK }
-  duty: { kind: pagerduty, routingKey: env:ROUTING_KEY, endpoint: '${web.url}/duty' }
+  duty: { kind: pagerduty, routingKey: env:ROUTING_KEY, endpoint: '${here.lab.notices.url}/pagerduty' }
 `,
   );
-  here.changeInventory(
-    '{ unset: SMTP server that hands the notices on }',
-    `127.0.0.1\n  port: ${mail.port}\n  security: none`,
-  );
-  here.changeInventory('{ unset: address that the notices come from }', 'guardia@example.org');
   await serve();
   const { end, message } = await here.run({}, 'adopt');
   if (end !== 'succeeded') throw new Error(`adopt: ${end}: ${message}`);
 }, 900_000);
 afterAll(async () => {
   await here?.down();
-  await web?.close();
-  await mail?.close();
 }, 120_000);
 
-const secrets = () => ({ SLACK: `${web.url}/slack`, HOOK: `${web.url}/log`, ROUTING_KEY: 'R0UT1NG-K3Y' });
+const secrets = () => ({ HOOK: `${here.lab.notices.url}/log`, ROUTING_KEY: 'R0UT1NG-K3Y' });
 const serve = () => here.restartWorker({ env: secrets() });
 const guardia = (...argv: string[]) => runMain(argv, here.env);
 const refused = async (runbook: string, input = {}) => {
@@ -78,20 +67,19 @@ const reaches = (handle: WorkflowHandle, step: string, state: string) =>
     { seconds: 240 },
   );
 
-/** What each target was told about a run, in order; the e-mail is for support. */
+/** What each target was told about a run, in order, as the lab's receivers have it. Of the e-mail addresses only support is on the first tier. */
 const told = (run: { workflowId: string }) => {
-  const about = (text: string) => text.includes(run.workflowId);
+  const texts = (to: string) =>
+    here.lab.notices
+      .received()
+      .filter((one) => one.to === to)
+      .map(({ text }) => text.replaceAll('=\r\n', ''))
+      .filter((text) => text.includes(run.workflowId));
   return {
-    log: web
-      .at('/log')
-      .filter(({ body }) => about(body))
-      .map(({ body }) => (JSON.parse(body) as { event: string }).event),
-    slack: web.at('/slack').filter(({ body }) => about(body)).length,
-    duty: web
-      .at('/duty')
-      .filter(({ body }) => about(body))
-      .map(({ body }) => (JSON.parse(body) as { event_action: string }).event_action),
-    mail: mail.mails.filter(({ text }) => about(text.replaceAll('=\r\n', ''))).length,
+    log: texts('/log').map((text) => (JSON.parse(text) as { event: string }).event),
+    slack: texts('/slack').length,
+    duty: texts('/pagerduty').map((text) => (JSON.parse(text) as { event_action: string }).event_action),
+    mail: texts('support@proofpass.test').length,
   };
 };
 
@@ -120,8 +108,7 @@ describe('a run that was terminated in the middle', () => {
     expect(repaired).toMatchObject({ exitCode: 0 });
     expect(await here.shell(OBSERVED)).toBe(before);
     expect(await here.run({}, 'repair')).toMatchObject({ end: 'nothing to do' });
-    const again = await here.run({ ref: 'v2' }, 'deploy');
-    expect(`${again.end}: ${again.message}`).toMatch(/^succeeded:/);
+    expect(await here.run({ service: 'platform' }, 'restart-service')).toMatchObject({ end: 'succeeded' });
   });
 
   test('leave=true leaves the hosts as they are, and the next run goes', async () => {
@@ -146,6 +133,108 @@ describe('a run that was terminated in the middle', () => {
     );
     expect(await here.run({ service: 'platform' }, 'restart-service')).toMatchObject({ end: 'succeeded' });
     expect(await here.shell(`ls -d ${marks} 2>/dev/null; true`)).toBe('');
+  });
+});
+
+describe('a deploy that two people have to agree to, signed', () => {
+  const people = ['support', 'devops', 'engineering'] as const;
+  type Person = (typeof people)[number];
+  let keys: string;
+  let overlay: { file: string; text: string };
+  beforeAll(async () => {
+    keys = mkdtempSync(path.join(tmpdir(), 'guardia-keys-'));
+    for (const name of people)
+      await execa('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', name, '-f', path.join(keys, name)]);
+    const file = path.join(here.lab.overlayDirectory, 'proofpass.yaml');
+    overlay = { file, text: readFileSync(file, 'utf8') };
+    const signing = (name: Person) => ({ signingKey: readFileSync(path.join(keys, `${name}.pub`), 'utf8').trim() });
+    const change = parse(overlay.text) as { approvals: object; approvers?: object };
+    change.approvals = { ...change.approvals, deploy: { approvals: 2, signed: true, timeoutMinutes: 60 } };
+    change.approvers = Object.fromEntries(people.map((name) => [name, signing(name)]));
+    writeFileSync(file, stringify(change));
+  });
+  afterAll(() => {
+    if (overlay) writeFileSync(overlay.file, overlay.text);
+    if (keys) rmSync(keys, { recursive: true });
+  });
+  const as = (name: Person) => ({
+    ...here.env,
+    GUARDIA_APPROVER: name,
+    GUARDIA_SIGNING_KEY: path.join(keys, name),
+  });
+
+  test('the host is changed by hand while they think: it is planned anew, they are asked again, and what they said before does not count', async () => {
+    const { exitCode, stderr } = await runMain(
+      ['deploy', 'proofpass', 'v2', '--id', 'signed', '--no-follow'],
+      as('support'),
+    );
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+    const run = here.client.workflow.getHandle('deploy/proofpass/signed');
+    const gates = async () => (await here.status(run)).gates;
+    const open = (count: number) =>
+      until(
+        'a gate is open',
+        async () =>
+          (await gates()).filter(({ state }) => state === 'open').length === 1 && (await gates()).length === count,
+        { seconds: 240 },
+      );
+    await open(1);
+    // The pager rings for a run that cannot go on, and not for one that has not begun.
+    const asked = { log: ['waits for a person'], slack: 1, duty: [], mail: 1 };
+    await until('people are told', () => isDeepStrictEqual(told(run), asked));
+
+    // Somebody switches to a copy of the release that runs.
+    await here.shell(
+      'cd /opt/proofpass; cp -a "$(readlink platform)" releases/20200101T000000Z-aaaaaaaa-bbbbbbbb; ln -sfn /opt/proofpass/releases/20200101T000000Z-aaaaaaaa-bbbbbbbb platform',
+    );
+    const [first] = await gates();
+    const old = await withTemporal(as('devops'), async (access) => {
+      const plain = { gate: 'apply', planDigest: first?.planDigest ?? '', decision: 'approve' as const };
+      const decision = await signDecision(
+        access,
+        await here.status(run),
+        { ...plain, approver: 'devops', reason: 'as it was' },
+        { key: path.join(keys, 'devops'), minutes: 60 },
+      );
+      await decide(access, await here.status(run), decision);
+      return decision;
+    });
+    const approve = (name: Person, ...more: string[]) =>
+      runMain(['approve', run.workflowId, '--reason', 'read it', ...more], as(name));
+    expect(await approve('support')).toMatchObject({
+      exitCode: 3,
+      stderr: expect.stringContaining('support asked for this run and may not decide about it') as unknown,
+    });
+    expect(await approve('engineering')).toMatchObject({ exitCode: 0 });
+
+    await open(2);
+    const [before, again] = await gates();
+    expect(before).toMatchObject({
+      state: 'approved',
+      decisions: [{ approver: 'devops' }, { approver: 'engineering' }],
+    });
+    expect(again).toMatchObject({ state: 'open', decisions: [] });
+    expect((await here.status(run)).steps.every(({ state }) => state === 'waiting')).toBe(true);
+    await withTemporal(as('devops'), async (access) =>
+      expect(decide(access, await here.status(run), old)).rejects.toMatchObject({
+        cause: { message: expect.stringContaining('the decision is about another plan') as unknown },
+      }),
+    );
+    expect(await approve('engineering', '--digest', before?.planDigest ?? '')).toMatchObject({
+      exitCode: 3,
+      stderr: expect.stringContaining('nothing was decided') as unknown,
+    });
+    const plan = await runMain(['plan', run.workflowId], as('devops'));
+    expect(plan.stdout).toContain(
+      'undo: let /opt/proofpass/platform point to 20200101T000000Z-aaaaaaaa-bbbbbbbb again',
+    );
+    for (const name of ['devops', 'engineering'] as const) expect(await approve(name)).toMatchObject({ exitCode: 0 });
+
+    const ended = await here.ended(run);
+    expect(`${ended.end}: ${ended.message}`).toMatch(/^succeeded:/);
+    const events = told(run).log;
+    expect(events.filter((event) => event === 'waits for a person')).toHaveLength(2);
+    expect(events.filter((event) => event === 'recovered')).toHaveLength(2);
   });
 });
 
