@@ -236,6 +236,30 @@ describe('a deploy that two people have to agree to, signed', () => {
     expect(events.filter((event) => event === 'waits for a person')).toHaveLength(2);
     expect(events.filter((event) => event === 'recovered')).toHaveLength(2);
   });
+
+  test('with --plan every other runbook is read in words, too, and changes nothing', async () => {
+    const before = await here.shell(OBSERVED);
+    const plan = async (...argv: string[]): Promise<string> => {
+      const { exitCode, stdout, stderr } = await guardia(...argv, '--plan');
+      expect({ exitCode, stderr, argv }).toMatchObject({ exitCode: 0 });
+      expect(stdout).toMatch(/\nexpected duration: .*\ndowntime: |\nThere is nothing to do\.\n/);
+      expect(stdout).not.toMatch(/undo: [a-z]+[A-Z]/);
+      return stdout;
+    };
+    const rollback = await plan('rollback', 'proofpass');
+    expect(rollback).toContain('let /opt/proofpass/platform point to 20200101T000000Z-aaaaaaaa-bbbbbbbb instead of');
+    expect(rollback).toContain('take back 002_verification_code');
+    expect(rollback).toContain('undo: apply them again, without what they held');
+    const restart = await plan('run', 'restart-service', 'proofpass', '--set', 'service=api');
+    expect(restart).toContain('undo: start what ran before and stop what did not: api');
+    expect(restart).toContain('downtime: api ');
+    // The host was set up by hand: there is something to do, and to be shown as a diff.
+    const provision = await plan('run', 'provision-host', 'proofpass');
+    expect(provision).toContain('undo: put the rules from before in force again');
+    expect(provision).toMatch(/\n {8}\+\+\+ \/etc\//);
+    expect(await plan('run', 'adopt', 'proofpass')).toContain('There is nothing to do.');
+    expect(await here.shell(OBSERVED)).toBe(before);
+  });
 });
 
 test('a run that is rolled back tells every target once, also when the worker dies in the middle', async () => {
