@@ -18,7 +18,7 @@ import {
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parse } from 'yaml';
 import { allLabs, openLab, removeStaleLabs, rootClient, startLab, type Lab } from '../../infra/lab/lab.js';
@@ -203,7 +203,17 @@ describe('a lab with ProofPass on it', () => {
   });
 
   test("what people are told arrives at the lab's own mail server and chat, and stays there for people to read", async () => {
-    const { system } = loadSystem('proofpass', inventoryLocations(lab.environment));
+    // Its second host is none of ProofPass's.
+    const overlay = parse(readFileSync(path.join(lab.overlayDirectory, 'proofpass.yaml'), 'utf8')) as {
+      hosts: { web?: object };
+      objectStore: { keys: { hosts: { web?: object } } };
+    };
+    delete overlay.hosts.web;
+    delete overlay.objectStore.keys.hosts.web;
+    const GUARDIA_OVERLAY = path.join(lab.directory, 'overlay-of-app');
+    mkdirSync(GUARDIA_OVERLAY);
+    writeFileSync(path.join(GUARDIA_OVERLAY, 'proofpass.yaml'), JSON.stringify(overlay));
+    const { system } = loadSystem('proofpass', inventoryLocations({ GUARDIA_OVERLAY }));
     const secrets = createSecrets({ directory: lab.secretsDirectory, environment: {} });
     const failed = notice({
       ...{ event: 'failed', dedupeKey: 'k1', workflowId: 'deploy/proofpass/1', runId: 'r1' },
