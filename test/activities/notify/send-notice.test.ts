@@ -14,7 +14,12 @@ import { storeReference } from '../../../workflows/contracts/store-reference.js'
 import { System } from '../../../workflows/contracts/system.js';
 import { smallSystem } from '../../workflows/small-system.js';
 import { freePort, rootKey, startGateway, type Gateway } from '../object-store/versity-gateway.js';
-import { startMailReceiver, startWebReceiver, type MailReceiver, type WebReceiver } from '../../../infra/lab/notice-receivers.js';
+import {
+  startMailReceiver,
+  startWebReceiver,
+  type MailReceiver,
+  type WebReceiver,
+} from '../../../infra/lab/notice-receivers.js';
 
 jest.setTimeout(60_000);
 
