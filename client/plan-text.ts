@@ -2,7 +2,7 @@ import type pico from 'picocolors';
 import { needsSignatures, type Gate } from '../workflows/contracts/gate.js';
 import { stepsOf, type Plan, type Stage, type Step } from '../workflows/contracts/plan.js';
 import { durationText } from './text-units.js';
-import { undoText } from './undo-text.js';
+import { undoText } from '../workflows/contracts/undo-text.js';
 
 type Colors = ReturnType<typeof pico.createColors>;
 

@@ -4,7 +4,7 @@ import path from 'node:path';
 import pico from 'picocolors';
 import { inventoryLocations } from '../../activities/inventory/locations.js';
 import { planText } from '../../client/plan-text.js';
-import { undoText } from '../../client/undo-text.js';
+import { undoText } from '../../workflows/contracts/undo-text.js';
 import { createPlanningActivities } from '../../workers/planning-activities.js';
 import { planners } from '../../workers/planners.js';
 import { DeployInput, RestartServiceInput } from '../../workflows/contracts/deploy.js';

@@ -288,8 +288,12 @@ describe('an undo that fails', () => {
     const { type, message, report } = await run.failure();
     expect(type).toBe('rollback incomplete');
     expect(run.names().slice(-6)).toEqual(['undo c', 'undo b', 'undo a', 'record end', 'leave app', 'leave db']);
-    expect(message).toMatch(/no space; not everything could be undone: undo of "do b" on app: the file is in use$/);
-    expect(report?.remaining).toEqual(['undo of "do b" on app: the file is in use']);
+    expect(message).toMatch(
+      /no space; not everything could be undone: undo of "do b" on app \(take the manifest out again: .*\): the file is in use$/,
+    );
+    expect(report?.remaining).toEqual([
+      'undo of "do b" on app (take the manifest out again: the recovery point counts no more): the file is in use',
+    ]);
     expect(states(report as never)).toEqual({ a: 'undone', b: 'undo failed', c: 'undone' });
     expect(run.happened('leave app')[0]?.input).toMatchObject({ keepJournal: true });
     expect(await run.details()).toMatch(/To be done by hand\*\*\n- undo of "do b"/);

@@ -201,7 +201,11 @@ describe('an undo that fails', () => {
       'undo z': fails('CommandFailed', 'z does not go back'),
     });
     await holds(run);
-    const left = ['undo of "do a" on app: a does not go back', 'undo of "do z" on db: z does not go back'];
+    const undo = '(take the manifest out again: the recovery point counts no more)';
+    const left = [
+      `undo of "do a" on app ${undo}: a does not go back`,
+      `undo of "do z" on db ${undo}: z does not go back`,
+    ];
     expect((await run.status()).holds).toMatchObject([{ id: 'a', byHand: left }]);
     expect(await run.details()).toContain(`Left to be done by hand, if it ends here:\n- ${left.join('\n- ')}`);
     const told = run.log.find(({ name }) => name === 'tell needs a person')?.input['notice'] as { text: string };
@@ -243,7 +247,9 @@ describe('an undo that fails', () => {
     await say(run, 'accept');
     const { type, report } = await run.failure();
     expect(type).toBe('rollback incomplete');
-    expect(report?.remaining).toEqual(['undo of "do a" on app: a does not go back']);
+    expect(report?.remaining).toEqual([
+      'undo of "do a" on app (take the manifest out again: the recovery point counts no more): a does not go back',
+    ]);
     expect(run.happened('leave app')[0]?.input).toMatchObject({ keepJournal: true });
   });
 });

@@ -104,7 +104,9 @@ describe('a run that is cancelled', () => {
     await run.handle.cancel();
     const { type, message } = await run.failure();
     expect(type).toBe('rollback incomplete');
-    expect(message).toContain('it was cancelled; not everything could be undone: undo of "do b" on app: in use');
+    expect(message).toContain(
+      'it was cancelled; not everything could be undone: undo of "do b" on app (take the manifest out again: the recovery point counts no more): in use',
+    );
     expect(undone(run)).toEqual(['undo b', 'undo a']);
   });
 

@@ -17,7 +17,7 @@ import { DEFAULT_SITE, taskQueueOfSite } from '../contracts/task-queues.js';
 import { isUnset } from '../contracts/unset.js';
 import { parseInput } from './input.js';
 import type { Progress } from './progress.js';
-import { reasonOf } from './progress.js';
+import { applicationFailureIn, reasonOf } from './progress.js';
 import { waitForPeople, type Telling } from './waiting-for-people.js';
 
 /** After so many decisions with a wrong signature a gate counts no further ones: somebody is guessing. */
@@ -185,7 +185,8 @@ export function createGates(run: {
       try {
         await verifier().verifyDecision({ place, decision, signingKey });
       } catch (error) {
-        forgeries += 1;
+        // That a signature could not be looked at is nobody's guess.
+        if (applicationFailureIn(error)?.type === 'DecisionRefused') forgeries += 1;
         throw failure('DecisionRefused', reasonOf(error));
       }
       // Somebody else may have decided while it was verified; that took time does not make it late.

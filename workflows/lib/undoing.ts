@@ -3,6 +3,7 @@ import { sleep } from '@temporalio/workflow';
 import type { Hold } from '../contracts/hold.js';
 import { SYSTEM_LANE } from '../contracts/names.js';
 import type { PlannedRun } from '../contracts/planning.js';
+import { undoText } from '../contracts/undo-text.js';
 import type { Holds } from './holds.js';
 import type { Observing } from './observing.js';
 import { reasonOf, type Progress } from './progress.js';
@@ -49,7 +50,7 @@ export function createUndoing(run: {
   };
 
   const lineOf = ({ compensation: { step, on }, reason }: FailedUndo): string =>
-    `undo of "${step.title}" on ${on}: ${reason}`;
+    `undo of "${step.title}" on ${on}${'activity' in step.undo ? ` (${undoText(step.undo)})` : ''}: ${reason}`;
 
   /** Says whether the undo was done after all, with those of the earlier steps of its lane after it. `others` wait for their turn. */
   const settle = async (undo: FailedUndo, others: readonly FailedUndo[]): Promise<boolean> => {

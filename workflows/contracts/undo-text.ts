@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import type { CallName } from '../workflows/contracts/calls.js';
-import type { Call } from '../workflows/contracts/plan.js';
+import type { CallName } from './calls.js';
+import type { Call } from './plan.js';
 
 type Argument = Call['with'];
 
