@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -83,7 +83,7 @@ describe('the campaign', () => {
   const STEPS: Record<string, number> = { one: 1, two: 3 };
   const ALL = ['one', 'two'].flatMap((name) => cellsOf(scenario(name), plan(STEPS[name] ?? 0)));
 
-  function campaign(runCell: (name: string) => unknown, grounds?: Ground[]) {
+  function campaign(runCell: (name: string) => unknown) {
     const did: string[] = [];
     let up = 0;
     const start = () => {
@@ -95,7 +95,7 @@ describe('the campaign', () => {
       ...{ start, inventory: [], states: [{ name: 'start' }], scenarios: ['one', 'two'].map(scenario) },
     } as unknown as Ground;
     const work: StepsWork = {
-      ...{ grounds: grounds ?? [ground], table: path.join(directory, 'steps.md'), kept: directory },
+      ...{ grounds: [ground], table: path.join(directory, 'steps.md'), kept: directory },
       commit: () => Promise.resolve('abcdef012345'),
       bringTo: () => Promise.resolve(),
       runUndisturbed: async (_: BackupLab, { name }: Scenario) => {
@@ -118,25 +118,20 @@ describe('the campaign', () => {
   const nothing = (): void => undefined;
   const cellsIn = (did: string[]): string[] => did.filter((one) => /: /.test(one));
 
-  test('runs every cell once, in one lab and in several', async () => {
-    for (const labs of [1, 3]) {
-      const { did, run, table: written, up } = campaign(nothing);
-      expect(await run({ labs })).toBe(true);
-      expect(cellsIn(did).sort()).toEqual(
-        ALL.map(({ scenario: of, step, kind }) => `${of.name}: ${step}: ${kind}`).sort(),
-      );
-      expect(written()).toContain(`**Complete on one commit**: abcdef012345 (${ALL.length} cells).`);
-      expect(up()).toBe(0);
-      rmSync(directory, { recursive: true });
-    }
-    directory = mkdtempSync(path.join(tmpdir(), 'guardia-steps-'));
+  test.each([1, 3])('runs every cell once, with %d labs', async (labs) => {
+    const { did, run, table: written, up } = campaign(nothing);
+    expect(await run({ labs })).toBe(true);
+    expect(cellsIn(did).sort()).toEqual(
+      ALL.map(({ scenario: of, step, kind }) => `${of.name}: ${step}: ${kind}`).sort(),
+    );
+    expect(written()).toContain(`**Complete on one commit**: abcdef012345 (${ALL.length} cells).`);
+    expect(up()).toBe(0);
   });
 
   test('interrupted, it goes on where it was: nothing is run twice, and what is done is not planned again', async () => {
-    const stop = jest.fn((name: string) => {
+    const first = campaign((name) => {
       if (name === 'two: step-1: fail') throw new Error('interrupted');
     });
-    const first = campaign(stop);
     await expect(first.run()).rejects.toThrow('two: Error: interrupted');
     expect(first.up()).toBe(0);
     expect(first.table()).toContain('**Not complete**');

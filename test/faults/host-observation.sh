@@ -37,11 +37,12 @@ systemctl list-units --all --no-legend --no-pager --plain --type=service,timer,s
   awk '$2 != "not-found" && ($3 == "active" || $3 == "failed" || $3 == "activating") { print $1, $3 }' |
   grep -vE '^(user|user-runtime-dir)@|^systemd-(tmpfiles-clean|fsck|timedated|hostnamed|localed)|^(apt-daily|man-db|dpkg-db-backup|e2scrub|logrotate|fstrim)' | sort
 # What runs is of the release that the link points to.
-systemctl show '*.service' -p Id -p MainPID | paste -sd' \n' | sed -n 's/.*MainPID=\([0-9]*\).*/\1 &/p' | while read -r pid words; do
-  at=$([ "$pid" = 0 ] || readlink "/proc/$pid/cwd") && [ -n "$at" ] && [ "$at" != / ] && echo "$(grep -oE 'Id=[^ ]+' <<<"$words") runs in $at"
+properties() { systemctl show '*.service' -p Id -p "$1" | awk -F= -v of="$1" '$1 == "Id" { id = $2 } $1 == of { is = $2 } NF == 0 { print is, id } END { print is, id }'; }
+properties MainPID | grep -v '^0 ' | while read -r pid unit; do
+  at=$(readlink "/proc/$pid/cwd") && [ "$at" != / ] && echo "$unit runs in $at"
 done | sort
 # Loaded is what the files say.
-systemctl show '*.service' -p Id -p NeedDaemonReload | paste -sd' \n' | awk '/=yes/ { print $1 " is not loaded as its files say" }' | sort
+properties NeedDaemonReload | sed -n 's/^yes \(.*\)/\1 is not loaded as its files say/p' | sort
 
 echo '=== listening'
 ss -Htlnp | awk '{ print $4, $6 }' | sed -E 's/,(pid|fd)=[0-9]+//g' | sed -E 's/users:\(\(("[^"]*").*/\1/' | grep -v containerd | sort -u
