@@ -89,21 +89,28 @@ export const withoutRunNames = (seen: Observed): Observed =>
     ]),
   );
 
-/** The same without the releases, and what was built of them: for a release that has to stay because a migration of it did. Pure. */
-export const withoutReleases = (seen: Observed): Observed =>
+/** The same without releases and journals: for a migration that cannot be taken back, with which what knows the way on has to stay. Pure. */
+export const withoutWayOn = (seen: Observed): Observed =>
   Object.fromEntries(
-    Object.entries(seen).map(([facet, lines]) => [facet, lines.filter((line) => !line.includes('/releases/'))]),
+    Object.entries(seen).map(([facet, lines]) => [
+      facet,
+      lines.filter((line) => !line.includes('/releases/') && !line.startsWith('/var/lib/guardia/journal/')),
+    ]),
   );
 
+/** What a step behind the point of no return may have stopped that a later one starts again. */
+const RUNNING = ['units', 'listening', 'containers', 'vault', 'network', 'rules', 'balancer'];
+
 /**
- * What stands when a run is ended behind its point of no return: as at the point of no return where the steps behind it change nothing, and
- * otherwise as it was when a person said so. Pure.
+ * What stands when a run is ended behind its point of no return: as at the point of no return where the steps behind it change nothing for good, and
+ * otherwise, and of what runs, as it was when a person said so. Pure.
  */
 export function standing(seen: { committed: Observed; after: Observed; held: Observed }): Observed {
   const [committed, after] = [withoutRunNames(seen.committed), withoutRunNames(seen.after)];
   return Object.fromEntries(
     Object.entries(seen.held).map(([facet, lines]) => {
-      const isSettled = committed[facet]?.join('\n') === after[facet]?.join('\n');
+      const runs = RUNNING.some((one) => facet.endsWith(` ${one}`));
+      const isSettled = !runs && committed[facet]?.join('\n') === after[facet]?.join('\n');
       return [facet, isSettled ? (seen.committed[facet] ?? []) : lines];
     }),
   );

@@ -16,7 +16,7 @@ import {
   observeHosts,
   startsOf,
   standing,
-  withoutReleases,
+  withoutWayOn,
   withoutRunNames,
   type Observed,
 } from './host-observation.js';
@@ -318,7 +318,7 @@ export function expectation(
           facet.endsWith(' database') ? (committed?.[facet] ?? []) : lines,
         ]),
       ),
-      same: withoutReleases,
+      same: withoutWayOn,
     };
   if (!cell.stands) return { expected: before, same: (seen) => seen };
   if (end !== 'failed after accept') return { expected: committed ?? before, same: withoutRunNames };

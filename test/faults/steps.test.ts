@@ -179,8 +179,8 @@ describe('the cells of a plan', () => {
 
 describe('what a cell is compared with', () => {
   const scenario = { name: 'it' } as Scenario;
-  const facets = (files: string, database: string, left = ''): Observed => ({
-    ...{ 'app files': [files], 'app database': [database], 'app left over': [left] },
+  const facets = (files: string, database: string, left = '', running = 'api'): Observed => ({
+    ...{ 'app files': [files], 'app database': [database], 'app left over': [left], 'app units': [running] },
   });
   const undisturbed: Undisturbed = {
     before: facets('v1', 'old'),
@@ -201,8 +201,9 @@ describe('what a cell is compared with', () => {
   test('behind the point of no return: what it has left; after accept with what came since, where anything is to come', () => {
     expect(expected('failed', { stands: true })).toEqual(undisturbed.committed);
     expect(expected('failed after rollback', { stands: true })).toEqual(undisturbed.committed);
-    const held = facets('half of v2', 'lost', 'a journal');
-    expect(expected('failed after accept', { stands: true }, held)).toEqual(facets('half of v2', 'new'));
+    const held = facets('half of v2', 'lost', 'a journal', 'stopped');
+    const stopped = facets('half of v2', 'new', '', 'stopped');
+    expect(expected('failed after accept', { stands: true }, held)).toEqual(stopped);
   });
   test('a point of no return that has no way back: how it was before, with the new schema', () => {
     expect(expected('rollback incomplete after accept', { commits: true })).toEqual(facets('v1', 'new'));
