@@ -1,15 +1,13 @@
 import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { setTimeout as delay } from 'node:timers/promises';
 import { execa } from 'execa';
-import type { RunbookName } from '../../workflows/contracts/runbooks.js';
-import { backTo, grounds, type Ground } from '../faults/step-scenarios.js';
-import { cellsOf, nameOf, runCell, runUndisturbed, type Cell, type Outcome } from '../faults/step-cells.js';
+import type { BackupLab } from '../backup/harness.js';
+import { bringTo, grounds, type Ground } from '../faults/step-scenarios.js';
+import { cellsOf, nameOf, runCell, runUndisturbed, type Cell, type Scenario } from '../faults/step-cells.js';
 import { readLines } from './json-lines.js';
-
-const RESULT = fileURLToPath(new URL('../../../test/campaigns/steps.md', import.meta.url));
-const KEPT = '.build/campaigns';
-const UNFINISHED = 'Not run to the end:';
+import { keyOf, linesOfTable, report, row, type Line } from './steps-table.js';
 
 export interface StepsOptions {
   /** Only these scenarios, by name or by runbook. */
@@ -23,197 +21,243 @@ export interface StepsOptions {
   say: (line: string) => void;
 }
 
-interface Line {
-  scenario: string;
-  step: string;
-  kind: Cell['kind'];
-  on: string;
-  title: string;
-  commit: string;
-  /** How many cells the scenario has. */
-  of: number;
-  outcome: Outcome;
+/** What is run, and where it is kept. */
+export interface StepsWork {
+  grounds: readonly Ground[];
+  table: string;
+  kept: string;
+  commit: () => Promise<string>;
+  bringTo: (here: BackupLab, ground: Ground, state: string, kept: Set<string>) => Promise<void>;
+  runUndisturbed: typeof runUndisturbed;
+  runCell: (...cell: Parameters<typeof runCell>) => ReturnType<typeof runCell>;
 }
+
+const REAL: StepsWork = {
+  grounds,
+  table: fileURLToPath(new URL('../../../test/campaigns/steps.md', import.meta.url)),
+  kept: '.build/campaigns',
+  async commit() {
+    const { stdout: head } = await execa('git', ['rev-parse', '--short=12', 'HEAD']);
+    const { stdout: changed } = await execa('git', ['status', '--porcelain', '--untracked-files=no', '--', ':!*.md']);
+    return `${head}${changed === '' ? '' : '-changed'}`;
+  },
+  ...{ bringTo, runUndisturbed, runCell },
+};
 
 /**
  * Makes every step of every runbook fail, each from a snapshot of the lab, kills the worker and loses the host. What is done is kept by commit below
- * `.build/campaigns`: interrupted, it goes on where it was. Writes the table. Returns whether every cell ended in a state that is allowed.
+ * `.build/campaigns`: interrupted, it goes on where it was. Writes the table. Returns whether every cell ended in a state that is allowed. A scenario
+ * that cannot be run does not keep the others from it; throws then in the end.
  */
-export async function everyStepFails(options: StepsOptions): Promise<boolean> {
+export async function everyStepFails(options: StepsOptions, work: StepsWork = REAL): Promise<boolean> {
   const { say } = options;
-  const { stdout: head } = await execa('git', ['rev-parse', '--short=12', 'HEAD']);
-  const { stdout: changed } = await execa('git', ['status', '--porcelain', '--untracked-files=no', '--', ':!*.md']);
-  const commit = `${head}${changed === '' ? '' : '-changed'}`;
-  const file = fileOf(commit);
-  mkdirSync(KEPT, { recursive: true });
-  const known = new Set(readLines<Line>(file).map(keyOf));
-  for (const line of (options.keepFrom ?? []).flatMap(linesOf)) {
-    if (line.outcome.wrong !== '' || known.has(keyOf(line))) continue;
-    known.add(keyOf(line));
-    appendFileSync(file, `${JSON.stringify(line)}\n`);
-  }
-  say(`results are kept in ${file}: ${known.size} so far`);
-  for (const ground of grounds) {
-    const wanted = ({ name, runbook }: { name: string; runbook: RunbookName }) =>
-      options.only === undefined || options.only.includes(name) || options.only.includes(runbook);
-    const scenarios = ground.scenarios.filter(wanted);
-    const claimed = new Set<string>();
-    const on: OnGround = { ground: { ...ground, scenarios }, file, commit, claimed, options };
-    if (scenarios.length > 0) await Promise.all(Array.from({ length: options.labs }, () => inLab(on)));
-  }
-  const lines = readLines<Line>(file);
-  const text = report(lines);
-  writeFileSync(RESULT, text);
-  say(`\n${text.slice(0, text.indexOf('\n## Cells'))}\nwritten to ${path.relative(process.cwd(), RESULT)}`);
-  return lines.length > 0 && lines.every(({ outcome }) => outcome.wrong === '');
+  const board = await openBoard(options, work);
+  say(`results are kept in ${board.file}: ${board.lines.length} so far`);
+  await Promise.all(Array.from({ length: options.labs }, () => inLabs(board)));
+  const text = board.report();
+  writeFileSync(work.table, text);
+  say(`\n${text.slice(0, text.indexOf('\n## Cells'))}\nwritten to ${path.relative(process.cwd(), work.table)}`);
+  if (board.troubles.length > 0) throw new Error(board.troubles.join('\n'));
+  return board.lines.length > 0 && board.lines.every(({ outcome }) => outcome.wrong === '');
 }
 
+/** What the labs of a campaign share. */
+interface Board {
+  options: StepsOptions;
+  work: StepsWork;
+  file: string;
+  commit: string;
+  lines: Line[];
+  places: Place[];
+  /** Why a scenario could not be run. */
+  troubles: string[];
+  add(line: Line): void;
+  report(): string;
+}
+
+/** A scenario, and how far it is. */
+interface Place {
+  scenario: Scenario;
+  ground: Ground;
+  /** Keys of its cells, in the order of the plan; undefined until a lab has planned it. */
+  cells: string[] | undefined;
+  /** Cells that a lab has taken or that are done. */
+  taken: Set<string>;
+  labs: number;
+  failures: number;
+}
+
+/** The cells of a scenario, by commit: so that nobody has to plan it to see that nothing is left of it. */
+interface CellList {
+  scenario: string;
+  cells: string[];
+}
+
+async function openBoard(options: StepsOptions, work: StepsWork): Promise<Board> {
+  const commit = await work.commit();
+  const fileOf = (of: string): string => path.resolve(work.kept, `steps-${of}.jsonl`);
+  const file = fileOf(commit);
+  mkdirSync(work.kept, { recursive: true });
+  const lines = readLines<Line>(file);
+  const add = (line: Line): void => {
+    lines.push(line);
+    appendFileSync(file, `${JSON.stringify(line)}\n`);
+  };
+  for (const line of (options.keepFrom ?? []).flatMap((of) => keptLines(of, fileOf(of), work.table))) {
+    if (line.outcome.wrong !== '' || lines.some((one) => keyOf(one) === keyOf(line))) continue;
+    add(line);
+  }
+  const lists = readLines<CellList>(listsFile(file));
+  const isWanted = ({ name, runbook }: Scenario): boolean =>
+    options.only === undefined || options.only.includes(name) || options.only.includes(runbook);
+  const places = work.grounds.flatMap((ground) =>
+    ground.scenarios.filter(isWanted).map((scenario): Place => ({
+      ...{ scenario, ground, labs: 0, failures: 0 },
+      cells: lists.findLast((list) => list.scenario === scenario.name)?.cells,
+      taken: new Set(lines.filter((line) => line.scenario === scenario.name).map(keyOf)),
+    })),
+  );
+  const inOrder = work.grounds.flatMap(({ scenarios }) => scenarios.map(({ name }) => name));
+  const today = (): string => new Date().toISOString().slice(0, 10);
+  return {
+    ...{ options, work, file, commit, lines, places, troubles: [], add },
+    report: () => report(lines, inOrder, today()),
+  };
+}
+
+const listsFile = (results: string): string => results.replace(/\.jsonl$/, '-lists.jsonl');
+
 /** What is known of a commit's cells: kept here, or, where they were run on another machine, in the table. */
-function linesOf(commit: string): Line[] {
-  const here = readLines<Line>(fileOf(commit));
+function keptLines(commit: string, file: string, table: string): Line[] {
+  const here = readLines<Line>(file);
   if (here.length > 0) return here;
-  const table = readFileSync(RESULT, 'utf8');
-  const lines = linesOfTable(table.split('\n')).filter((line) => line.commit !== '' && commit.startsWith(line.commit));
-  if (lines.length === 0) throw new Error(`neither ${fileOf(commit)} nor ${RESULT} holds a cell of ${commit}`);
+  const lines = linesOfTable(readFileSync(table, 'utf8')).filter(
+    (line) => line.commit !== '' && commit.startsWith(line.commit),
+  );
+  if (lines.length === 0) throw new Error(`neither ${file} nor ${table} holds a cell of ${commit}`);
   return lines.map((line) => ({ ...line, commit }));
 }
 
-/** The good cells of a table that `report` has written. */
-function linesOfTable(table: readonly string[]): Line[] {
-  const good = table
-    .map((line) => line.split('|').map((cell) => cell.trim()))
-    .filter((cells) => cells.at(-2) === 'as it should be')
-    .map(([, scenario = '', step = '', kind = '', on = '', end = '', seconds = '', commit = '']) => ({
-      ...{ scenario, step, kind: kind as Cell['kind'], on, title: '', commit },
-      outcome: { end, message: '', seconds: Number(seconds), differences: [], wrong: '' },
-    }));
-  const unfinished = table.find((line) => line.startsWith(UNFINISHED)) ?? '';
-  const of = (scenario: string): number => {
-    const whole = unfinished.split(/, |: /).find((each) => each.startsWith(`${scenario} (`));
-    return whole === undefined
-      ? good.filter((line) => line.scenario === scenario).length
-      : Number(/ of (\d+) cells/.exec(whole)?.[1]);
-  };
-  return good.map((line) => ({ ...line, of: of(line.scenario) }));
-}
-
-interface OnGround {
+/** A lab that is up. */
+interface OpenLab {
   ground: Ground;
-  file: string;
-  commit: string;
-  /** Cells that a lab has taken. */
-  claimed: Set<string>;
-  options: StepsOptions;
+  here: BackupLab;
+  /** States that it has snapshots of. */
+  kept: Set<string>;
 }
 
-/** Walks through the states of a ground, and takes cells that no other lab has taken. */
-async function inLab({ ground, file, commit, claimed, options }: OnGround): Promise<void> {
-  const last = ground.states.findLastIndex(({ name }) => ground.scenarios.some(({ from }) => from === name));
-  const here = await ground.start();
+/** One lab after the other, each for the scenarios of its ground, until there is nothing more to take. */
+async function inLabs(board: Board): Promise<void> {
+  let lab: OpenLab | undefined;
+  const close = async (): Promise<void> => {
+    const { here } = lab ?? {};
+    lab = undefined;
+    await here?.down();
+  };
   try {
-    for (const [from, to] of ground.inventory) here.changeInventory(from, to);
-    for (const state of ground.states.slice(0, last + 1)) {
-      await state.reach(here);
-      await here.worker().stop();
-      await here.lab.snapshot(state.name);
-      await here.startWorker();
-      for (const scenario of ground.scenarios.filter(({ from }) => from === state.name)) {
-        const { plan, undisturbed } = await runUndisturbed(here, scenario);
-        const all = cellsOf(scenario, plan);
-        const cells = sampled(all, options.sample);
-        const done = (): Line[] => readLines<Line>(file).filter((line) => line.scenario === scenario.name);
-        const known = new Set(done().map(keyOf));
-        for (const cell of cells) {
-          const name = nameOf(cell);
-          if (claimed.has(name) || known.has(name)) continue;
-          claimed.add(name);
-          const { step, kind, on, title } = cell;
-          const outcome = await runCell(here, cell, undisturbed);
-          const line: Line = { scenario: scenario.name, step, kind, on, title, commit, of: all.length, outcome };
-          appendFileSync(file, `${JSON.stringify(line)}\n`);
-          writeFileSync(RESULT, report(readLines<Line>(file)));
-          options.say(`${progress(scenario.name, cells.length, done(), options.labs)} ${row(line)}`);
+    for (let place; (place = await nextPlace(board, lab?.ground));) {
+      try {
+        if (lab?.ground !== place.ground) {
+          await close();
+          lab = { ground: place.ground, here: await place.ground.start(), kept: new Set() };
+          for (const [from, to] of place.ground.inventory) lab.here.changeInventory(from, to);
         }
-        await backTo(here, state.name);
+        await inLab(board, place, lab);
+      } catch (error) {
+        const trouble = `${place.scenario.name}: ${String(error)}`;
+        board.options.say(trouble);
+        if ((place.failures += 1) === MOST_FAILURES) board.troubles.push(trouble);
+        await close();
+      } finally {
+        place.labs -= 1;
       }
     }
   } finally {
-    await here.down();
+    await close();
+  }
+}
+
+/** After so many failures of the campaign itself a scenario is given up. */
+const MOST_FAILURES = 2;
+/** A second lab runs the scenario undisturbed first, too: worth it for so many cells. In a lab that has to be started, for more. */
+const WORTH_IT = { here: 3, elsewhere: 8 };
+
+/**
+ * The scenario that a lab is to work on: one that nobody has begun, or that with the most cells left for each lab. Waits where a lab plans one: it may
+ * have many. Undefined where nothing is left.
+ */
+async function nextPlace(board: Board, ground: Ground | undefined): Promise<Place | undefined> {
+  for (;;) {
+    const open = board.places.filter((place) => place.failures < MOST_FAILURES && left(place, board.options) > 0);
+    const begun = open.filter(({ labs }) => labs > 0);
+    const fresh = open.filter(({ labs }) => labs === 0);
+    const share = (place: Place): number => left(place, board.options) / (place.labs + 1);
+    const worth = begun.filter(
+      (place) => place.cells && share(place) >= (place.ground === ground ? WORTH_IT.here : WORTH_IT.elsewhere),
+    );
+    const place =
+      fresh.find((one) => one.ground === ground) ??
+      fresh[0] ??
+      worth.reduce<Place | undefined>((most, one) => (!most || share(one) > share(most) ? one : most), undefined);
+    if (place) {
+      place.labs += 1;
+      return place;
+    }
+    if (begun.every(({ cells }) => cells !== undefined)) return undefined;
+    await delay(500);
+  }
+}
+
+/** How many cells nobody has taken; of a scenario that nobody has planned, at least one. */
+const left = ({ cells, taken }: Place, { sample }: StepsOptions): number =>
+  cells === undefined ? 1 : sampled(cells, sample).filter((cell) => !taken.has(cell)).length;
+
+/** Runs a scenario undisturbed, and takes cells of it that no other lab has taken. */
+async function inLab(board: Board, place: Place, { here, ground, kept }: OpenLab): Promise<void> {
+  const { options, work } = board;
+  const { scenario, taken } = place;
+  await work.bringTo(here, ground, scenario.from, kept);
+  const { plan, undisturbed } = await work.runUndisturbed(here, scenario);
+  const all = cellsOf(scenario, plan);
+  if (!place.cells) {
+    place.cells = all.map(nameOf);
+    const list: CellList = { scenario: scenario.name, cells: place.cells };
+    appendFileSync(listsFile(board.file), `${JSON.stringify(list)}\n`);
+  }
+  const cells = sampled(all, options.sample);
+  for (const cell of cells) {
+    const name = nameOf(cell);
+    if (taken.has(name)) continue;
+    taken.add(name);
+    try {
+      const { step, kind, on, title } = cell;
+      const outcome = await work.runCell(here, cell, undisturbed);
+      const line: Line = {
+        ...{ scenario: scenario.name, step, kind, on, title },
+        ...{ commit: board.commit, of: all.length, outcome },
+      };
+      board.add(line);
+      writeFileSync(work.table, board.report());
+      options.say(`${progress(board, place, cells)} ${row(line)}`);
+    } catch (error) {
+      taken.delete(name);
+      throw error;
+    }
   }
 }
 
 /** Seconds that a cell takes beside its run: the lab goes back, the worker starts, the hosts are looked at. */
 const AROUND_SECONDS = 12;
 
-function progress(scenario: string, all: number, done: readonly Line[], labs: number): string {
+function progress(board: Board, { scenario, labs }: Place, cells: readonly Cell[]): string {
+  const done = board.lines.filter((line) => line.scenario === scenario.name);
   const each = done.reduce((sum, { outcome }) => sum + outcome.seconds + AROUND_SECONDS, 0) / done.length;
-  const minutes = Math.ceil(((all - done.length) * each) / 60 / labs);
-  return `${scenario} ${done.length}/${all}, about ${minutes} min more:`;
+  const minutes = Math.ceil(((cells.length - done.length) * each) / 60 / labs);
+  return `${scenario.name} ${done.length}/${cells.length}, about ${minutes} min more:`;
 }
 
 /** Evenly over the plan, so that every part of it is there. */
-function sampled(cells: Cell[], most: number | undefined): Cell[] {
+function sampled<T>(cells: readonly T[], most: number | undefined): readonly T[] {
   if (most === undefined || cells.length <= most) return cells;
-  return Array.from({ length: most }, (_, index) => cells[Math.floor((index * cells.length) / most)] as Cell);
-}
-
-const fileOf = (commit: string): string => path.resolve(KEPT, `steps-${commit}.jsonl`);
-const keyOf = ({ scenario, step, kind }: Line): string => `${scenario}: ${step}: ${kind}`;
-
-function row({ scenario, step, kind, on, commit, outcome }: Line): string {
-  const { end, seconds, wrong, differences, message } = outcome;
-  const verdict = wrong === '' ? 'as it should be' : `**${wrong}**: ${differences.slice(0, 3).join('; ') || message}`;
-  return `| ${[scenario, step, kind, on, end, seconds.toFixed(0), commit.slice(0, 7), verdict.replaceAll(/[|\n]/g, ' ')].join(' | ')} |`;
-}
-
-const median = (numbers: readonly number[]): number =>
-  [...numbers].sort((one, other) => one - other)[Math.floor(numbers.length / 2)] ?? 0;
-
-function report(lines: readonly Line[]): string {
-  const good = lines.filter(({ outcome }) => outcome.wrong === '').length;
-  const inOrder = grounds.flatMap(({ scenarios }) => scenarios.map(({ name }) => name));
-  const sorted = inOrder.flatMap((name) => lines.filter(({ scenario }) => scenario === name));
-  const groups = inOrder.flatMap((name) =>
-    (['fail', 'kill', 'lose', 'undo'] as const).flatMap((kind) => {
-      const of = sorted.filter((line) => line.scenario === name && line.kind === kind);
-      return of.length === 0 ? [] : [{ name, kind, of }];
-    }),
-  );
-  const listed = new Set(lines.map(({ scenario }) => scenario));
-  const missing = inOrder.filter((name) => !listed.has(name));
-  const unfinished = inOrder.flatMap((name) => {
-    const of = lines.filter(({ scenario }) => scenario === name);
-    const whole = of.at(-1)?.of ?? 0;
-    return of.length < whole ? [`${name} (${of.length} of ${whole} cells)`] : [];
-  });
-  const commits = [...new Set(lines.map(({ commit }) => commit))];
-  return [
-    '# Every step fails once',
-    '',
-    `${good} of ${lines.length} cells ended in a state that is allowed: \`npm run campaign -- steps\`, ${new Date().toISOString().slice(0, 10)}, commit ${commits.join(', ')}.`,
-    ...(missing.length > 0 ? ['', `Not run yet: ${missing.join(', ')}.`] : []),
-    ...(unfinished.length > 0 ? ['', `${UNFINISHED} ${unfinished.join(', ')}.`] : []),
-    '',
-    '`fail`: the step does its work and then fails. `kill`: the worker does the work and dies before anybody hears of it. `lose`: the host goes off the network',
-    'just before, for 60 s. `undo`: the step fails, and the worker dies in the middle of its undo. Every step fails once; the worker is killed, the host lost and the undo cut off once for each kind of step. Each cell starts from a snapshot of the lab.',
-    'Allowed: `succeeded` after a kill or a lost host, with the hosts as they are after an undisturbed run; `rolled back`, or `failed` before anything was changed, with',
-    'files, modes, owners, links, accounts, packages, units, ports, containers, volumes, firewall rules, crontabs, roles, settings and schema of the database as before; behind the',
-    'point of no return `failed`. Compared by an observer that is not guardia (`test/faults/host-observation.sh`), which also looks for what a run has left over.',
-    '',
-    '| runbook | fault | cells | ended | median seconds | not allowed |',
-    '|---|---|---|---|---|---|',
-    ...groups.map(({ name, kind, of }) => {
-      const ends = [...new Set(of.map(({ outcome }) => outcome.end))];
-      const counted = ends.map((end) => `${of.filter(({ outcome }) => outcome.end === end).length} ${end}`).join(', ');
-      const wrong = of.filter(({ outcome }) => outcome.wrong !== '').length;
-      return `| ${name} | ${kind} | ${of.length} | ${counted} | ${median(of.map(({ outcome }) => outcome.seconds)).toFixed(0)} | ${wrong} |`;
-    }),
-    '',
-    '## Cells',
-    '',
-    '| runbook | step | fault | on | ended | seconds | commit | |',
-    '|---|---|---|---|---|---|---|---|',
-    ...sorted.map(row),
-    '',
-  ].join('\n');
+  return Array.from({ length: most }, (_, index) => cells[Math.floor((index * cells.length) / most)] as T);
 }

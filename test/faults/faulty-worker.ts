@@ -1,12 +1,12 @@
 // A worker as guardia's own, which does one thing wrong: `node .build/test/faults/faulty-worker.js` with the fault in GUARDIA_TEST_FAULT.
 // It marks in the fault's file that it has come so far, so that a fault is planted once.
-import { activityInfo } from '@temporalio/activity';
+import { activityInfo, heartbeat } from '@temporalio/activity';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { runWorker } from '../../workers/run-worker.js';
 import { calls, isCallName, type CallInput } from '../../workflows/contracts/calls.js';
 import { failure } from '../../workflows/contracts/errors.js';
-import type { PlantedFault } from './planted-fault.js';
+import { goOnFile, PLANTED, type PlantedFault } from './planted-fault.js';
 
 const fault = JSON.parse(process.env['GUARDIA_TEST_FAULT'] ?? '{}') as PlantedFault;
 
@@ -40,6 +40,11 @@ const withFault =
     }
     if (!context || !isMeant(name, context)) return real(input);
     const here = `${name} of ${context.step}`;
+    if (fault.kind === 'pause') {
+      writeFileSync(fault.reached, here);
+      for (; !existsSync(goOnFile(fault.reached)); await delay(100)) heartbeat();
+      return real(input);
+    }
     // A failure stays one however often it is tried; what comes from outside comes once.
     if (existsSync(fault.reached) && (fault.kind !== 'fail' || readFileSync(fault.reached, 'utf8') !== here))
       return real(input);
@@ -49,11 +54,11 @@ const withFault =
       return real(input);
     }
     const result = await real(input);
-    if (fault.kind === 'undo') throw failure('CommandFailed', 'a planted failure');
+    if (fault.kind === 'undo') throw failure('CommandFailed', PLANTED);
     writeFileSync(fault.reached, here);
     // The work is done, and nobody will ever hear of it.
     if (fault.kind === 'kill') process.kill(process.pid, 'SIGKILL');
-    if (fault.kind === 'fail') throw failure('CommandFailed', 'a planted failure');
+    if (fault.kind === 'fail') throw failure('CommandFailed', PLANTED);
     return result;
   };
 

@@ -36,8 +36,13 @@ systemctl list-unit-files --no-legend --no-pager | awk '$2 != "transient" && $2 
 systemctl list-units --all --no-legend --no-pager --plain --type=service,timer,socket,path |
   awk '$2 != "not-found" && ($3 == "active" || $3 == "failed" || $3 == "activating") { print $1, $3 }' |
   grep -vE '^(user|user-runtime-dir)@|^systemd-(tmpfiles-clean|fsck|timedated|hostnamed|localed)|^(apt-daily|man-db|dpkg-db-backup|e2scrub|logrotate|fstrim)' | sort
+# What runs is of the release that the link points to.
+properties() { systemctl show '*.service' -p Id -p "$1" | awk -F= -v of="$1" '$1 == "Id" { id = $2 } $1 == of { is = $2 } NF == 0 { print is, id } END { print is, id }'; }
+properties MainPID | grep -v '^0 ' | while read -r pid unit; do
+  at=$(readlink "/proc/$pid/cwd") && [ "$at" != / ] && echo "$unit runs in $at"
+done | sort
 # Loaded is what the files say.
-systemctl show '*.service' -p Id -p NeedDaemonReload | paste -sd' \n' | awk '/=yes/ { print $1 " is not loaded as its files say" }' | sort
+properties NeedDaemonReload | sed -n 's/^yes \(.*\)/\1 is not loaded as its files say/p' | sort
 
 echo '=== listening'
 ss -Htlnp | awk '{ print $4, $6 }' | sed -E 's/,(pid|fd)=[0-9]+//g' | sed -E 's/users:\(\(("[^"]*").*/\1/' | grep -v containerd | sort -u
@@ -45,6 +50,7 @@ ss -Htlnp | awk '{ print $4, $6 }' | sed -E 's/,(pid|fd)=[0-9]+//g' | sed -E 's/
 echo '=== containers'
 if command -v docker >/dev/null && docker info >/dev/null 2>&1; then
   docker ps -a --format '{{.Names}} {{.Image}} {{.State}} {{.Label "com.docker.compose.config-hash"}}' | sort
+  docker ps -aq | xargs -r docker inspect -f '{{.Name}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.NetworkMode}} {{json .HostConfig.PortBindings}} {{json .HostConfig.Binds}} {{json .HostConfig.LogConfig}} {{json .Config.Cmd}}' | sort
   docker volume ls -q | sort
   docker network ls --format '{{.Name}} {{.Driver}}' | sort
   docker images --format '{{.Repository}}:{{.Tag}}' | sort
@@ -68,6 +74,10 @@ for family in iptables ip6tables; do
   grep -vE "$own" <<<"$rules"
   grep -E "$own" <<<"$rules" | sort
 done
+# Tables that are not those of iptables.
+if command -v nft >/dev/null; then
+  nft list tables | grep -vE '^table ip6? (filter|nat|mangle|raw|security)$' | while read -r _ table; do nft -s list table $table; done
+fi
 
 echo '=== database'
 if systemctl is-active -q postgresql && command -v psql >/dev/null; then

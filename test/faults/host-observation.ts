@@ -24,20 +24,30 @@ export async function observeHosts(lab: Lab, hosts: readonly string[]): Promise<
   return Object.fromEntries(each.flat());
 }
 
+/** When the units started that run now, by host: another text after each start. */
+export async function startsOf(lab: Lab, units: Record<string, string>): Promise<Record<string, string>> {
+  const each = await Promise.all(
+    Object.entries(units).map(async ([host, unit]) => {
+      const { stdout } = await lab.exec(host, ['systemctl', 'show', '--value', '--property=InvocationID', unit]);
+      return [host, stdout.trim()] as const;
+    }),
+  );
+  return Object.fromEntries(each);
+}
+
 /**
  * Looks until nothing is different any more from what is expected, or for good: what is coming up gets a while. Returns what is different
  * in the end.
  */
 export async function differencesSoon(
-  lab: Lab,
-  hosts: readonly string[],
+  look: () => Promise<Observed>,
   expected: Observed,
   options: { looks?: number; same?: (lines: Observed) => Observed } = {},
 ): Promise<string[]> {
   const { looks = 4, same = (seen) => seen } = options;
-  for (let look = 1; ; look++) {
-    const found = differences(same(expected), same(await observeHosts(lab, hosts)));
-    if (found.length === 0 || look === looks) return found;
+  for (let seen = 1; ; seen++) {
+    const found = differences(same(expected), same(await look()));
+    if (found.length === 0 || seen === looks) return found;
     await delay(2000);
   }
 }
@@ -78,3 +88,30 @@ export const withoutRunNames = (seen: Observed): Observed =>
         .map((line) => line.replaceAll(/\d{8}T\d{6}Z-[0-9a-z]{8}-[0-9a-f]{8}/g, 'RELEASE')),
     ]),
   );
+
+/** The same without releases and journals: for a migration that cannot be taken back, with which what knows the way on has to stay. Pure. */
+export const withoutWayOn = (seen: Observed): Observed =>
+  Object.fromEntries(
+    Object.entries(seen).map(([facet, lines]) => [
+      facet,
+      lines.filter((line) => !line.includes('/releases/') && !line.startsWith('/var/lib/guardia/journal/')),
+    ]),
+  );
+
+/** What a step behind the point of no return may have stopped that a later one starts again. */
+const RUNNING = ['units', 'listening', 'containers', 'vault', 'network', 'rules', 'balancer'];
+
+/**
+ * What stands when a run is ended behind its point of no return: as at the point of no return where the steps behind it change nothing for good, and
+ * otherwise, and of what runs, as it was when a person said so. Pure.
+ */
+export function standing(seen: { committed: Observed; after: Observed; held: Observed }): Observed {
+  const [committed, after] = [withoutRunNames(seen.committed), withoutRunNames(seen.after)];
+  return Object.fromEntries(
+    Object.entries(seen.held).map(([facet, lines]) => {
+      const runs = RUNNING.some((one) => facet.endsWith(` ${one}`));
+      const isSettled = !runs && committed[facet]?.join('\n') === after[facet]?.join('\n');
+      return [facet, isSettled ? (seen.committed[facet] ?? []) : lines];
+    }),
+  );
+}

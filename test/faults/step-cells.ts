@@ -1,32 +1,54 @@
 // Every step fails once: the cells of the table, generated from the plans of the runbooks, and what has to come of each.
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { WorkflowHandle } from '@temporalio/client';
-import { recoverUpdate } from '../../workflows/contracts/hold.js';
+import type { HealthCheckResult } from '../../workflows/contracts/health-check.js';
+import { recoverUpdate, type Hold, type RecoverChoice } from '../../workflows/contracts/hold.js';
 import { SYSTEM_LANE, WORKER_HOST } from '../../workflows/contracts/names.js';
 import { placeOf, stepsOf, type Plan } from '../../workflows/contracts/plan.js';
+import { isFailing } from '../../workflows/contracts/probe.js';
 import { RunReport } from '../../workflows/contracts/run.js';
-import type { RunbookName } from '../../workflows/contracts/runbooks.js';
-import type { BackupLab, Ended } from '../backup/harness.js';
-import { differencesSoon, observeHosts, withoutRunNames, type Observed } from './host-observation.js';
-import type { PlantedFault } from './planted-fault.js';
+import { runbooks, type Runbook, type RunbookName } from '../../workflows/contracts/runbooks.js';
+import { until, type BackupLab, type Ended } from '../backup/harness.js';
+import {
+  differencesSoon,
+  observeHosts,
+  startsOf,
+  standing,
+  withoutWayOn,
+  withoutRunNames,
+  type Observed,
+} from './host-observation.js';
+import { goOnFile, PLANTED, type PlantedFault } from './planted-fault.js';
 
 /** A runbook in a certain state of the hosts. */
 export interface Scenario {
   name: string;
   runbook: RunbookName;
   input: Record<string, unknown>;
-  /** Snapshot of the lab that every cell starts from. */
+  /** State of the lab that every cell starts from. */
   from: string;
   hosts: string[];
-  /** Only these steps fail: the others do so in another scenario. */
+  /** Only these steps fail: the others do so in another scenario. Each has to be in the plan. */
   steps?: string[];
   /** How it ends with nothing planted, where that is not a success. */
   ends?: 'failed';
   /** What it does is undoing, which has no undo: a run that failed is started again, and has to succeed then. */
   again?: true;
+  /** The point of no return that its plan has to have, and at which the hosts are looked at. */
+  commits?: string;
+  /** What comes once for each kind of step comes in the last one of the kind, not in the first. */
+  late?: true;
+  /** Hosts that are lost while a step is at work that acts elsewhere and needs them. */
+  alsoLost?: { step: string; host: string }[];
+  /** Units that it has to start anew, by host. */
+  restarts?: Record<string, string>;
 }
+
+/** `accept` and `rollback`: the step fails as with `fail`, the run holds behind its point of no return, and that is what a person says. */
+export const cellKinds = ['fail', 'kill', 'lose', 'undo', 'accept', 'rollback'] as const;
+export type CellKind = (typeof cellKinds)[number];
 
 export interface Cell {
   scenario: Scenario;
@@ -37,85 +59,195 @@ export interface Cell {
   activity: string;
   /** Its undo; none where it has none. */
   undo: string | undefined;
+  /** Where it acts; of a lost host, that host. */
   on: string;
-  kind: PlantedFault['kind'];
-  /** Behind the point of no return: a failure there leaves what was done, and says so. */
+  kind: CellKind;
+  /** It is the point of no return. */
+  commits: boolean;
+  /** Behind the point of no return: nothing before it is undone. */
   stands: boolean;
+  /** A person decides behind the point of no return, and about an undo that fails. */
+  attended: boolean;
   /** Its stage goes on without it: what the run is for has been reached by then. */
   tolerated: boolean;
+  /** By then something was done that has an undo. */
+  changed: boolean;
 }
 
-/** What the hosts of a scenario look like without any fault. */
+/** What the hosts of a scenario look like without any fault, and what is reported. */
 export interface Undisturbed {
   before: Observed;
-  /** Where the runbook has succeeded. */
+  /** What the steps up to the point of no return have made of them, with nothing left over. */
+  committed?: Observed;
+  /** Where the runbook has come to its end. */
   after: Observed;
+  /** Of a runbook that only looks: the probes that fail. */
+  failing?: string[];
 }
 
 export interface Outcome {
+  /** With what a person said, where it held. */
   end: string;
   message: string;
   seconds: number;
-  /** Against how it was before; after a success against how it is without the fault. */
+  /** Against how it was before, after a success against how it is without the fault, and behind the point of no return against what stands. */
   differences: string[];
   /** Why the outcome is not allowed; empty where it is. */
   wrong: string;
 }
 
-/** Runs a scenario once from its snapshot with nothing planted: its plan, and what the hosts look like before and after. */
+/**
+ * Runs a scenario once from its snapshot with nothing planted: its plan, and what the hosts look like before, at the point of no return, where the
+ * run is paused for it, and after. Throws where the plan or the end is not what the scenario says.
+ */
 export async function runUndisturbed(
   here: BackupLab,
   scenario: Scenario,
 ): Promise<{ plan: Plan; undisturbed: Undisturbed }> {
-  const before = await observeHosts(here.lab, scenario.hosts);
-  const { end, message, report } = await here.run(scenario.input, scenario.runbook);
+  const before = await observe(here, scenario);
+  const first = scenario.commits === undefined ? undefined : await firstBehind(here, scenario);
+  const running = await restarted(here, scenario);
+  const handle = await here.start(scenario.input, scenario.runbook);
+  const committed = first && nothingLeft(await whilePaused(here, scenario, first), before);
+  const { end, message, report } = await here.ended(handle);
   const plan = RunReport.safeParse(report).data?.plan;
   if (end !== (scenario.ends ?? 'succeeded') || !plan)
     throw new Error(`${scenario.name}, with nothing planted: ${end}: ${message}`);
+  if (scenario.commits !== undefined && plan.pointOfNoReturn !== scenario.commits)
+    throw new Error(`${scenario.name} has the point of no return ${plan.pointOfNoReturn ?? 'none'}`);
+  const same = await running();
+  if (same.length > 0) throw new Error(`${scenario.name}, with nothing planted: ${same.join('; ')}`);
+  if (first) await here.restartWorker();
   // What has been started meanwhile comes to rest.
   await delay(3000);
-  return { plan, undisturbed: { before, after: await observeHosts(here.lab, scenario.hosts) } };
+  const undisturbed: Undisturbed = {
+    ...{ before, after: await observe(here, scenario) },
+    ...(committed ? { committed } : {}),
+    ...(isLook(scenario) ? { failing: failingIn(report) } : {}),
+  };
+  return { plan, undisturbed };
+}
+
+/** The first step behind the point of no return, and starts a worker that waits there. */
+async function firstBehind(here: BackupLab, scenario: Scenario): Promise<string> {
+  const { report } = await here.run({ ...scenario.input, plan: true }, scenario.runbook);
+  const plan = RunReport.parse(report).plan;
+  const steps = plan ? stepsOf(plan) : [];
+  const next = steps[steps.findIndex(({ step }) => step.id === scenario.commits) + 1];
+  if (!next || next === steps[0]) throw new Error(`${scenario.name}: nothing comes behind ${scenario.commits}`);
+  const reached = faultFile(here);
+  await startFaulty(here, {
+    ...{ kind: 'pause', runbook: scenario.runbook, reached },
+    ...{ step: next.step.id, activity: next.step.do.activity },
+  });
+  return reached;
+}
+
+async function whilePaused(here: BackupLab, scenario: Scenario, reached: string): Promise<Observed> {
+  await until('the point of no return is behind the run', () => existsSync(reached), { seconds: 600 });
+  try {
+    return await observe(here, scenario);
+  } finally {
+    writeFileSync(goOnFile(reached), '');
+  }
+}
+
+/** File of a fault that is not there yet. */
+function faultFile(here: BackupLab): string {
+  const reached = path.join(here.state, 'fault-reached');
+  for (const file of [reached, goOnFile(reached)]) rmSync(file, { force: true });
+  return reached;
+}
+
+async function startFaulty(here: BackupLab, fault: PlantedFault): Promise<void> {
+  await here.worker().kill();
+  await here.startWorker({
+    program: 'test/faults/faulty-worker.js',
+    env: { GUARDIA_TEST_FAULT: JSON.stringify(fault) },
+  });
+}
+
+/** The hosts, and, of a backup, its store. */
+async function observe(here: BackupLab, { hosts, runbook }: Scenario): Promise<Observed> {
+  const seen = await observeHosts(here.lab, hosts);
+  if (runbook !== 'backup') return seen;
+  const points = (await here.points()).map(({ manifest, proofs }) =>
+    [...manifest.artifacts.map(({ kind, name }) => `${kind} ${name}`).sort(), `${proofs.length} proofs`].join(', '),
+  );
+  return { ...seen, 'store points': points, 'store orphans': await here.orphans() };
+}
+
+const isLook = ({ runbook }: Scenario): boolean => (runbooks[runbook] as Runbook).readOnly === true;
+
+/** The probes of a health check that fail. */
+function failingIn(report: unknown): string[] {
+  const probes = (RunReport.safeParse(report).data?.result as HealthCheckResult | undefined)?.probes;
+  return probes ? probes.filter(isFailing).map(({ id, on, state }) => `probe ${id} on ${on}: ${state}`) : ['no probes'];
+}
+
+/** Looks later which units of the scenario still run as they did. */
+async function restarted(here: BackupLab, { restarts = {} }: Scenario): Promise<() => Promise<string[]>> {
+  const before = await startsOf(here.lab, restarts);
+  return async () => {
+    const now = await startsOf(here.lab, restarts);
+    return Object.keys(restarts)
+      .filter((host) => now[host] === before[host])
+      .map((host) => `${host}: ${restarts[host]} was not started anew`);
+  };
 }
 
 /**
- * Every step fails once; the worker is killed, the host lost and the undo cut off once for each kind of step (its activity), or in every step
- * with `all`. Pure.
+ * Every step fails once; the worker is killed, the host lost, the undo cut off and a person asked once for each kind of step, or in every step with
+ * `all`. A kind is what a step calls, whether on a host, whether it has an undo and whether it is behind the point of no return. Pure; throws for a
+ * step that the scenario names and the plan does not have.
  */
 export function cellsOf(scenario: Scenario, plan: Plan, options: { all?: boolean } = {}): Cell[] {
   const steps = stepsOf(plan);
   const commit = steps.findIndex(({ step }) => step.id === plan.pointOfNoReturn);
-  const kinds = new Set<string>();
-  return steps.flatMap(({ stage, lane, step }, index): Cell[] => {
+  const named = [...(scenario.steps ?? []), ...(scenario.alsoLost ?? []).map(({ step }) => step)];
+  const unknown = named.filter((id) => !steps.some(({ step }) => step.id === id));
+  if (unknown.length > 0) throw new Error(`the plan of ${scenario.name} has no step ${unknown.join(', ')}`);
+  const all = steps.flatMap(({ stage, lane, step }, index) => {
     if (scenario.steps?.includes(step.id) === false) return [];
     const on = placeOf(lane, step);
-    const { activity } = step.do;
-    const calledAs = step.repairs?.step ?? step.id;
+    const undo = 'activity' in step.undo ? step.undo.activity : undefined;
     const stands = commit >= 0 && index > commit;
-    const cell = {
-      scenario,
-      step: step.id,
-      calledAs,
-      title: step.title,
-      activity,
-      undo: 'activity' in step.undo ? step.undo.activity : undefined,
-      on,
-      stands,
-      tolerated: stage.errorBudget > 0,
-    };
-    const isNew = options.all === true || !kinds.has(activity);
-    kinds.add(activity);
     const isOnHost = on !== SYSTEM_LANE && on !== WORKER_HOST;
+    const cell = {
+      ...{ scenario, step: step.id, calledAs: step.repairs?.step ?? step.id, title: step.title },
+      ...{ activity: step.do.activity, undo, on, stands, commits: index === commit },
+      attended: plan.unattended !== true,
+      tolerated: stage.errorBudget > 0,
+      changed: steps.slice(0, index + 1).some((one) => 'activity' in one.step.undo),
+    };
+    return [{ cell, isOnHost, key: [step.do.activity, isOnHost, undo !== undefined, stands].join(' ') }];
+  });
+  const keys = all.map(({ key }) => key);
+  return all.flatMap(({ cell, isOnHost, key }, index): Cell[] => {
+    const isChosen = options.all || index === (scenario.late ? keys.lastIndexOf(key) : keys.indexOf(key));
+    const asks = cell.stands && cell.attended && !cell.tolerated;
+    // Behind the point of no return nothing is undone unless a person says so.
+    const isUndone = isOnHost && cell.undo !== undefined && !cell.stands;
+    const once: CellKind[] = [
+      'kill',
+      ...(isOnHost ? (['lose'] as const) : []),
+      ...(isUndone ? (['undo'] as const) : []),
+      ...(asks ? (['accept', 'rollback'] as const) : []),
+    ];
+    const also = (scenario.alsoLost ?? []).filter(({ step }) => step === cell.step);
     return [
       { ...cell, kind: 'fail' },
-      ...(isNew ? [{ ...cell, kind: 'kill' as const }] : []),
-      ...(isNew && isOnHost ? [{ ...cell, kind: 'lose' as const }] : []),
-      // Behind the point of no return nothing is undone unless a person says so.
-      ...(isNew && isOnHost && cell.undo !== undefined && !stands ? [{ ...cell, kind: 'undo' as const }] : []),
+      ...(isChosen ? once.map((kind) => ({ ...cell, kind })) : []),
+      ...also.map(({ host }) => ({ ...cell, on: host, kind: 'lose' as const })),
     ];
   });
 }
 
-export const nameOf = ({ scenario, step, kind }: Cell): string => `${scenario.name}: ${step}: ${kind}`;
+/** A cell's key, also that of its line in the table: a step can lose two hosts. */
+export const keyOf = (scenario: string, { step, kind, on }: Pick<Cell, 'step' | 'kind' | 'on'>): string =>
+  `${scenario}: ${step}: ${kind} on ${on}`;
+
+export const nameOf = (cell: Cell): string => keyOf(cell.scenario.name, cell);
 
 /**
  * Puts the lab back, unless it is to start from what is there, plants the fault, runs the runbook, and judges what came of it. A lost host
@@ -129,37 +261,30 @@ export async function runCell(
 ): Promise<Outcome> {
   const { restore = true, awaySeconds = 60 } = options;
   const { scenario, kind, activity, undo } = cell;
-  const reached = path.join(here.state, 'fault-reached');
-  rmSync(reached, { force: true });
-  const fault: PlantedFault = {
-    kind,
-    runbook: scenario.runbook,
-    step: cell.calledAs,
-    activity,
-    reached,
-    ...(undo ? { undo } : {}),
-  };
+  const reached = faultFile(here);
   await here.worker().kill();
-  await Promise.all([
-    restore ? here.lab.restore(scenario.from) : undefined,
-    here.startWorker({
-      program: 'test/faults/faulty-worker.js',
-      env: { GUARDIA_TEST_FAULT: JSON.stringify(fault) },
-    }),
-  ]);
+  if (restore) await here.lab.restore(scenario.from);
+  await startFaulty(here, {
+    ...{ kind: kind === 'accept' || kind === 'rollback' ? 'fail' : kind, runbook: scenario.runbook },
+    ...{ step: cell.calledAs, activity, reached },
+    ...(undo ? { undo } : {}),
+  });
+  const running = await restarted(here, scenario);
   const began = Date.now();
   const handle = await here.start(scenario.input, scenario.runbook);
   const over = new AbortController();
-  const disturbing = disturb(here, { ...cell, reached, awaySeconds }, handle, over.signal);
+  const gone = disturb(here, { ...cell, reached, awaySeconds }, over.signal);
+  const person = answerHolds(here, { cell, handle, gone, over: over.signal });
   let ended: Ended;
   try {
     ended = await here.ended(handle);
   } finally {
     over.abort();
-    await disturbing;
+    await gone;
   }
+  const { said, held } = await person;
   const planted = existsSync(reached);
-  let end: string = ended.end;
+  let end = said === undefined ? ended.end : `${ended.end} after ${said}`;
   let { message } = ended;
   if (scenario.again && end === 'failed') {
     await here.restartWorker();
@@ -168,21 +293,65 @@ export async function runCell(
     message += `; then: ${second.message}`;
   }
   const seconds = (Date.now() - began) / 1000;
-  const succeeded = end === 'succeeded' || scenario.again === true;
-  const differences = await differencesSoon(here.lab, scenario.hosts, undisturbed[succeeded ? 'after' : 'before'], {
-    same: succeeded ? withoutRunNames : (seen) => seen,
-  });
-  return { end, message, seconds, differences, wrong: whatIsWrong(cell, { end, planted, differences }) };
+  const { expected, same } = expectation(cell, end, undisturbed, held);
+  const differences = await differencesSoon(() => observe(here, scenario), expected, { same });
+  if (end.startsWith('succeeded')) differences.push(...(await running()));
+  if (undisturbed.failing && kind !== 'fail')
+    differences.push(...probeDifferences(cell, ended.report, undisturbed.failing));
+  return { end, message, seconds, differences, wrong: whatIsWrong(cell, { end, message, planted, differences }) };
 }
 
-/** What happens from outside once the fault is reached: a new worker for a dead one, a cut that heals, a person who answers a hold. */
+/** What the hosts have to look like after such an end, and how they are compared. Pure. */
+export function expectation(
+  cell: Pick<Cell, 'scenario' | 'stands' | 'commits'>,
+  end: string,
+  { before, committed, after }: Undisturbed,
+  held: Observed | undefined,
+): { expected: Observed; same: (seen: Observed) => Observed } {
+  if (end.startsWith('succeeded') || cell.scenario.again) return { expected: after, same: withoutRunNames };
+  // It cannot be taken back, and the release that knows it stays with it.
+  if (cell.commits && end.startsWith('rollback incomplete'))
+    return {
+      expected: Object.fromEntries(
+        Object.entries(before).map(([facet, lines]) => [
+          facet,
+          facet.endsWith(' database') ? (committed?.[facet] ?? []) : lines,
+        ]),
+      ),
+      same: withoutWayOn,
+    };
+  if (!cell.stands) return { expected: before, same: (seen) => seen };
+  if (end !== 'failed after accept') return { expected: committed ?? before, same: withoutRunNames };
+  const kept = nothingLeft(held ?? {}, before);
+  return { expected: committed ? standing({ committed, after, held: kept }) : kept, same: withoutRunNames };
+}
+
+/** The same without what a run keeps on its hosts while it is at work. */
+const nothingLeft = (seen: Observed, before: Observed): Observed => ({
+  ...seen,
+  ...Object.fromEntries(Object.entries(before).filter(([facet]) => facet.endsWith(' left over'))),
+});
+
+/** What a health check says that it does not say undisturbed; of a lost host it has to say that it cannot look there. */
+function probeDifferences({ kind, on }: Cell, report: unknown, undisturbed: readonly string[]): string[] {
+  const found = failingIn(report);
+  const isThere = (line: string): boolean => !(kind === 'lose' && line.includes(` on ${on}: `));
+  const lost = found.filter((line) => !isThere(line));
+  return [
+    ...(kind === 'lose' && lost.length === 0 ? [`it says nothing about ${on}, which is lost`] : []),
+    ...lost.filter((line) => !line.endsWith(': unknown')).map((line) => `+ ${line}, of a host that is lost`),
+    // What is asked for from outside fails with the host that answers it.
+    ...(kind === 'lose' ? [] : found.filter((line) => !undisturbed.includes(line)).map((line) => `+ ${line}`)),
+    ...undisturbed.filter((line) => isThere(line) && !found.includes(line)).map((line) => `- ${line}`),
+  ];
+}
+
+/** What happens from outside once the fault is reached: a new worker for a dead one, a cut that heals. Ends when the fault is over. */
 async function disturb(
   here: BackupLab,
   { kind, on, reached, awaySeconds }: Cell & { reached: string; awaySeconds: number },
-  handle: WorkflowHandle,
   over: AbortSignal,
 ): Promise<void> {
-  const answering = answerHolds(here, handle, over);
   while (!over.aborted && !existsSync(reached)) await delay(50);
   if ((kind === 'kill' || kind === 'undo') && !over.aborted) {
     await here.worker().kill();
@@ -193,43 +362,85 @@ async function disturb(
     await delay(awaySeconds * 1000, undefined, { signal: over }).catch(() => undefined);
     await here.lab.heal(on);
   }
-  await answering;
 }
 
-/** The person of this campaign leaves things as they are: what a run cannot put right by itself shows in its end. */
-async function answerHolds(here: BackupLab, handle: WorkflowHandle, over: AbortSignal): Promise<void> {
+/** How often the person has a step done again that is behind the point of no return. */
+const RETRIES = 3;
+/** What a step has started is up by then. Milliseconds. */
+const AT_REST_MS = 5000;
+
+/**
+ * The person of this campaign. Behind the point of no return it has the step done again once the fault is over, or says what the cell wants, and looks
+ * at the hosts before. Everywhere else it leaves things as they are: what a run cannot put right by itself shows in its end.
+ */
+async function answerHolds(
+  here: BackupLab,
+  { cell, handle, gone, over }: { cell: Cell; handle: WorkflowHandle; gone: Promise<void>; over: AbortSignal },
+): Promise<{ said?: RecoverChoice; held?: Observed }> {
+  let answer: { said?: RecoverChoice; held?: Observed } = {};
+  let retries = 0;
+  const decisionAt = async ({ kind, choices }: Hold): Promise<RecoverChoice> => {
+    if (kind !== 'point of no return') return choices.includes('accept') ? 'accept' : 'rollback';
+    if (cell.kind === 'accept' || cell.kind === 'rollback') {
+      await delay(AT_REST_MS);
+      answer.held = await observe(here, cell.scenario);
+      return cell.kind;
+    }
+    await gone;
+    if (cell.kind === 'fail') await here.restartWorker();
+    return retries++ < RETRIES ? 'retry' : 'accept';
+  };
   while (!over.aborted) {
     const status = await here.status(handle).catch(() => undefined);
-    for (const { id, choices } of status?.holds ?? []) {
-      const decision = choices.includes('accept') ? ('accept' as const) : ('rollback' as const);
+    for (const hold of status?.holds ?? []) {
+      const decision = await decisionAt(hold);
       await handle
-        .executeUpdate(recoverUpdate, { args: [{ hold: id, decision, reason: 'campaign' }] })
+        .executeUpdate(recoverUpdate, { args: [{ hold: hold.id, decision, reason: 'campaign' }] })
+        .then(() => (answer = { ...answer, said: decision }))
         .catch(() => undefined);
     }
     await delay(1000, undefined, { signal: over }).catch(() => undefined);
   }
+  return answer;
 }
 
 /**
- * Why an outcome is not allowed; empty where it is. Allowed are `succeeded`, looking as it does without the fault; `rolled back`, or `failed` where
- * nothing was to be undone, with every facet as before; behind the point of no return what the plan says; of what undoes for another run a failure
- * that a second run makes good. Pure.
+ * Why an outcome is not allowed; empty where it is. Allowed are, each compared with what it has to look like (`expectation`):
+ * - after a kill the end of an undisturbed run, after a lost host that or `rolled back`; a health check says that it cannot look there
+ * - after a failure `rolled back`, or `failed` where nothing was done by then, for that reason and no other
+ * - behind the point of no return a hold: `succeeded` once the step was done again, `failed` after accept and rollback; of an unattended plan `failed`
+ * - at a point of no return that was passed and has no way back a person who is told so
+ * - of what undoes for another run a failure that a second run makes good.
+ * Pure.
  */
 export function whatIsWrong(
-  { kind, stands, tolerated, scenario: { again } }: Cell,
-  { end, planted, differences }: { end: string; planted: boolean; differences: readonly string[] },
+  cell: Cell,
+  { end, message, planted, differences }: Pick<Outcome, 'end' | 'message' | 'differences'> & { planted: boolean },
 ): string {
   if (!planted) return `the step was never reached, and it ended as ${end}`;
-  if (end === 'succeeded') {
-    if (kind === 'fail' || kind === 'undo') return tolerated ? '' : 'a step failed, and yet it succeeded';
-    return differences.length > 0 ? 'it succeeded, and does not look as it does without the fault' : '';
+  if (!endsAllowed(cell).includes(end)) {
+    if (end === 'succeeded') return 'it succeeded in spite of the fault';
+    return `${cell.stands ? 'behind the point of no return ' : ''}it ended as ${end}`;
   }
-  if (again) {
-    // What had been done already when it failed is not there to be done again.
-    if (!['failed, then succeeded', 'failed, then nothing to do'].includes(end)) return `it ended as ${end}`;
-    return differences.length > 0 ? 'it does not look as it does without the fault' : '';
-  }
-  if (stands) return end === 'failed' ? '' : `behind the point of no return it ended as ${end}`;
-  if (end !== 'rolled back' && end !== 'failed') return `it ended as ${end}`;
-  return differences.length > 0 ? 'it is not as before' : '';
+  if ((cell.kind === 'fail' || cell.kind === 'undo') && !end.startsWith('succeeded') && !message.includes(PLANTED))
+    return 'it failed for another reason than the one that was planted';
+  if (differences.length === 0) return '';
+  if (end.startsWith('succeeded') || cell.scenario.again) return 'it does not look as it does without the fault';
+  return cell.stands || end.startsWith('rollback incomplete') ? 'it is not what has to stand' : 'it is not as before';
+}
+
+function endsAllowed({ kind, scenario, stands, commits, attended, tolerated, changed }: Cell): string[] {
+  const undisturbed = scenario.ends ?? 'succeeded';
+  if (kind === 'kill') return [undisturbed];
+  if (kind === 'lose' && isLook(scenario)) return ['failed'];
+  // What had been done already when it failed is not there to be done again.
+  if (scenario.again)
+    return [...(kind === 'lose' ? [undisturbed] : []), 'failed, then succeeded', 'failed, then nothing to do'];
+  const undone = changed ? ['rolled back'] : ['rolled back', 'failed'];
+  if (kind === 'lose' && !stands) return [undisturbed, ...undone];
+  if (tolerated) return [undisturbed, ...(stands ? [] : undone)];
+  if (kind === 'accept' || kind === 'rollback') return [`failed after ${kind}`];
+  if (stands && attended) return ['succeeded after retry', ...(kind === 'lose' ? [undisturbed] : [])];
+  if (stands) return ['failed', ...(kind === 'lose' ? [undisturbed] : [])];
+  return commits && attended ? [...undone, 'rollback incomplete after accept'] : undone;
 }

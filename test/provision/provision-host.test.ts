@@ -34,7 +34,7 @@ describe('a bare host', () => {
     } finally {
       here.restoreInventory();
     }
-    expect(await differencesSoon(here.lab, ['app'], before)).toEqual([]);
+    expect(await differencesSoon(() => observeHosts(here.lab, ['app']), before)).toEqual([]);
   });
 
   test('gets everything that the manual says, ModSecurity as well where the inventory wants it', async () => {
