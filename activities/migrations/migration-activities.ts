@@ -27,6 +27,7 @@ const Database = z.object({ target: HostTarget, server: ServerReference });
 const Applied = z.object({ table: Table, name: Column });
 /** Text of an inventory that stands in SQL as a literal; the inventory lets no quote and no backslash through. */
 const Literal = z.string().regex(/^[^'\\\p{Cc}]+$/u);
+const Tables = z.array(z.object({ table: Table, createdAt: Column }));
 const ObserveMigrations = z.object({ server: ServerReference, applied: Applied });
 const Migrate = z.object({
   releases: z.string(),
@@ -39,13 +40,14 @@ const Migrate = z.object({
   down: ReleaseCommand.optional(),
   applicationName: Literal.optional(),
   before: z.array(z.string()).describe('Applied migrations when the plan was made'),
+  atStake: Tables.default([]).describe('Tables whose new rows are counted exactly where a way back would lose them'),
   timeoutSeconds: z.number(),
 });
 type Migrate = z.infer<typeof Migrate>;
 const TakeBack = Migrate.extend({ down: ReleaseCommand, migrations: z.array(z.string()).min(1) });
 const CountRows = z.object({
   database: Database,
-  tables: z.array(z.object({ table: Table, createdAt: Column })),
+  tables: Tables,
   baseline: RowBaseline.optional(),
   record: z
     .object({ store: StoreReference, directory: z.string() })
@@ -80,16 +82,53 @@ select 1 where false`;
   };
   const baseline = async (target: HostTarget, server: ServerReference): Promise<RowBaseline> => {
     const sql = `select json_build_object('at', now(), 'writes',
-  (select coalesce(json_object_agg(schemaname || '.' || relname, n_tup_ins + n_tup_upd + n_tup_del), '{}') from pg_stat_user_tables))`;
+  (select coalesce(json_object_agg(schemaname || '.' || relname, n_tup_ins + n_tup_upd + n_tup_del), '{}') from pg_stat_user_tables),
+  'changes', (select coalesce(json_object_agg(schemaname || '.' || relname, n_tup_upd + n_tup_del), '{}') from pg_stat_user_tables))`;
     return RowBaseline.parse(
       JSON.parse(await queryServer(parts, target, server, sql, { signal: cancellationSignal() })),
     );
   };
 
+  /** What was written since: new rows exactly where a column tells of them, all else by the counters of the server. */
+  const writtenSince = async (
+    { target, server }: z.infer<typeof Database>,
+    tables: z.infer<typeof Tables>,
+    then: RowBaseline,
+  ): Promise<RowsAtStake['rows']> => {
+    const now = await baseline(target, server);
+    const exact = new Map<string, number>();
+    for (const { table, createdAt } of tables) {
+      const sql = `select to_regclass('${table}') is not null as there \\gset
+\\if :there
+select count(*) from ${table} where ${createdAt} >= '${new Date(then.at).toISOString()}';
+\\else
+select 0;
+\\endif
+select 1 where false`;
+      exact.set(table, Number(await queryServer(parts, target, server, sql, { signal: cancellationSignal() })));
+    }
+    return Object.keys({ ...now.writes, ...Object.fromEntries(exact) })
+      .map((table) => {
+        const writes = countedSince(now.writes[table], then.writes[table]);
+        const inserted = exact.get(table);
+        if (inserted === undefined) return { table, rows: writes, changes: 0, exact: false };
+        const changes = then.changes
+          ? countedSince(now.changes?.[table], then.changes[table])
+          : Math.max(0, writes - inserted);
+        return { table, rows: inserted, changes, exact: true };
+      })
+      .filter(({ rows, changes }) => rows + changes > 0)
+      .sort((a, b) => b.rows + b.changes - (a.rows + a.changes));
+  };
+
   /** Remembers what is applied before a step changes it. Throws `ThirdState` where that is not what the plan saw. */
   const asPlanned = async ({ database, applied: where, before }: Migrate, context: CallContext): Promise<string[]> => {
     const { target, server } = database;
-    const { entry } = await remember(hosts, context, async () => ({ before: await applied(target, server, where) }));
+    const { entry } = await remember(hosts, context, async () => ({
+      before: await applied(target, server, where),
+      // Where the step fails with a part of it applied, this is what the rows at stake are measured by.
+      baseline: await baseline(target, server),
+    }));
     if (JSON.stringify(entry.before) !== JSON.stringify(before))
       throw thirdState(
         context,
@@ -238,6 +277,8 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
         timeoutSeconds: argument.timeoutSeconds,
       });
       const added = await since(argument, before, context);
+      // Its own writes are no rows at stake: a session has told the counters of all it did once it is gone.
+      await endSessions(argument, context);
       return {
         applied: added,
         baseline: await baseline(target, server),
@@ -248,28 +289,33 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
     /**
      * Undo of `applyMigrations`: stops its job, and takes back what it has applied where that is possible. Idempotent by what the database says is
      * applied; a way back that an attempt before has left running is gone on with. Does nothing when the step never began or its transaction went back
-     * by itself. Without `down` an applied migration is left and named: `DataAtStake`.
+     * by itself. Without `down` an applied migration is left and named, with the rows written since the step began: `DataAtStake`.
      */
     async revertMigrations({ with: raw, context }: CallInput) {
       const argument = Migrate.parse(raw);
       await cancelStepJobs(hosts, targetOf(context), context);
-      const entry = await recall<{ before: string[] }>(hosts, context);
+      const entry = await recall<{ before: string[]; baseline?: RowBaseline }>(hosts, context);
       if (!entry) return;
       await goOnOrBeginAnew(argument, 'down', context);
       const added = await since(argument, entry.before, context);
       if (added.length === 0) return markNeeded(argument, context, 'not needed');
       // Until they are gone the release must stay: it knows the way back, or the way on.
       await markNeeded(argument, context, 'needed');
-      if (!argument.down)
+      if (!argument.down) {
+        const { database, atStake } = argument;
+        const lines = entry.baseline
+          ? linesOf(await writtenSince(database, atStake, entry.baseline), entry.baseline.at)
+          : ['nobody counted'];
         throw failure(
           'DataAtStake',
-          `${added.join(', ')} is applied in ${argument.database.server.database} and cannot be taken back`,
+          `${added.join(', ')} is applied in ${database.server.database} and cannot be taken back. At stake, with what the migrations have written themselves: ${lines.join('; ')}`,
           {
             step: context.step,
             remedy:
               'Decide: correct the release and deploy it; or restore the recovery point from before the deploy, lose what was written since, and say retry: it looks at the database, and lets the release go',
           },
         );
+      }
       await takeBack(argument, argument.down, added, { ...context, runAgainIfLost: true });
       await markNeeded(argument, context, 'not needed');
     },
@@ -328,7 +374,7 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
     },
 
     /**
-     * Rows written since migrations were applied: what going back would lose. Measured from a baseline, or from the one in the record of
+     * Rows written, changed or deleted since migrations were applied: what going back would lose. Measured from a baseline, or from the one in the record of
      * the last deploy; nothing where that has none. Reads only.
      */
     async countRowsAtStake({ with: raw }: CallInput): Promise<RowsAtStake> {
@@ -341,46 +387,27 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
         }));
       const then = argument.baseline ?? (await recorded());
       if (!then) return { rows: [], lines: [] };
-      const now = await baseline(database.target, database.server);
-      const exact = new Map<string, number>();
-      for (const { table, createdAt } of tables) {
-        const sql = `select to_regclass('${table}') is not null as there \\gset
-\\if :there
-select count(*) from ${table} where ${createdAt} >= '${new Date(then.at).toISOString()}';
-\\else
-select 0;
-\\endif
-select 1 where false`;
-        exact.set(
-          table,
-          Number(await queryServer(parts, database.target, database.server, sql, { signal: cancellationSignal() })),
-        );
-      }
-      const counted = Object.entries(now.writes).map(([table, writes]) => ({
-        table,
-        // Counters begin anew after a crash of the server: then everything since counts.
-        rows: writes >= (then.writes[table] ?? 0) ? writes - (then.writes[table] ?? 0) : writes,
-        exact: false,
-      }));
-      const rows = [
-        ...[...exact].map(([table, count]) => ({ table, rows: count, exact: true })),
-        ...counted.filter(({ table }) => !exact.has(table)),
-      ]
-        .filter((row) => row.rows > 0)
-        .sort((a, b) => b.rows - a.rows);
+      const rows = await writtenSince(database, tables, then);
       return { rows, lines: linesOf(rows, then.at) };
     },
   };
 }
 
+/** Counters begin anew after a crash of the server: then everything since counts. */
+const countedSince = (now = 0, then = 0): number => (now >= then ? now - then : now);
+
 /** Rows at stake, for people: one line for each table. Pure. */
 export function linesOf(rows: RowsAtStake['rows'], since: string): string[] {
-  if (rows.length === 0) return [`no row has been written since the migration (${since})`];
+  if (rows.length === 0)
+    return [`the server has counted no write since ${since}; its counters lag some seconds and know of no truncate`];
   const more = rows.length - NAMED_TABLES;
   return [
-    ...rows
-      .slice(0, NAMED_TABLES)
-      .map(({ table, rows: n, exact }) => `${table}: ${exact ? '' : 'about '}${n} rows written since ${since}`),
+    ...rows.slice(0, NAMED_TABLES).map(({ table, rows: n, changes, exact }) => {
+      const written = `${exact ? '' : 'about '}${n} rows ${exact ? 'written' : 'written, changed or deleted'}`;
+      const beside = `about ${changes} updated or deleted`;
+      const what = changes === 0 ? written : n === 0 ? beside : `${written} and ${beside}`;
+      return `${table}: ${what} since ${since}`;
+    }),
     ...(more > 0 ? [`and rows in ${more} more tables`] : []),
   ];
 }

@@ -10,6 +10,12 @@ import { changeServices, serviceArgument, serviceStates, type ServiceState } fro
 
 /** `services` are in start order; they are stopped in reverse. */
 const Services = z.object({ services: z.array(ServiceReference).min(1) });
+const RestartServices = Services.extend({
+  dependants: z
+    .array(ServiceReference)
+    .default([])
+    .describe('Services of the host that a stop of these takes down too: noted for the undo, and not restarted'),
+});
 const RestoreServices = Services.extend({
   step: z
     .enum(['stop', 'start', 'restart'])
@@ -41,10 +47,14 @@ export function createServiceActivities({ hosts }: { hosts: Hosts }) {
     return { states: serviceStates(stdout), at: Number(/^at (\d+)$/m.exec(stdout)?.[1]) };
   };
 
-  /** What the services were like before this step of this run. */
-  const before = async (context: CallContext, services: readonly ServiceReference[]): Promise<States> => {
+  /** What the services, and those that may go down with them, were like before this step of this run. */
+  const before = async (
+    context: CallContext,
+    services: readonly ServiceReference[],
+    dependants: readonly ServiceReference[] = [],
+  ): Promise<States> => {
     const { entry } = await remember(hosts, context, async () => {
-      const { states } = await act(context, 'states', services.map(serviceArgument));
+      const { states } = await act(context, 'states', [...services, ...dependants].map(serviceArgument));
       // A compose service has no container before its first start.
       const missing = services
         .filter(({ name, kind }) => kind !== 'compose' && (states[name]?.state ?? 'absent') === 'absent')
@@ -89,11 +99,11 @@ export function createServiceActivities({ hosts }: { hosts: Hosts }) {
 
     /**
      * Restarts services in their order. Idempotent by (run, step): one that is already another instance than before the step
-     * is left alone. Undo: `restoreServices`, which starts what was running.
+     * is left alone. Undo: `restoreServices` with the dependants among its services, which starts what was running.
      */
     async restartServices({ with: raw, context }: CallInput) {
-      const { services } = Services.parse(raw);
-      const was = await before(context, services);
+      const { services, dependants } = RestartServices.parse(raw);
+      const was = await before(context, services, dependants);
       const { at, states } = await act(context, 'restart', services.map(instanceOf(was)));
       const same = services.filter(({ name }) => states[name]?.instance === was[name]?.instance);
       if (same.length > 0)

@@ -51,6 +51,7 @@ export const DeployRecord = z.object({
   release: ReleaseId,
   commit: z.string(),
   hosts: z.record(Name, z.object({ from: ReleaseId.nullable(), downtimeSeconds: z.number().nullable() })),
+  enabled: z.array(z.string()).default([]).describe('Units that it let start with their host: "UNIT on HOST"'),
   migrations: AppliedMigrations.extend({
     reversible: z.boolean().describe('Whether the plan had a way back for them'),
   }).nullable(),
@@ -67,10 +68,13 @@ export function deployOf(report: RunReport, directory: string): DeployRecord | u
   // What a person skipped, he has put right by hand; a host that failed within the budget was put back, and its switch undone.
   const stands = (id: string): boolean => ['done', 'kept', 'skipped'].includes(status.get(id)?.state ?? '');
   const hosts: DeployRecord['hosts'] = {};
+  const enabled: string[] = [];
   let release: string | undefined;
   let commit = '';
   for (const { lane, step } of stepsOf(report.plan)) {
     const { activity, with: argument } = step.do;
+    if (activity === 'setUnit' && argument['enabled'] === true && stands(step.id))
+      enabled.push(`${String(argument['unit'])} on ${lane.on}`);
     if (argument['directory'] !== directory) continue;
     if (activity === 'buildRelease') commit = Commit.catch('').parse(argument['commit']);
     if (activity !== 'switchRelease') continue;
@@ -91,6 +95,7 @@ export function deployOf(report: RunReport, directory: string): DeployRecord | u
     release,
     commit,
     hosts,
+    enabled,
     migrations: applied ? { ...applied, reversible: report.plan.pointOfNoReturn !== 'migrate' } : null,
   });
 }

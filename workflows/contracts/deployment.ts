@@ -135,7 +135,7 @@ const migrationCommand = {
     )
     .default([])
     .describe(
-      "Tables whose rows are counted exactly when going back would lose them; all others by the server's counters",
+      "Tables whose new rows are counted exactly when going back would lose them; what is updated or deleted there, and all of the other tables, by the server's counters",
     ),
 };
 
@@ -252,7 +252,9 @@ export const Deployment = z.strictObject({
   smoke: z
     .record(Name, SmokeCall)
     .default({})
-    .describe('Calls that show on each host that the release works, before it gets traffic; in this order'),
+    .describe(
+      'Calls that show on each host that the release works, in this order; behind a balancer before it gets requests',
+    ),
   balancer: Balancer.optional().describe('What sends requests to the hosts; without one a deploy has a downtime'),
   rolling: z
     .strictObject({

@@ -6,6 +6,10 @@ export const RowBaseline = z.object({
   writes: z
     .record(z.string(), z.number())
     .describe('Rows written so far by table, as schema.name: the counters of the server'),
+  changes: z
+    .record(z.string(), z.number())
+    .optional()
+    .describe('Those of them that were updated or deleted; missing in records from before guardia noted them'),
 });
 export type RowBaseline = z.infer<typeof RowBaseline>;
 
@@ -14,10 +18,16 @@ export const RowsAtStake = z.object({
   rows: z.array(
     z.object({
       table: z.string(),
-      rows: z.int(),
+      rows: z
+        .int()
+        .describe('Written: where `exact`, inserted; else every insert, update and delete that the server counted'),
+      changes: z
+        .int()
+        .default(0)
+        .describe("Where `exact`: updates and deletes beside them, by the server's counters: no column tells of these"),
       exact: z
         .boolean()
-        .describe("Counted by a column of the table; else by the server's counters, which count every write"),
+        .describe('Whether `rows` is counted by a column of the table, and not by counters of the server'),
     }),
   ),
   lines: z.array(z.string()).describe('The same for people'),

@@ -31,18 +31,21 @@ export function probesOf(system: System): Probe[] {
   return [...derived.filter(({ id }) => !named.has(id)), ...entries].map(complete);
 }
 
-/** Those probes that are about services, hosts or kinds: what a deploy waits for. Pure. */
+/** Those probes that are about services or go through them, by host and kind: what a deploy waits for. Pure. */
 export function probesAbout(
   system: System,
   about: { services?: readonly string[]; on?: readonly string[]; kinds?: readonly Probe['kind'][] },
 ): Probe[] {
   return probesOf(system).filter(
     (probe) =>
-      (about.services === undefined || (probe.about !== undefined && about.services.includes(probe.about))) &&
+      (about.services === undefined || tellsOf(probe).some((service) => about.services?.includes(service))) &&
       (about.on === undefined || about.on.includes(probe.on)) &&
       (about.kinds === undefined || about.kinds.includes(probe.kind)),
   );
 }
+
+/** The services that a probe tells something of: the one that answers, and those that hand its request on. */
+const tellsOf = ({ about, through = [] }: Probe): string[] => [...(about === undefined ? [] : [about]), ...through];
 
 function complete(some: Some): Probe {
   const bare = Probe.parse({ title: '-', ...some });
@@ -79,11 +82,7 @@ function runs(service: Service): { kind: Probe['kind'] } & Record<string, unknow
 
 function endpointProbes(system: System): Some[] {
   return Object.entries(system.endpoints).flatMap(([name, endpoint]): Some[] => {
-    const about = {
-      on: WORKER_HOST,
-      source: `endpoints.${name}`,
-      ...(endpoint.service === undefined ? {} : { about: endpoint.service }),
-    };
+    const about = { on: WORKER_HOST, source: `endpoints.${name}`, ...aboutEndpoint(endpoint) };
     const at = urlOf(name, endpoint, {});
     return [
       {
@@ -101,6 +100,16 @@ function endpointProbes(system: System): Some[] {
   });
 }
 
+const aboutEndpoint = ({ service, through }: Endpoint) => ({
+  ...(service === undefined ? {} : { about: service }),
+  ...(through.length === 0 ? {} : { through }),
+});
+
+function aboutDatabase({ service, access }: System['databases'][string]): { about?: string } {
+  const about = service ?? (access.kind === 'container' ? access.service : undefined);
+  return about === undefined ? {} : { about };
+}
+
 function databaseProbes(system: System): Some[] {
   const connections = system.thresholds.databaseConnections;
   return Object.entries(system.databases).map(([name, database]) => ({
@@ -109,6 +118,7 @@ function databaseProbes(system: System): Some[] {
     on: hostOf(system, database.on),
     source: [`databases.${name}`, ...(connections ? [connections.source] : [])].join('; '),
     server: serverReference(system, database),
+    ...aboutDatabase(database),
     ...(database.owner === undefined ? {} : { role: database.owner }),
     ...(connections ? { connections: levelsOf(connections) } : {}),
   }));
@@ -246,33 +256,22 @@ function lookedUp(system: System, name: string, entry: ProbeEntry): Some[] {
           return [
             { ...rest, url: varied(given(entry.url ?? missing(name, 'endpoint or url'), `probes.${name}.url`), vary) },
           ];
-        const { service } = endpointOf(system, name, entry.endpoint);
-        return [
-          {
-            ...(service === undefined ? {} : { about: service }),
-            ...rest,
-            ...urlOf(entry.endpoint, endpointOf(system, name, entry.endpoint), vary),
-          },
-        ];
+        const endpoint = endpointOf(system, name, entry.endpoint);
+        return [{ ...aboutEndpoint(endpoint), ...rest, ...urlOf(entry.endpoint, endpoint, vary) }];
       }
       case 'tls': {
         const rest = without(some, 'endpoint');
         if (entry.endpoint !== undefined) {
-          const { service } = endpointOf(system, name, entry.endpoint);
-          return [
-            {
-              ...(service === undefined ? {} : { about: service }),
-              ...rest,
-              ...socketOf(entry.endpoint, endpointOf(system, name, entry.endpoint)),
-            },
-          ];
+          const endpoint = endpointOf(system, name, entry.endpoint);
+          return [{ ...aboutEndpoint(endpoint), ...rest, ...socketOf(entry.endpoint, endpoint) }];
         }
         const address = given(entry.address ?? missing(name, 'endpoint or address'), `probes.${name}.address`);
         return [{ ...rest, address, port: entry.port ?? 443, serverName: entry.serverName ?? address }];
       }
       case 'postgresql': {
         const rest = without(some, 'database');
-        return [{ ...rest, server: serverReference(system, databaseOf(system, name, entry.database)) }];
+        const database = databaseOf(system, name, entry.database);
+        return [{ ...aboutDatabase(database), ...rest, server: serverReference(system, database) }];
       }
       case 'port':
         return hostsOf(system, entry.to)

@@ -76,7 +76,13 @@ export function systemMistakes(system: unknown): SystemMistake[] {
       mistakes.push({ path: at, message: `host "${jump}" is local; leave the jump out` });
   }
 
-  for (const [name, value] of Object.entries(services)) place(['services', name, 'on'], fields(value).on);
+  const servicesIn = (path: (string | number)[], list: unknown): void => {
+    for (const [i, of] of (Array.isArray(list) ? list : []).entries()) service([...path, i], of);
+  };
+  for (const [name, value] of Object.entries(services)) {
+    place(['services', name, 'on'], fields(value).on);
+    servicesIn(['services', name, 'requires'], fields(value).requires);
+  }
 
   for (const [name, value] of Object.entries(fields(root.deployments))) {
     const deployment = fields(value);
@@ -114,6 +120,7 @@ export function systemMistakes(system: unknown): SystemMistake[] {
   for (const [name, value] of Object.entries(databases)) {
     const database = fields(value);
     const access = fields(database.access);
+    if (database.service !== undefined) service(['databases', name, 'service'], database.service);
     if (place(['databases', name, 'on'], database.on)) {
       const on = members(database.on);
       if (on.length === 1) uploads.set(String(on[0]), `database ${name}`);
@@ -152,8 +159,9 @@ export function systemMistakes(system: unknown): SystemMistake[] {
   }
 
   for (const [name, value] of Object.entries(fields(root.endpoints))) {
-    const { service: of } = fields(value);
+    const { service: of, through } = fields(value);
     if (of !== undefined) service(['endpoints', name, 'service'], of);
+    servicesIn(['endpoints', name, 'through'], through);
   }
   for (const [name, value] of Object.entries(fields(root.flows))) {
     const { from, to } = fields(value);
@@ -171,6 +179,7 @@ export function systemMistakes(system: unknown): SystemMistake[] {
     if (probe.on !== undefined && probe.on !== WORKER_HOST) place(at('on'), probe.on);
     if (probe.kind === 'port' && probe.to !== undefined) place(at('to'), probe.to);
     if (probe.about !== undefined) service(at('about'), probe.about);
+    servicesIn(at('through'), probe.through);
     if (probe.endpoint !== undefined) refer(at('endpoint'), probe.endpoint, fields(root.endpoints), 'endpoint');
     if (probe.database !== undefined) refer(at('database'), probe.database, databases, 'database');
     const target = { http: 'url', 'rate-limit': 'url', tls: 'address' }[String(probe.kind)];

@@ -68,6 +68,10 @@ const described = {
     .describe(
       'TCP ports that it listens on or publishes; the health check sees that each is closed where no flow opens it',
     ),
+  requires: z
+    .array(ServiceRef)
+    .default([])
+    .describe('Services that it does not work without: a restart of one of them takes it along'),
 };
 export const Service = z.discriminatedUnion('kind', [
   z
@@ -115,6 +119,7 @@ export const Database = z.strictObject({
     "Major version of the server; the dump uses the server's own pg_dump",
   ),
   port: Port.default(5432).describe('TCP port of the server; picks the socket for `peer`'),
+  service: ServiceRef.optional().describe('Service that serves it; of a server in a container the one of `access`'),
   owner: z.string().min(1).max(63).optional().describe('Role that owns the tables; a restore creates it first'),
   access: z
     .discriminatedUnion('kind', [
@@ -394,6 +399,10 @@ export const Endpoint = z.strictObject({
     'What is asked for, from outside',
   ),
   service: ServiceRef.optional().describe('Service that answers'),
+  through: z
+    .array(ServiceRef)
+    .default([])
+    .describe('Services that hand its requests on, such as a proxy or a balancer; those on no host are passed over'),
   address: z
     .string()
     .regex(HOST_NAME, 'a host name or an IP address, without port')

@@ -47,16 +47,13 @@ export function applicationNeeds({ hosts, balancer, migrations }: Application): 
   ];
 }
 
-/** What answers for a service while a deploy goes on: not certificates or rate limits, which it does not change, and which looking at costs. */
-const ANSWERING: readonly Probe['kind'][] = ['systemd', 'compose', 'container', 'http'];
-
 /** The probes about the services of an application that look from its hosts themselves. Pure. */
 const probesOnHosts = (system: System, { services, hosts }: Pick<Application, 'services' | 'hosts'>): Probe[] =>
-  probesAbout(system, { services: services.map(({ name }) => name), on: hosts, kinds: ANSWERING });
+  probesAbout(system, { services: services.map(({ name }) => name), on: hosts, kinds: health.ANSWERING });
 
 /** The same, and those that look from outside. Pure. */
 export const probesOfApplication = (system: System, { services }: Pick<Application, 'services'>): Probe[] =>
-  probesAbout(system, { services: services.map(({ name }) => name), kinds: ANSWERING });
+  probesAbout(system, { services: services.map(({ name }) => name), kinds: health.ANSWERING });
 
 /** One look at each host, and one each at database, balancer, records and health. */
 export function lookAtApplication(system: System, application: Application): ObservationCall[] {

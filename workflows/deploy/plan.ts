@@ -3,7 +3,6 @@ import type { Observation } from '../contracts/calls.js';
 import type { DeployInput, DeployRecord } from '../contracts/deploy.js';
 import { failure } from '../contracts/errors.js';
 import { SYSTEM_LANE } from '../contracts/names.js';
-import type { Stage } from '../contracts/plan.js';
 import type { Planner } from '../contracts/planning.js';
 import { isFailing } from '../contracts/probe.js';
 import { releaseId, type ResolvedRef } from '../contracts/release.js';
@@ -63,20 +62,22 @@ export const deployPlanner: Planner<DeployInput> = {
 
     const source = release.sourceOf(system, application, commit);
     const first = application.hosts.every((host) => onHost(now, host).current === null);
+    // Bare hosts may stand before a database that has been in use for long: moved, rebuilt, restored.
+    const held = now.database?.applied.length ?? 0;
     const before = (host: string) => onHost(now, host).current;
     const servers = now.balancer?.servers;
     const pace = balancer.pace(application.balancer, deployment.rolling, servers);
-    const baking = bake(system, application);
+    const watching = health.watched(system, probesOfApplication(system, application), deployment.bake);
 
     return plan(
       'deploy',
       system.system,
       [
-        baking.before,
+        watching.before,
         once(
           'recovery point',
           SYSTEM_LANE,
-          first
+          first && held === 0
             ? []
             : [
                 runbook(
@@ -106,7 +107,7 @@ export const deployPlanner: Planner<DeployInput> = {
           ...smoke(host, application),
           ...balancer.ready(application.balancer, host, servers),
         ]),
-        baking.watch,
+        watching.after,
         afterwards('recovery point of the configuration', [SYSTEM_LANE], () => [
           runbook(
             'backup',
@@ -127,7 +128,7 @@ export const deployPlanner: Planner<DeployInput> = {
         ...(migrations && !migrations.reversible ? { pointOfNoReturn: 'migrate', ...atStakeOf(application) } : {}),
         notes: [
           `${commit.slice(0, 8)}${subject === '' ? '' : `: ${subject}`}${behind.length === 0 ? '' : `, instead of ${replaced(behind, before)}`}.`,
-          ...(first ? ['It is the first release here: there is nothing to save and nothing to go back to.'] : []),
+          ...(first ? [firstNote(application, held)] : []),
           ...notesOf(application, migrations, behind, pace, now),
         ],
       },
@@ -200,25 +201,6 @@ function migrationsOf(application: Application, behind: readonly string[], next:
   };
 }
 
-/** The look before anything is changed, and the watch afterwards that is measured by it. Nothing where nothing is to be watched. */
-function bake(system: System, application: Application): { before: Stage[]; watch: Stage[] } {
-  const probes = probesOfApplication(system, application);
-  const { minutes, tolerated } = application.deployment.bake;
-  if (minutes === 0 || probes.length === 0) return { before: [], watch: [] };
-  const look = health.before(system, probes);
-  return {
-    before: once('before', SYSTEM_LANE, [look]),
-    watch: once('bake', SYSTEM_LANE, [
-      health.bake(system, probes, {
-        seconds: Math.round(minutes * 60),
-        tolerated,
-        before: look.id,
-        title: `watch ${probes.length} probes for ${durationText(minutes)}`,
-      }),
-    ]),
-  };
-}
-
 /** Releases that a rollback of the deploys on record would need. */
 const namedBy = (deploys: readonly DeployRecord[]): string[] =>
   deploys
@@ -251,7 +233,11 @@ function notesOf(
               : `Up to ${errorBudget} host(s) may fail: each is put back and left as it was; with one more all go back.`,
           ]
         : []
-      : [`There is no balancer: while a host is switched, nobody answers there.`]),
+      : behind.length > 0
+        ? [
+            `There is no balancer: while ${listed(behind)} ${behind.length === 1 ? 'is' : 'are'} switched nobody answers there, and requests come as soon as the new release answers, before its probes and its smoke test have passed. Where they do not pass, what was before is put back.`,
+          ]
+        : []),
     ...balancer.outNotes(balanced, behind, now.balancer?.servers),
     ...(failing.length > 0
       ? [
@@ -260,6 +246,11 @@ function notesOf(
       : []),
   ];
 }
+
+const firstNote = ({ migrations }: Application, held: number): string =>
+  held === 0
+    ? 'It is the first release here: there is nothing to save and nothing to go back to.'
+    : `It is the first release here, but ${migrations?.database.server.database} has ${held} migration${held === 1 ? '' : 's'} already: it is backed up first. There is no release to go back to.`;
 
 /** `X on app1 and app2, nothing on app3`. */
 function replaced(hosts: readonly string[], before: (host: string) => string | null): string {
@@ -271,6 +262,4 @@ function replaced(hosts: readonly string[], before: (host: string) => string | n
 
 const listed = (names: readonly string[]): string =>
   names.length < 2 ? names.join('') : `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;
-const durationText = (minutes: number): string =>
-  minutes < 1 ? `${Math.round(minutes * 60)} s` : `${minutes} minute${minutes === 1 ? '' : 's'}`;
 const megabytes = (bytes: number): string => `${Math.round(bytes / 1e6)} MB`;

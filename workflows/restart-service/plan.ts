@@ -3,38 +3,42 @@ import type { ServerStates } from '../contracts/balancer.js';
 import type { RestartServiceInput } from '../contracts/deploy.js';
 import { failure } from '../contracts/errors.js';
 import { hostsOf } from '../contracts/host-groups.js';
+import { SYSTEM_LANE } from '../contracts/names.js';
+import type { Step } from '../contracts/plan.js';
 import type { Planner } from '../contracts/planning.js';
+import { isFailing, type Probe, type ProbeResult } from '../contracts/probe.js';
 import { serviceReference } from '../contracts/service-reference.js';
-import { probesAbout } from '../contracts/system-probes.js';
+import { probeNeeds, probesAbout } from '../contracts/system-probes.js';
 import type { System } from '../contracts/system.js';
 import * as balancer from '../steps/balancer.js';
 import { call } from '../steps/call.js';
 import * as health from '../steps/health.js';
 import * as service from '../steps/services.js';
-import { plan, rolling } from '../steps/stages.js';
+import { once, plan, rolling } from '../steps/stages.js';
 
 /** Of a service that belongs to no deployment: how long it may be away, and how long it may take to get healthy. Seconds. */
 const OF_ITS_OWN = { downtimeSeconds: 30, patienceSeconds: 60 };
 
+interface Seen {
+  [host: `host ${string}`]: { services: Record<string, { state: string }> };
+  /** Where the layout has a balancer. */
+  balancer?: { servers: ServerStates };
+  /** Where the inventory has probes about what is restarted. */
+  health?: { results: ProbeResult[] };
+}
+
 export const restartServicePlanner: Planner<RestartServiceInput> = {
-  needs(input, system) {
-    const { hosts, balanced } = placesOf(system, input.service);
-    return [
-      ...[...hosts, ...(balanced ? [balanced.on] : [])].map((host) => `hosts.${host}.connection`),
-      'databases.*.version',
-      'endpoints.*.url',
-    ];
-  },
+  needs: () => probeNeeds,
 
   observe(input, system) {
     const { hosts, balanced } = placesOf(system, input.service);
-    const services = [serviceReference(system, input.service)];
+    const probes = probesOfAll(system, input.service);
     return [
       ...hosts.map((host) => ({
         as: `host ${host}`,
         title: `look at ${input.service} on ${host}`,
         on: host,
-        call: call('observeServices', { services }),
+        call: call('observeServices', { services: [serviceReference(system, input.service)] }),
       })),
       ...(balanced
         ? [
@@ -46,46 +50,90 @@ export const restartServicePlanner: Planner<RestartServiceInput> = {
             },
           ]
         : []),
+      ...(probes.length > 0
+        ? [
+            {
+              as: 'health',
+              title: `look whether ${input.service} and what needs it are healthy`,
+              on: SYSTEM_LANE,
+              call: health.look(system, SYSTEM_LANE, probes).do,
+            },
+          ]
+        : []),
     ];
   },
 
   plan(input, system, observation) {
-    const { hosts, balanced, patienceSeconds, downtimeSeconds } = placesOf(system, input.service);
-    const services = [serviceReference(system, input.service)];
-    const servers = (observation as { balancer?: { servers: ServerStates } }).balancer?.servers;
+    const { service: name } = input;
+    const { hosts, balanced, patienceSeconds, downtimeSeconds } = placesOf(system, name);
+    const now = observation as Seen;
+    const servers = now.balancer?.servers;
+    const order = balancer.idleFirst(balanced, hosts, servers);
+    const along = dependantsOf(system, name);
+    const seals = probesAbout(system, { services: [name], kinds: ['openbao'] }).length > 0;
+    const look = health.asBefore(system, probesOfAll(system, name), { patienceSeconds });
+    const steps = (host: string): Step[] => {
+      const here = along.filter((one) => hostsOf(system, system.services[one]?.on ?? '').includes(host));
+      return [
+        ...balancer.drain(balanced, host, servers),
+        service.restart(
+          host,
+          [serviceReference(system, name)],
+          here.map((one) => serviceReference(system, one)),
+          seals ? 'it comes back sealed, and no undo unseals it' : 'one host after the other',
+        ),
+        ...healthyOn(system, name, host, { patienceSeconds, seals }),
+        ...stillHealthyOn(system, here, host, patienceSeconds),
+        ...balancer.ready(balanced, host, servers),
+      ];
+    };
     return plan(
       'restart-service',
       system.system,
       [
-        rolling('restart', balancer.idleFirst(balanced, hosts, servers), { atOnce: 1, errorBudget: 0 }, (host) => [
-          ...balancer.drain(balanced, host, servers),
-          service.restart(host, services, 'one host after the other'),
-          ...healthyOn(system, input.service, host, patienceSeconds),
-          ...balancer.ready(balanced, host, servers),
-        ]),
+        look.before,
+        // The point of no return has a stage of its own.
+        ...(seals
+          ? order.map((host) => once('restart', host, steps(host)))
+          : [rolling('restart', order, { atOnce: 1, errorBudget: 0 }, steps)]),
+        look.after,
       ],
       {
+        ...(seals ? { pointOfNoReturn: `restart-${order[0]}` } : {}),
         downtime: balanced
           ? []
-          : [{ service: input.service, seconds: downtimeSeconds, ifUndone: 2 * downtimeSeconds + patienceSeconds }],
-        notes: [...dependants(system, input.service), ...balancer.outNotes(balanced, hosts, servers)],
+          : [name, ...along].map((one) => ({
+              service: one,
+              seconds: downtimeSeconds,
+              ...(seals ? {} : { ifUndone: 2 * downtimeSeconds + patienceSeconds }),
+            })),
+        notes: [
+          ...(seals ? [sealNote(system, name, along, patienceSeconds)] : []),
+          ...(along.length > 0 ? [alongNote(name, along, balanced !== undefined)] : []),
+          ...balancer.outNotes(balanced, hosts, servers),
+          ...failingNote(now),
+        ],
       },
     );
   },
 
+  // What fails is among them: a restart that did not bring a service back is not undone by a start.
   facets(observation) {
-    const states = Object.entries(observation as Record<string, SeenService>).map(([name, { services, servers }]) => [
-      name,
-      Object.entries({ ...services, ...servers }).map(([of, one]) => [of, 'state' in one ? one.state : one.admin]),
-    ]);
-    return Object.fromEntries(states) as Record<string, unknown>;
+    const { balancer: balanced, health: seen, ...hosts } = observation as Seen;
+    return {
+      ...Object.fromEntries(
+        Object.entries(hosts).map(([host, { services }]) => [
+          host,
+          Object.entries(services).map(([of, { state }]) => [of, state]),
+        ]),
+      ),
+      ...(balanced
+        ? { balancer: Object.fromEntries(Object.entries(balanced.servers).map(([of, { admin }]) => [of, admin])) }
+        : {}),
+      failing: (seen?.results ?? []).filter(isFailing).map(({ id }) => id),
+    };
   },
 };
-
-interface SeenService {
-  services?: Record<string, { state: string }>;
-  servers?: Record<string, { admin: string }>;
-}
 
 /** The hosts of a service, the balancer before them, and what its deployment says about its times. Throws `InvalidPlan` for a service that is nowhere. */
 function placesOf(system: System, name: string) {
@@ -106,24 +154,60 @@ function placesOf(system: System, name: string) {
   return { hosts, balanced, patienceSeconds, downtimeSeconds };
 }
 
-function healthyOn(system: System, service: string, host: string, patienceSeconds: number) {
-  const probes = probesAbout(system, { services: [service], on: [host] });
-  return probes.length === 0
-    ? []
-    : [
-        health.wait(system, host, probes, {
-          patienceSeconds,
-          title: `wait until ${service} is healthy on ${host}`,
-        }),
-      ];
+/** Services that do not work without this one, or that are asked through it; what is nearest first. Those on no host are left out. Pure. */
+function dependantsOf(system: System, name: string): string[] {
+  const next = (of: string): string[] => [
+    ...Object.entries(system.services).flatMap(([one, { requires }]) => (requires.includes(of) ? [one] : [])),
+    ...Object.values(system.endpoints).flatMap(({ service: one, through }) =>
+      one !== undefined && through.includes(of) ? [one] : [],
+    ),
+  ];
+  const found = new Set([name]);
+  for (const of of found) for (const one of next(of)) found.add(one);
+  found.delete(name);
+  return [...found].filter((one) => hostsOf(system, system.services[one]?.on ?? '').length > 0);
 }
 
-/** Services that a restart takes down with it, as far as the deployments tell. */
-function dependants(system: System, name: string): string[] {
-  return Object.values(system.deployments).flatMap(({ services }) => {
-    const after = services.slice(services.indexOf(name) + 1);
-    return services.includes(name) && after.length > 0
-      ? [`${after.join(' and ')} ${after.length === 1 ? 'starts' : 'start'} after ${name} and may be away with it.`]
-      : [];
-  });
+/** The probes about a service and all that is away with it, from wherever they look. */
+const probesOfAll = (system: System, name: string): Probe[] =>
+  probesAbout(system, { services: [name, ...dependantsOf(system, name)], kinds: health.ANSWERING });
+
+/** The service has to be healthy, also where it was not before: that is what people restart it for. */
+function healthyOn(
+  system: System,
+  name: string,
+  host: string,
+  { patienceSeconds, seals }: { patienceSeconds: number; seals: boolean },
+): Step[] {
+  const probes = probesAbout(system, { services: [name], on: [host], kinds: health.ANSWERING });
+  if (probes.length === 0) return [];
+  const title = `wait until ${name} is ${seals ? 'unsealed and ' : ''}healthy on ${host}`;
+  return [health.wait(system, host, probes, { patienceSeconds, title })];
 }
+
+/** What went away with it on this host has to come back, before the host gets requests again. */
+function stillHealthyOn(system: System, services: readonly string[], host: string, patienceSeconds: number): Step[] {
+  const probes = probesAbout(system, { services, on: [host], kinds: health.ANSWERING });
+  if (probes.length === 0) return [];
+  const title = `wait until ${listed(services)} work${services.length === 1 ? 's' : ''} on ${host} as before`;
+  return [health.stillWorks(system, probes, { id: `still-${host}`, title, patienceSeconds })];
+}
+
+function sealNote(system: System, name: string, along: readonly string[], patienceSeconds: number): string {
+  const of = system.services[name];
+  const command = `${of?.kind === 'container' ? `docker exec -it ${of.container} ` : ''}bao operator unseal`;
+  const away = along.length === 0 ? '' : ` Until then ${listed(along)} ${along.length === 1 ? 'is' : 'are'} away too.`;
+  return `A restart seals ${name}, and nothing undoes that: have the holders of its key shares at hand. Once it is up they unseal it (${command}, once for each share).${away} The run waits ${patienceSeconds} s for it, then holds for a person: unseal it, then say retry.`;
+}
+
+const alongNote = (name: string, along: readonly string[], balanced: boolean): string =>
+  `${listed(along)} ${along.length === 1 ? 'does' : 'do'} not work without ${name}: away with it${balanced ? ' on each host, while that is out of the balancer' : ''}, and waited for.`;
+
+function failingNote(now: Seen): string[] {
+  const failing = (now.health?.results ?? []).filter(isFailing).map(({ title, on }) => `${title} (${on})`);
+  const more = failing.length > 5 ? ` and ${failing.length - 5} more` : '';
+  return failing.length === 0 ? [] : [`Failing before the restart: ${failing.slice(0, 5).join('; ')}${more}.`];
+}
+
+const listed = (names: readonly string[]): string =>
+  names.length < 2 ? names.join('') : `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;

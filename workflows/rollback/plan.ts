@@ -15,10 +15,12 @@ import {
   healthOf,
   lookAtApplication,
   onHost,
+  probesOfApplication,
   type Seen,
 } from '../deploy/observation.js';
 import * as balancer from '../steps/balancer.js';
 import { call } from '../steps/call.js';
+import * as health from '../steps/health.js';
 import { TAKE_BACK, takeBack } from '../steps/migration.js';
 import * as release from '../steps/release.js';
 import { runbook } from '../steps/runbook.js';
@@ -54,11 +56,15 @@ export const rollbackPlanner: Planner<RollbackInput> = {
     const before = (host: string): string => previousOf(system, application, deploy, host, now);
     const down = migrationsToTakeBack(input, system, application, deploy, now);
     const rowsGo = (now.atStake?.rows.length ?? 0) > 0;
+    const probes = probesOfApplication(system, application);
+    const { bake, patienceSeconds } = application.deployment;
+    const watching = health.watched(system, probes, bake);
 
     return plan(
       'rollback',
       system.system,
       [
+        watching.before,
         once('recovery point', SYSTEM_LANE, [
           runbook(
             'backup',
@@ -79,7 +85,12 @@ export const rollbackPlanner: Planner<RollbackInput> = {
           ...smoke(host, application),
           ...balancer.ready(application.balancer, host, servers),
         ]),
+        // While it is watched everything can still be undone.
+        watching.after,
         down,
+        down.length > 0 && watching.before.length > 0
+          ? once('after', SYSTEM_LANE, [health.stillWorks(system, probes, { id: 'health-after', patienceSeconds })])
+          : [],
         afterwards('recovery point of the configuration', [SYSTEM_LANE], () => [
           runbook(
             'backup',
@@ -102,10 +113,13 @@ export const rollbackPlanner: Planner<RollbackInput> = {
           ...(deploy.migrations && deploy.migrations.applied.length > 0 && down.length === 0
             ? [`${deploy.migrations.applied.join(', ')} stay applied, with everything that was written since.`]
             : []),
-          ...(down.length > 0 && now.atStake && rowsGo
+          ...(down.length > 0
             ? [
-                `The columns and tables of ${deploy.migrations?.applied.join(', ')} go, with what was written into them since: ${now.atStake.lines.join('; ')}. "migrations": "keep" leaves them; the recovery point that is made first holds them.`,
+                `The columns and tables of ${deploy.migrations?.applied.join(', ')} go, with what was written into them: ${now.atStake?.lines.join('; ') ?? 'nobody counted'}. "migrations": "keep" leaves them; the recovery point that is made first holds what they hold by then.`,
               ]
+            : []),
+          ...(deploy.enabled.length > 0
+            ? [`${deploy.enabled.join(', ')}: the deploy let it start with its host, and it stays so.`]
             : []),
         ],
       },
@@ -115,7 +129,9 @@ export const rollbackPlanner: Planner<RollbackInput> = {
   elsewhere: ['deploys', 'atStake'],
 
   facets(observation) {
-    return applicationFacets(observation as Observation & Seen);
+    const now = observation as Observation & Seen;
+    // Once something is written, going back is another plan: it has a point of no return.
+    return { ...applicationFacets(now), atStake: (now.atStake?.rows.length ?? 0) > 0 };
   },
 };
 

@@ -9,6 +9,19 @@ import { once } from './stages.js';
 /** Time for one look: probes have at most 60 s each, and some wait for others. Seconds. */
 export const LOOK_SECONDS = 300;
 
+/** What tells whether a service answers: not certificates and rate limits, which a start does not change, and which looking at costs. */
+export const ANSWERING: readonly Probe['kind'][] = [
+  'systemd',
+  'compose',
+  'container',
+  'http',
+  'postgresql',
+  'openbao',
+  'redis',
+  'rabbitmq',
+  'uptime-kuma',
+];
+
 export interface Patience {
   /** How long it may take, seconds. Default 60. */
   patienceSeconds?: number;
@@ -117,11 +130,31 @@ export function asBefore(
   };
 }
 
+/** Around a change that is watched before it counts: a look before it, and the watch behind it. The two stages; none for no minutes. */
+export function watched(
+  system: System,
+  probes: readonly Probe[],
+  { minutes, tolerated }: { minutes: number; tolerated: number },
+): { before: Stage[]; after: Stage[] } {
+  if (minutes === 0 || probes.length === 0) return { before: [], after: [] };
+  const first = before(system, probes);
+  const watch = bake(system, probes, {
+    seconds: Math.round(minutes * 60),
+    tolerated,
+    before: first.id,
+    title: `watch ${probes.length} probes for ${durationText(minutes)}`,
+  });
+  return { before: once('before', SYSTEM_LANE, [first]), after: once('bake', SYSTEM_LANE, [watch]) };
+}
+
+const durationText = (minutes: number): string =>
+  minutes < 1 ? `${Math.round(minutes * 60)} s` : `${minutes} minute${minutes === 1 ? '' : 's'}`;
+
 /** Behind a part of a change: waits until what passed in the look `before` passes again. It may stand in any lane. */
 export function stillWorks(
   system: System,
   probes: readonly Probe[],
-  options: Patience & { id: string; before?: string },
+  options: Patience & { id: string; before?: string; title?: string },
 ): Step {
   const { id, before: look = 'health-before', ...patience } = options;
   const { do: call, ...rest } = wait(system, SYSTEM_LANE, probes, {

@@ -63,6 +63,7 @@ function argumentOf(
     up,
     ...(options.reversible && down ? { down } : {}),
     before: options.before,
+    ...(declared.atStake.length === 0 ? {} : { atStake: declared.atStake }),
     timeoutSeconds: up.timeoutSeconds + 60,
   };
 }

@@ -32,14 +32,19 @@ export function start(host: string, services: readonly ServiceReference[], why: 
   };
 }
 
-/** Restarts services in their order. */
-export function restart(host: string, services: readonly ServiceReference[], why: string): Step {
+/** Restarts services in their order. `dependants`: services that a stop takes down too; the way back starts those that ran. */
+export function restart(
+  host: string,
+  services: readonly ServiceReference[],
+  dependants: readonly ServiceReference[],
+  why: string,
+): Step {
   return {
     id: `restart-${host}`,
     title: `restart ${namesOf(services)}`,
     why,
-    do: call('restartServices', { services }),
-    undo: call('restoreServices', { services }),
+    do: call('restartServices', { services, ...(dependants.length === 0 ? {} : { dependants }) }),
+    undo: call('restoreServices', { services: [...services, ...dependants] }),
   };
 }
 
