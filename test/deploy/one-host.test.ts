@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { recoverUpdate } from '../../workflows/contracts/hold.js';
 import type { RunReport } from '../../workflows/contracts/run.js';
 import { startBackupLab, until, type BackupLab, type Ended } from '../backup/harness.js';
 import { onFullDisk } from './full-disk.js';
@@ -85,6 +86,7 @@ describe('on one host, with requests flowing', () => {
   afterEach(async () => expect([await visitor.isLoggedIn(), await visitor.hasUploads()]).toEqual([true, true]));
 
   test('v1 to v2: migrated, switched, within the downtime that the plan states', async () => {
+    const before = (await here.points()).length;
     const flowing = traffic();
     const done = await deploy('v2');
     const answers = await flowing.stop();
@@ -93,6 +95,11 @@ describe('on one host, with requests flowing', () => {
     expect(await applied()).toBe('001_initial 002_verification_code');
     const stated = report(done).plan?.downtime[0]?.seconds ?? 0;
     expect(downtimeSeconds(answers)).toBeLessThan(stated);
+    // Everything as it was before, and the configuration as it is now.
+    const points = (await here.points()).map(({ manifest }) => manifest.artifacts.map(({ kind }) => kind));
+    expect(points).toHaveLength(before + 2);
+    expect(new Set(points[0])).toEqual(new Set(['configuration']));
+    expect(points[1]).toContain('database');
     process.stderr.write(
       `v1 to v2: ${answers.length} requests, ${failed(answers).length} failed, downtime ${downtimeSeconds(answers)} s of ${stated} s\n`,
     );
@@ -204,6 +211,36 @@ describe('on one host, with requests flowing', () => {
     }
   });
 
+  test.each([
+    ['postgresql', 'postgresql@15-main'],
+    ['nginx', 'nginx'],
+  ])('restart-service of %s waits until what needs it works again, seen from outside', async (service, unit) => {
+    const id = () => here.shell(`systemctl show --value --property=InvocationID ${unit}`);
+    const before = await id();
+    const ended = await here.run({ service }, 'restart-service');
+    expect(`${ended.end}: ${ended.message}`).toMatch(/^succeeded:/);
+    expect(await id()).not.toBe(before);
+    expect(report(ended).plan?.downtime.map((one) => one.service)).toEqual(expect.arrayContaining(['api', 'platform']));
+    await answering();
+  });
+
+  test('restart-service of OpenBao holds until somebody has unsealed it: it never ends as if all were as before', async () => {
+    const handle = await here.start({ service: 'openbao' }, 'restart-service');
+    await until('the run holds', async () => (await here.status(handle)).holds.length > 0, { seconds: 120 });
+    expect((await here.status(handle)).holds).toMatchObject([
+      {
+        kind: 'point of no return',
+        title: 'wait until openbao is unsealed and healthy on app',
+        reason: expect.stringContaining('Unseal it with the shares of its holders'),
+      },
+    ]);
+    await here.lab.openbao('app'); // unseals it, as the holders of the shares would
+    await handle.executeUpdate(recoverUpdate, { args: [{ decision: 'retry', reason: 'it is unsealed' }] });
+    const ended = await here.ended(handle);
+    expect(`${ended.end}: ${ended.message}`).toMatch(/^succeeded:/);
+    await answering();
+  });
+
   test('an archive out of the bucket is deployed by its digest, to a service that compose runs; and back', async () => {
     here.changeInventory('deployments: #', `${TOOLS}#`);
     await here.shell('install -d -o proofpass -g proofpass /opt/tools /opt/tools/releases');
@@ -236,9 +273,10 @@ describe('on one host, with requests flowing', () => {
     expect(report(done).plan?.pointOfNoReturn).toBe('migrate');
     await here.sql(`insert into attestations (id, organization_id, issuer_id, kind, status, subject, claims, content_hash, issued_at)
       select gen_random_uuid(), organization_id, issuer_id, kind, status, subject, claims, content_hash, now() from attestations limit 3`);
+    await here.sql('update attestations set subject = subject where id in (select id from attestations limit 2)');
     const refused = await here.run({}, 'rollback');
     expect(refused.message).toMatch(
-      /004_drop_revoked_reason cannot be taken back in proofpass\. At stake: public\.attestations: 3 rows written since/,
+      /004_drop_revoked_reason cannot be taken back in proofpass\. At stake: public\.attestations: 3 rows written and about 2 updated or deleted since/,
     );
     expect(await version()).toBe('4.0.0');
   });

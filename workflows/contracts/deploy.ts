@@ -73,8 +73,9 @@ export function deployOf(report: RunReport, directory: string): DeployRecord | u
   let commit = '';
   for (const { lane, step } of stepsOf(report.plan)) {
     const { activity, with: argument } = step.do;
-    if (activity === 'setUnit' && argument['enabled'] === true && stands(step.id))
-      enabled.push(`${String(argument['unit'])} on ${lane.on}`);
+    const { unit } = argument;
+    if (activity === 'setUnit' && typeof unit === 'string' && argument['enabled'] === true && stands(step.id))
+      enabled.push(`${unit} on ${lane.on}`);
     if (argument['directory'] !== directory) continue;
     if (activity === 'buildRelease') commit = Commit.catch('').parse(argument['commit']);
     if (activity !== 'switchRelease') continue;

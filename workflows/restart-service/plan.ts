@@ -18,6 +18,8 @@ import { once, plan, rolling } from '../steps/stages.js';
 
 /** Of a service that belongs to no deployment: how long it may be away, and how long it may take to get healthy. Seconds. */
 const OF_ITS_OWN = { downtimeSeconds: 30, patienceSeconds: 60 };
+/** What comes back sealed gets this long to unseal itself, before people are told that it is their turn. Seconds. */
+const SEALED_SECONDS = 15;
 
 interface Seen {
   [host: `host ${string}`]: { services: Record<string, { state: string }> };
@@ -108,7 +110,7 @@ export const restartServicePlanner: Planner<RestartServiceInput> = {
               ...(seals ? {} : { ifUndone: 2 * downtimeSeconds + patienceSeconds }),
             })),
         notes: [
-          ...(seals ? [sealNote(system, name, along, patienceSeconds)] : []),
+          ...(seals ? [sealNote(system, name, along)] : []),
           ...(along.length > 0 ? [alongNote(name, along, balanced !== undefined)] : []),
           ...balancer.outNotes(balanced, hosts, servers),
           ...failingNote(now),
@@ -182,7 +184,7 @@ function healthyOn(
   const probes = probesAbout(system, { services: [name], on: [host], kinds: health.ANSWERING });
   if (probes.length === 0) return [];
   const title = `wait until ${name} is ${seals ? 'unsealed and ' : ''}healthy on ${host}`;
-  return [health.wait(system, host, probes, { patienceSeconds, title })];
+  return [health.wait(system, host, probes, { patienceSeconds: seals ? SEALED_SECONDS : patienceSeconds, title })];
 }
 
 /** What went away with it on this host has to come back, before the host gets requests again. */
@@ -193,11 +195,11 @@ function stillHealthyOn(system: System, services: readonly string[], host: strin
   return [health.stillWorks(system, probes, { id: `still-${host}`, title, patienceSeconds })];
 }
 
-function sealNote(system: System, name: string, along: readonly string[], patienceSeconds: number): string {
+function sealNote(system: System, name: string, along: readonly string[]): string {
   const of = system.services[name];
   const command = `${of?.kind === 'container' ? `docker exec -it ${of.container} ` : ''}bao operator unseal`;
   const away = along.length === 0 ? '' : ` Until then ${listed(along)} ${along.length === 1 ? 'is' : 'are'} away too.`;
-  return `A restart seals ${name}, and nothing undoes that: have the holders of its key shares at hand. Once it is up they unseal it (${command}, once for each share).${away} The run waits ${patienceSeconds} s for it, then holds for a person: unseal it, then say retry.`;
+  return `A restart seals ${name}, and nothing undoes that: have the holders of its key shares at hand. Once it is up they unseal it (${command}, once for each share).${away} The run waits ${SEALED_SECONDS} s, then holds for a person: unseal it, then say retry.`;
 }
 
 const alongNote = (name: string, along: readonly string[], balanced: boolean): string =>

@@ -95,7 +95,7 @@ describe('migrations that can be taken back', () => {
       expect(await on('applyMigrations', argument(['001_orders']), at)).toMatchObject({
         applied: ['002_note', '003_index'],
         summary: 'applied 002_note, 003_index',
-        baseline: { writes: { 'public.orders': expect.any(Number) } },
+        baseline: { writes: { 'public.orders': expect.any(Number) }, changes: { 'public.orders': expect.any(Number) } },
       });
     expect(await applied()).toBe('001_orders 002_note 003_index');
     for (const _ of [1, 2]) await on('revertMigrations', argument(['001_orders']), at);
@@ -200,7 +200,9 @@ describe('a migration that cannot be taken back', () => {
     await on('applyMigrations', irreversible(['001_orders']), at);
     await expect(on('revertMigrations', irreversible(['001_orders']), at)).rejects.toMatchObject({
       type: 'DataAtStake',
-      message: expect.stringMatching(/^002_note, 003_index is applied in shop and cannot be taken back\. Decide: /),
+      message: expect.stringMatching(
+        /^002_note, 003_index is applied in shop and cannot be taken back\. At stake, .*\. Decide: /,
+      ),
     });
     // The release that brought them knows the way on.
     await here.shell('rm /srv/releases/r2/.guardia-needed');
@@ -222,27 +224,69 @@ describe('a migration that cannot be taken back', () => {
     }
   });
 
+  type AtStake = { rows: { table: string; rows: number; changes: number; exact: boolean }[]; lines: string[] };
+  const orders = [{ table: 'public.orders', createdAt: 'at' }];
+  const count = async (baseline: unknown, tables: unknown[] = orders) =>
+    (await on('countRowsAtStake', {
+      database: { target: here.target(), server: server() },
+      tables,
+      baseline,
+    })) as AtStake;
+
+  test('an update and a delete are rows at stake as an insert is: no column tells of them, the server does', async () => {
+    await sql(`insert into orders (id, at) values (1, '2020-01-01'), (2, '2020-01-01'), (3, '2020-01-01')`);
+    const { baseline } = await on('applyMigrations', irreversible(['001_orders']), step());
+    expect(await count(baseline)).toMatchObject({ rows: [], lines: [expect.stringMatching(/has counted no write/)] });
+    await sql(`update orders set note = 'revoked' where id < 3`);
+    expect((await count(baseline)).rows).toEqual([{ table: 'public.orders', rows: 0, changes: 2, exact: true }]);
+    await sql('delete from orders where id = 3');
+    await sql('insert into orders (id) values (4)');
+    const { rows, lines } = await count(baseline);
+    expect(rows).toEqual([{ table: 'public.orders', rows: 1, changes: 3, exact: true }]);
+    expect(lines).toEqual([
+      expect.stringMatching(/^public\.orders: 1 rows written and about 3 updated or deleted since 20/),
+    ]);
+    // The record of a deploy from before updates and deletes were noted apart.
+    const { changes: _, ...old } = baseline as Record<string, unknown>;
+    expect((await count(old)).rows).toEqual([{ table: 'public.orders', rows: 1, changes: 3, exact: true }]);
+  });
+
+  test('what a migration has written itself is not at stake', async () => {
+    await sql(`insert into orders (id, at) values (1, '2020-01-01'), (2, '2020-01-01')`);
+    await here.shell(`echo 'update public.orders set id = id + 10;' >/srv/releases/r2/migrations/004_fill.up.sql`);
+    const { baseline } = await on('applyMigrations', irreversible(['001_orders']), step());
+    expect((await count(baseline)).rows).toEqual([]);
+  });
+
+  test('of which a part is applied when the next one fails is left, and the failure names the rows', async () => {
+    await here.shell(`echo 'select 1/0;' >/srv/releases/r2/migrations/004_broken.up.sql`);
+    await sql(`insert into orders (id, at) values (1, '2020-01-01')`);
+    const at = step();
+    const argument = { ...irreversible(['001_orders']), atStake: orders };
+    await expect(on('applyMigrations', argument, at)).rejects.toMatchObject({ type: 'JobFailed' });
+    await sql(`update orders set note = 'x'; insert into orders (id) values (2)`);
+    await expect(on('revertMigrations', argument, at)).rejects.toMatchObject({
+      type: 'DataAtStake',
+      message: expect.stringMatching(
+        /^002_note, 003_index is applied in shop and cannot be taken back\. At stake, with what the migrations have written themselves: .*public\.orders: 1 rows written and about 1 updated or deleted since 20/,
+      ),
+    });
+    await here.shell('rm /srv/releases/r2/.guardia-needed');
+  });
+
   test('names the rows written since: exactly where a column tells, else by the counters of the server', async () => {
     await sql('create table if not exists other (id int)');
     const { baseline } = await on('applyMigrations', irreversible(['001_orders']), step());
     await sql(`insert into orders (id) select generate_series(1, 12)`);
     await sql(`insert into orders (id, at) values (99, '2020-01-01'); insert into other values (1), (2)`);
-    const count = async (tables: unknown[]) =>
-      (await on('countRowsAtStake', { database: { target: here.target(), server: server() }, tables, baseline })) as {
-        rows: { table: string; rows: number; exact: boolean }[];
-        lines: string[];
-      };
-    const { rows, lines } = await count([
-      { table: 'public.orders', createdAt: 'at' },
-      { table: 'public.gone', createdAt: 'at' },
-    ]);
+    const { rows, lines } = await count(baseline, [...orders, { table: 'public.gone', createdAt: 'at' }]);
     expect(rows).toEqual([
-      { table: 'public.orders', rows: 12, exact: true },
-      { table: 'public.other', rows: 2, exact: false },
+      { table: 'public.orders', rows: 12, changes: 0, exact: true },
+      { table: 'public.other', rows: 2, changes: 0, exact: false },
     ]);
     expect(lines[0]).toMatch(/^public\.orders: 12 rows written since 20/);
-    expect(lines[1]).toMatch(/^public\.other: about 2 rows written since 20/);
-    expect((await count([])).rows[0]).toMatchObject({ table: 'public.orders', rows: 13, exact: false });
+    expect(lines[1]).toMatch(/^public\.other: about 2 rows written, changed or deleted since 20/);
+    expect((await count(baseline, [])).rows[0]).toMatchObject({ table: 'public.orders', rows: 13, exact: false });
     expect(await on('countRowsAtStake', { database: { target: here.target(), server: server() }, tables: [] })).toEqual(
       { rows: [], lines: [] },
     );
@@ -250,8 +294,21 @@ describe('a migration that cannot be taken back', () => {
 });
 
 test('rows at stake are told in a few lines', () => {
-  const rows = Array.from({ length: 10 }, (_, i) => ({ table: `public.t${i}`, rows: 10 - i, exact: i === 0 }));
+  const rows = Array.from({ length: 10 }, (_, i) => ({
+    table: `public.t${i}`,
+    rows: i === 1 ? 0 : 10 - i,
+    changes: i < 2 ? 3 : 0,
+    exact: i < 3,
+  }));
   expect(linesOf(rows, 'noon')).toHaveLength(9);
+  expect(linesOf(rows, 'noon').slice(0, 4)).toEqual([
+    'public.t0: 10 rows written and about 3 updated or deleted since noon',
+    'public.t1: about 3 updated or deleted since noon',
+    'public.t2: 8 rows written since noon',
+    'public.t3: about 7 rows written, changed or deleted since noon',
+  ]);
   expect(linesOf(rows, 'noon').at(-1)).toBe('and rows in 2 more tables');
-  expect(linesOf([], 'noon')).toEqual(['no row has been written since the migration (noon)']);
+  expect(linesOf([], 'noon')).toEqual([
+    'the server has counted no write since noon; its counters lag some seconds and know of no truncate',
+  ]);
 });

@@ -18,6 +18,16 @@ function small(more: Record<string, unknown>): System {
   const base = parse(smallSystem('shop')) as Record<string, unknown> & { hosts: Record<string, unknown> };
   return System.parse({ ...base, ...more, hosts: { ...base.hosts, ...(more['hosts'] as object | undefined) } });
 }
+/** The bucket, with a key for the host of a database. */
+const uploading = (host: string) => ({
+  provider: 'other',
+  endpoint: 'https://s3.example',
+  bucket: 'backups',
+  keys: {
+    worker: { accessKeyId: 'env:A', secretAccessKey: 'env:B' },
+    hosts: { [host]: { accessKeyId: 'env:A', secretAccessKey: 'env:B' } },
+  },
+});
 const byId = (probes: readonly Probe[]): Record<string, Probe> =>
   Object.fromEntries(probes.map((probe) => [probe.id, probe]));
 const at = (address: string) => ({
@@ -75,15 +85,7 @@ describe('what follows from the inventory', () => {
             diskUsedPercent: { warning: 80, critical: 85, source: L1 },
             databaseConnections: { warning: 150, source: L2 },
           },
-          objectStore: {
-            provider: 'other',
-            endpoint: 'https://s3.example',
-            bucket: 'backups',
-            keys: {
-              worker: { accessKeyId: 'env:A', secretAccessKey: 'env:B' },
-              hosts: { db: { accessKeyId: 'env:A', secretAccessKey: 'env:B' } },
-            },
-          },
+          objectStore: uploading('db'),
         }),
       ),
     );
@@ -278,7 +280,7 @@ describe('the shipped systems', () => {
         'proofpass-api.service runs',
         'proofpass-platform.service runs',
         'nginx.service runs',
-        'postgresql.service runs',
+        'postgresql@15-main.service runs',
       ]),
     );
     expect(probes['disk-app']).toMatchObject({ critical: 85 });
@@ -319,7 +321,42 @@ describe('the shipped systems', () => {
   });
 });
 
-describe('mistakes in the section `probes`', () => {
+test('what serves a database, and what hands requests on: their probes tell of these services, too', () => {
+  const system = small({
+    services: {
+      server: { kind: 'container', on: 'app', container: 'pg' },
+      proxy: { kind: 'systemd', on: 'app', unit: 'nginx.service' },
+      api: { kind: 'systemd', on: 'app', unit: 'api.service', requires: ['server'] },
+    },
+    databases: {
+      main: {
+        ...{ engine: 'postgresql', on: 'app', name: 'shop', version: 15 },
+        access: { kind: 'container', service: 'server', user: 'postgres' },
+      },
+      other: {
+        engine: 'postgresql',
+        on: 'app',
+        name: 'other',
+        version: 15,
+        access: { kind: 'peer' },
+        service: 'proxy',
+      },
+    },
+    objectStore: uploading('app'),
+    endpoints: { api: { url: 'https://api.example/health', service: 'api', through: ['proxy'] } },
+    probes: {
+      orders: { kind: 'postgresql', database: 'main', query: 'select 1', answer: '1', source: 'ours' },
+      headers: { kind: 'http', on: 'worker', endpoint: 'api', source: 'ours' },
+      elsewhere: { kind: 'http', on: 'worker', endpoint: 'api', through: [], source: 'ours' },
+    },
+  });
+  const about = (service: string) => probesAbout(system, { services: [service] }).map(({ id }) => id);
+  expect(about('server')).toEqual(['service-server', 'database-main', 'orders']);
+  expect(about('proxy')).toEqual(['service-proxy', 'endpoint-api', 'tls-api', 'database-other', 'headers']);
+  expect(about('api')).toEqual(['service-api', 'endpoint-api', 'tls-api', 'headers', 'elsewhere']);
+});
+
+describe('mistakes in what probes are made of', () => {
   test('are named with their place', () => {
     const directory = mkdtempSync(path.join(tmpdir(), 'guardia-systems-'));
     try {
@@ -334,6 +371,13 @@ describe('mistakes in the section `probes`', () => {
   f: { kind: port, on: worker, to: elsewhere, expect: closed, ports: [1], source: ours }
   g: { kind: postgresql, database: none, source: ours }
   h: { kind: ping, on: app, source: ours }
+  i: { kind: http, on: worker, url: 'https://x.example/', through: [none], source: ours }
+services:
+  api: { kind: systemd, on: app, unit: api.service, requires: [store] }
+endpoints:
+  api: { url: 'https://x.example/', through: [proxy] }
+databases:
+  main: { engine: postgresql, on: db, name: shop, version: 15, access: { kind: peer }, service: server }
 `,
       );
       const found = checkSystems({ systemsDirectory: directory, overlayDirectory: undefined })
@@ -349,9 +393,14 @@ describe('mistakes in the section `probes`', () => {
           expect.stringMatching(/^probes\.f\.to: there is no host "elsewhere"/),
           expect.stringMatching(/^probes\.g\.database: there is no database "none"/),
           expect.stringMatching(/^probes\.h\.kind: /),
+          expect.stringMatching(/^probes\.i\.through\.0: there is no service "none"/),
+          expect.stringMatching(/^services\.api\.requires\.0: there is no service "store"/),
+          expect.stringMatching(/^endpoints\.api\.through\.0: there is no service "proxy"/),
+          expect.stringMatching(/^databases\.main\.service: there is no service "server"/),
+          expect.stringMatching(/^objectStore\.keys\.hosts: host "db" has no key/),
         ]),
       );
-      expect(found).toHaveLength(8);
+      expect(found).toHaveLength(13);
     } finally {
       rmSync(directory, { recursive: true });
     }

@@ -109,6 +109,12 @@ describe('a deploy on one host', () => {
     });
   });
 
+  test('says that requests come before the release has passed: nothing holds them back on one host', () => {
+    expect(planOf(proofpass()).notes).toContain(
+      'There is no balancer: while app is switched nobody answers there, and requests come as soon as the new release answers, before its probes and its smoke test have passed. Where they do not pass, what was before is put back.',
+    );
+  });
+
   test('names its secrets by reference only', () => {
     const text = JSON.stringify(planOf(proofpass()));
     expect(text).toContain('"secret":"file:smoke"');
@@ -348,6 +354,16 @@ describe('before anything is done', () => {
     });
   });
 
+  test('bare hosts before a database in use: it is saved first', () => {
+    const bare = host({ link: null, current: null, releases: [] });
+    const plan = planOf(proofpass(), calm({ 'host app': bare }));
+    expect(plan.stages.map(({ title }) => title).slice(0, 3)).toEqual(['before', 'recovery point', 'prepare']);
+    expect(plan.notes.join(' ')).toContain(
+      'It is the first release here, but proofpass_prod has 1 migration already: it is backed up first. There is no release to go back to.',
+    );
+    expect(plan.notes.join(' ')).not.toContain('nothing to save');
+  });
+
   test('units that would not start with their host are enabled, once they run', () => {
     const services = { api: { ...running, disabled: true }, platform: running };
     const plan = planOf(proofpass(), calm({ 'host app': host({ services }) }));
@@ -419,6 +435,7 @@ function record(hosts: DeployRecord['hosts'], more: Partial<DeployRecord> = {}):
     release: next,
     commit: V2,
     hosts,
+    enabled: [],
     migrations: null,
     ...more,
   };
@@ -445,9 +462,12 @@ describe('a rollback', () => {
   test('goes back from the record: the release first, then the migrations that only it knew', () => {
     const plan = back(after());
     expect(outline(plan)).toEqual([
+      'before | system | health-before',
       'recovery point | system | recovery-point',
       'release | app | stop-app, switch-app, start-app, wait-app, smoke-app',
+      'bake | system | bake',
       'take the migrations back | app | take-back-migrations',
+      'after | system | health-after',
       'recovery point of the configuration | system | recovery-point-after',
     ]);
     expect(stepOf(plan, 'switch-app').do.with).toMatchObject({ from: next, to: before });
@@ -456,6 +476,23 @@ describe('a rollback', () => {
       undo: { activity: 'reapplyMigrations' },
     });
     expect(plan.downtime[0]).toEqual({ service: 'api', seconds: 14, ifUndone: 88 });
+  });
+
+  test('is watched from outside as a deploy is, while all of it can be undone, and looked at once more', () => {
+    const plan = back(after());
+    const outside = (id: string) =>
+      (stepOf(plan, id).do.with['probes'] as { id: string; on: string }[])
+        .filter(({ on }) => on === 'worker')
+        .map((probe) => probe.id);
+    for (const id of ['health-before', 'bake', 'health-after'])
+      expect(outside(id)).toEqual(expect.arrayContaining(['endpoint-api', 'endpoint-platform']));
+    for (const id of ['bake', 'health-after'])
+      expect(stepOf(plan, id).do.with).toMatchObject({ failingBefore: { from: 'health-before', path: 'failing' } });
+    expect(outline(back(after(), { migrations: 'keep' })).join()).not.toContain('health-after');
+    const unwatched = proofpass(undefined, ({ deployments }) => {
+      deployments['platform']!.bake.minutes = 0;
+    });
+    expect(outline(back(after(), {}, unwatched)).join()).not.toMatch(/bake|health/);
   });
 
   test('who approves reads what was written into the columns and tables that go', () => {
@@ -476,7 +513,23 @@ describe('a rollback', () => {
   test('where nothing was written into them nothing is lost, and the way back can be undone', () => {
     const plan = back({ ...after(), atStake: { rows: [], lines: ['no row has been written since'] } });
     expect(plan.pointOfNoReturn).toBeUndefined();
-    expect(JSON.stringify(plan)).not.toContain('no row has been written');
+    expect(stepOf(plan, 'take-back-migrations').why).not.toContain('no row has been written');
+    // What goes is said all the same: the counters lag, and people go on writing.
+    expect(plan.notes.join(' ')).toContain(
+      'The columns and tables of 002_verification_code go, with what was written into them: no row has been written since. "migrations": "keep" leaves them',
+    );
+  });
+
+  test('is planned anew where the first row was written while it waited', () => {
+    const facets = (rows: unknown[]) => rollbackPlanner.facets({ ...after(), atStake: { rows, lines: [] } });
+    expect(facets([{}])).not.toEqual(facets([]));
+    expect(facets([{}, {}])).toEqual(facets([{}]));
+  });
+
+  test('names the units that the deploy let start with their host: they stay so', () => {
+    expect(back(after({}, { enabled: ['proofpass-api.service on app'] })).notes).toContain(
+      'proofpass-api.service on app: the deploy let it start with its host, and it stays so.',
+    );
   });
 
   test('with "migrations": "keep" leaves the schema and says so', () => {
@@ -535,7 +588,8 @@ describe('a rollback', () => {
 
   test('reads what it needs from the record of the run', () => {
     const system = proofpass('scaled');
-    const plan = planOf(system);
+    const services = { api: { ...running, disabled: true }, platform: running };
+    const plan = planOf(system, calm({ 'host app1': host({ services }), 'host app2': host({ services }) }));
     const at = (seconds: number) => new Date(Date.parse(moment.now) + seconds * 1000).toISOString();
     const report = {
       runbook: 'deploy',
@@ -568,7 +622,8 @@ describe('a rollback', () => {
       endedAt: at(100),
       release: next,
       commit: V2,
-      hosts: { app1: { from: before, downtimeSeconds: 4 } },
+      hosts: { app1: { from: before, downtimeSeconds: 5 } },
+      enabled: ['proofpass-api.service on app1'],
       migrations: { ...applied },
     });
     // Somebody has put the last step of a host right by hand, and had it skipped: the host is on the new release all the same.
@@ -586,27 +641,117 @@ describe('a rollback', () => {
 });
 
 describe('restart-service', () => {
-  const plan = (system: System, service: string) =>
+  const plan = (system: System, service: string, seen: Record<string, unknown> = {}) =>
     checkPlan(
-      restartServicePlanner.plan(RestartServiceInput.parse({ system: 'proofpass', service }), system, {}, moment),
+      restartServicePlanner.plan(RestartServiceInput.parse({ system: 'proofpass', service }), system, seen, moment),
     );
+  /** What a step looks at, as `probe (from where)`. */
+  const looksAt = (of: Plan, id: string) =>
+    (stepOf(of, id).do.with['probes'] as { id: string; on: string }[]).map((probe) => `${probe.id} (${probe.on})`);
 
   test('restarts on one host with a downtime, behind the balancer host after host without', () => {
     const one = plan(proofpass(), 'api');
-    expect(outline(one)).toEqual(['restart | app | restart-app, wait-app']);
-    expect(one).toMatchObject({
-      downtime: [{ service: 'api', seconds: 30, ifUndone: 120 }],
-      notes: ['platform starts after api and may be away with it.'],
-    });
+    expect(outline(one)).toEqual([
+      'before | system | health-before',
+      'restart | app | restart-app, wait-app, still-app',
+      'after | system | health-after',
+    ]);
     const two = plan(proofpass('scaled'), 'api');
     expect(outline(two)).toEqual([
-      'restart | app1 | drain-app1, restart-app1, wait-app1, ready-app1',
-      'restart | app2 | drain-app2, restart-app2, wait-app2, ready-app2',
+      'before | system | health-before',
+      'restart | app1 | drain-app1, restart-app1, wait-app1, still-app1, ready-app1',
+      'restart | app2 | drain-app2, restart-app2, wait-app2, still-app2, ready-app2',
+      'after | system | health-after',
     ]);
-    expect(two).toMatchObject({ downtime: [], stages: [{ atOnce: 1, rolling: true }] });
-    expect(outline(plan(proofpass('scaled'), 'haproxy'))).toEqual([
-      'restart | balancer | restart-balancer, wait-balancer',
+    expect(two).toMatchObject({ downtime: [] });
+    expect(two.stages[1]).toMatchObject({ atOnce: 1, rolling: true, errorBudget: 0 });
+    expect(two.notes).toEqual([
+      'platform does not work without api: away with it on each host, while that is out of the balancer, and waited for.',
     ]);
+  });
+
+  test('the downtime names what does not work without it, however far; the run waits for that, too', () => {
+    const api = plan(proofpass(), 'api');
+    expect(api.downtime).toEqual([
+      { service: 'api', seconds: 30, ifUndone: 120 },
+      { service: 'platform', seconds: 30, ifUndone: 120 },
+    ]);
+    expect(api.notes).toEqual(['platform does not work without api: away with it, and waited for.']);
+    expect(looksAt(api, 'wait-app')).toEqual(['service-api (app)', 'ready-api (app)']);
+    expect(looksAt(api, 'still-app')).toEqual(['service-platform (app)', 'ready-platform (app)']);
+    const database = plan(proofpass('scaled'), 'postgresql');
+    expect(database.downtime.map(({ service }) => service)).toEqual([
+      ...['postgresql', 'api', 'postgres-exporter', 'platform'],
+    ]);
+    expect(looksAt(database, 'still-db')).toEqual(['service-postgres-exporter (db)', 'postgres-metrics (db)']);
+    expect(looksAt(database, 'health-after')).toEqual(
+      expect.arrayContaining(['ready-api-app2 (app2)', 'ready-platform-app1 (app1)', 'endpoint-api (worker)']),
+    );
+  });
+
+  test('PostgreSQL is its cluster and what asks it, not the unit that is active while the server is down', () => {
+    const database = plan(proofpass(), 'postgresql');
+    expect(stepOf(database, 'restart-app').do.with).toMatchObject({
+      services: [{ unit: 'postgresql@15-main.service' }],
+    });
+    expect(looksAt(database, 'wait-app')).toEqual([
+      ...['service-postgresql (app)', 'database-main (app)', 'users (app)'],
+    ]);
+  });
+
+  test.each([
+    ['nginx', undefined, 'app'],
+    ['haproxy', 'scaled', 'balancer'],
+  ])('%s is asked from outside what it hands on', (proxy, layout, on) => {
+    const of = plan(proofpass(layout), proxy);
+    expect(looksAt(of, `wait-${on}`)).toEqual([`service-${proxy} (${on})`]);
+    for (const id of ['health-before', 'health-after'])
+      expect(looksAt(of, id)).toEqual(
+        expect.arrayContaining(['endpoint-api (worker)', 'endpoint-platform (worker)', 'redirect-api (worker)']),
+      );
+    expect(of.downtime.map(({ service }) => service)).toEqual([proxy, 'api', 'platform']);
+  });
+
+  test('the way back starts what went down with it on the same host', () => {
+    const step = stepOf(plan(proofpass('scaled'), 'api'), 'restart-app1');
+    const names = (services: unknown) => (services as { name: string }[]).map(({ name }) => name);
+    expect([names(step.do.with['services']), names(step.do.with['dependants'])]).toEqual([['api'], ['platform']]);
+    expect(names('activity' in step.undo && step.undo.with['services'])).toEqual(['api', 'platform']);
+    expect(stepOf(plan(proofpass('scaled'), 'openbao'), 'restart-db').do.with).not.toHaveProperty('dependants');
+  });
+
+  test('of what comes back sealed is a point of no return: said before, and a failure holds for who unseals it', () => {
+    const vault = plan(proofpass(), 'openbao');
+    expect(vault.pointOfNoReturn).toBe('restart-app');
+    expect(stepOf(vault, 'wait-app').title).toBe('wait until openbao is unsealed and healthy on app');
+    expect(looksAt(vault, 'wait-app')).toContain('openbao-unsealed (app)');
+    // It is waited for however it was before: nothing of it is forgiven.
+    expect(stepOf(vault, 'wait-app').do.with).not.toHaveProperty('failingBefore');
+    expect(vault.notes[0]).toBe(
+      'A restart seals openbao, and nothing undoes that: have the holders of its key shares at hand. Once it is up they unseal it (docker exec -it openbao bao operator unseal, once for each share). Until then api and platform are away too. The run waits 15 s, then holds for a person: unseal it, then say retry.',
+    );
+    expect(vault.downtime.every((one) => one.ifUndone === undefined)).toBe(true);
+    expect(plan(proofpass(), 'grafana').pointOfNoReturn).toBeUndefined();
+  });
+
+  test('what fails is part of what has to be as before: a start does not undo a restart that it did not survive', () => {
+    const facets = (state: string) =>
+      restartServicePlanner.facets({
+        'host app': { services: { openbao: { state: 'running', instance: state } } },
+        health: { results: [{ id: 'openbao-unsealed', on: 'app', state, severity: 'critical' }] },
+      });
+    expect(facets('critical')).not.toEqual(facets('ok'));
+    expect(facets('warning')).toEqual(facets('ok'));
+    expect(Object.keys(facets('ok'))).toEqual(['host app', 'failing']);
+  });
+
+  test('what fails before is said, and only the service itself has to get well', () => {
+    const results = [{ id: 'x', title: 'the platform answers', on: 'worker', state: 'critical', severity: 'critical' }];
+    const of = plan(proofpass(), 'api', { health: { results } });
+    expect(of.notes.at(-1)).toBe('Failing before the restart: the platform answers (worker).');
+    for (const id of ['still-app', 'health-after'])
+      expect(stepOf(of, id).do.with).toMatchObject({ failingBefore: { from: 'health-before', path: 'failing' } });
+    expect(stepOf(of, 'wait-app').do.with).not.toHaveProperty('failingBefore');
   });
 
   test('names the services that there are', () => {
