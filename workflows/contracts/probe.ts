@@ -24,12 +24,6 @@ const common = {
   ),
   source: z.string().min(1).describe("Where it comes from: the manual's lines, or `ours`"),
   about: Name.optional().describe('Service of this system that it is about'),
-  through: z
-    .array(Name)
-    .optional()
-    .describe(
-      'Services of this system that hand its request on: it tells whether they do. Default: those of its endpoint',
-    ),
   timeoutSeconds: z.int().min(1).max(60).default(10).describe('Seconds after which the answer counts as missing'),
 };
 

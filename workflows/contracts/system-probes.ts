@@ -31,21 +31,18 @@ export function probesOf(system: System): Probe[] {
   return [...derived.filter(({ id }) => !named.has(id)), ...entries].map(complete);
 }
 
-/** Those probes that are about services or go through them, by host and kind: what a deploy waits for. Pure. */
+/** Those probes that are about services, hosts or kinds: what a deploy waits for. Pure. */
 export function probesAbout(
   system: System,
   about: { services?: readonly string[]; on?: readonly string[]; kinds?: readonly Probe['kind'][] },
 ): Probe[] {
   return probesOf(system).filter(
     (probe) =>
-      (about.services === undefined || tellsOf(probe).some((service) => about.services?.includes(service))) &&
+      (about.services === undefined || (probe.about !== undefined && about.services.includes(probe.about))) &&
       (about.on === undefined || about.on.includes(probe.on)) &&
       (about.kinds === undefined || about.kinds.includes(probe.kind)),
   );
 }
-
-/** The services that a probe tells something of: the one that answers, and those that hand its request on. */
-const tellsOf = ({ about, through = [] }: Probe): string[] => [...(about === undefined ? [] : [about]), ...through];
 
 function complete(some: Some): Probe {
   const bare = Probe.parse({ title: '-', ...some });
@@ -100,10 +97,7 @@ function endpointProbes(system: System): Some[] {
   });
 }
 
-const aboutEndpoint = ({ service, through }: Endpoint) => ({
-  ...(service === undefined ? {} : { about: service }),
-  ...(through.length === 0 ? {} : { through }),
-});
+const aboutEndpoint = ({ service }: Endpoint): { about?: string } => (service === undefined ? {} : { about: service });
 
 function aboutDatabase({ service, access }: System['databases'][string]): { about?: string } {
   const about = service ?? (access.kind === 'container' ? access.service : undefined);

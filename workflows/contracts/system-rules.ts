@@ -179,7 +179,6 @@ export function systemMistakes(system: unknown): SystemMistake[] {
     if (probe.on !== undefined && probe.on !== WORKER_HOST) place(at('on'), probe.on);
     if (probe.kind === 'port' && probe.to !== undefined) place(at('to'), probe.to);
     if (probe.about !== undefined) service(at('about'), probe.about);
-    servicesIn(at('through'), probe.through);
     if (probe.endpoint !== undefined) refer(at('endpoint'), probe.endpoint, fields(root.endpoints), 'endpoint');
     if (probe.database !== undefined) refer(at('database'), probe.database, databases, 'database');
     const target = { http: 'url', 'rate-limit': 'url', tls: 'address' }[String(probe.kind)];

@@ -402,7 +402,9 @@ export const Endpoint = z.strictObject({
   through: z
     .array(ServiceRef)
     .default([])
-    .describe('Services that hand its requests on, such as a proxy or a balancer; those on no host are passed over'),
+    .describe(
+      'Services that hand its requests on, such as a proxy or a balancer: a restart of one takes the endpoint along, and is judged by it. Those on no host are passed over',
+    ),
   address: z
     .string()
     .regex(HOST_NAME, 'a host name or an IP address, without port')

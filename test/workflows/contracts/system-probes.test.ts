@@ -321,12 +321,11 @@ describe('the shipped systems', () => {
   });
 });
 
-test('what serves a database, and what hands requests on: their probes tell of these services, too', () => {
+test('the probes of a database are about the service that serves it', () => {
   const system = small({
     services: {
       server: { kind: 'container', on: 'app', container: 'pg' },
-      proxy: { kind: 'systemd', on: 'app', unit: 'nginx.service' },
-      api: { kind: 'systemd', on: 'app', unit: 'api.service', requires: ['server'] },
+      cluster: { kind: 'systemd', on: 'app', unit: 'postgresql@15-main.service' },
     },
     databases: {
       main: {
@@ -334,26 +333,16 @@ test('what serves a database, and what hands requests on: their probes tell of t
         access: { kind: 'container', service: 'server', user: 'postgres' },
       },
       other: {
-        engine: 'postgresql',
-        on: 'app',
-        name: 'other',
-        version: 15,
-        access: { kind: 'peer' },
-        service: 'proxy',
+        ...{ engine: 'postgresql', on: 'app', name: 'other', version: 15, access: { kind: 'peer' } },
+        service: 'cluster',
       },
     },
     objectStore: uploading('app'),
-    endpoints: { api: { url: 'https://api.example/health', service: 'api', through: ['proxy'] } },
-    probes: {
-      orders: { kind: 'postgresql', database: 'main', query: 'select 1', answer: '1', source: 'ours' },
-      headers: { kind: 'http', on: 'worker', endpoint: 'api', source: 'ours' },
-      elsewhere: { kind: 'http', on: 'worker', endpoint: 'api', through: [], source: 'ours' },
-    },
+    probes: { orders: { kind: 'postgresql', database: 'main', query: 'select 1', answer: '1', source: 'ours' } },
   });
   const about = (service: string) => probesAbout(system, { services: [service] }).map(({ id }) => id);
   expect(about('server')).toEqual(['service-server', 'database-main', 'orders']);
-  expect(about('proxy')).toEqual(['service-proxy', 'endpoint-api', 'tls-api', 'database-other', 'headers']);
-  expect(about('api')).toEqual(['service-api', 'endpoint-api', 'tls-api', 'headers', 'elsewhere']);
+  expect(about('cluster')).toEqual(['service-cluster', 'database-other']);
 });
 
 describe('mistakes in what probes are made of', () => {
@@ -371,7 +360,6 @@ describe('mistakes in what probes are made of', () => {
   f: { kind: port, on: worker, to: elsewhere, expect: closed, ports: [1], source: ours }
   g: { kind: postgresql, database: none, source: ours }
   h: { kind: ping, on: app, source: ours }
-  i: { kind: http, on: worker, url: 'https://x.example/', through: [none], source: ours }
 services:
   api: { kind: systemd, on: app, unit: api.service, requires: [store] }
 endpoints:
@@ -393,14 +381,13 @@ databases:
           expect.stringMatching(/^probes\.f\.to: there is no host "elsewhere"/),
           expect.stringMatching(/^probes\.g\.database: there is no database "none"/),
           expect.stringMatching(/^probes\.h\.kind: /),
-          expect.stringMatching(/^probes\.i\.through\.0: there is no service "none"/),
           expect.stringMatching(/^services\.api\.requires\.0: there is no service "store"/),
           expect.stringMatching(/^endpoints\.api\.through\.0: there is no service "proxy"/),
           expect.stringMatching(/^databases\.main\.service: there is no service "server"/),
           expect.stringMatching(/^objectStore\.keys\.hosts: host "db" has no key/),
         ]),
       );
-      expect(found).toHaveLength(13);
+      expect(found).toHaveLength(12);
     } finally {
       rmSync(directory, { recursive: true });
     }
