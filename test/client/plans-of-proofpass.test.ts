@@ -114,7 +114,7 @@ point of no return: none, to the end a failure undoes what was done
 expected duration: about 17 min 07 s
 downtime: api 30 s (2 min 00 s if it fails and is undone), platform 30 s (2 min 00 s if it fails and is undone)
 note: 22222222: Attestations have a code, instead of 20261101T000000Z-11111111-00000001 on app.
-note: There is no balancer: while a host is switched, nobody answers there.
+note: There is no balancer: while app is switched nobody answers there, and requests come as soon as the new release answers, before its probes and its smoke test have passed. Where they do not pass, what was before is put back.
 digest: D1`);
 });
 
@@ -160,19 +160,34 @@ test('a restart of one service', async () => {
   const seen = { 'host app': { services: { api: running } } };
   expect(await read('restart-service', input, proofpass(), seen)).toBe(`Plan of restart-service for proofpass
 
-Stage 1: restart
+Stage 1: before
+  no host
+     1. note which of 10 probes fail already [health-before]
+        why: what fails before the change does not undo it; what fails because of it does
+        undo: none needed: it only looks
+
+Stage 2: restart
   host app
-     1. restart api [restart-app]
+     2. restart api [restart-app]
         why: one host after the other
-        undo: start what ran before and stop what did not: api
-     2. wait until api is healthy on app [wait-app]
+        undo: start what ran before and stop what did not: api and platform
+     3. wait until api is healthy on app [wait-app]
         why: 2 probes, seen to pass; an exit code shows nothing
+        undo: none needed: it only looks
+     4. wait until platform works on app as before [still-app]
+        why: 2 probes; those that failed before are not waited for
+        undo: none needed: it only looks
+
+Stage 3: after
+  no host
+     5. wait until what worked before works again [health-after]
+        why: 10 probes; those that failed before are not waited for
         undo: none needed: it only looks
 
 point of no return: none, to the end a failure undoes what was done
 expected duration: not known: no such run has succeeded yet
-downtime: api 30 s (2 min 00 s if it fails and is undone)
-note: platform starts after api and may be away with it.
+downtime: api 30 s (2 min 00 s if it fails and is undone), platform 30 s (2 min 00 s if it fails and is undone)
+note: platform does not work without api: away with it, and waited for.
 digest: D1`);
 });
 
