@@ -13,6 +13,7 @@ import { call, idPart } from '../steps/call.js';
 import { directory, textDiff } from '../steps/file.js';
 import { asBefore, stillWorks } from '../steps/health.js';
 import { summed } from './downtime.js';
+import { recoveryPointAfter } from '../steps/recovery-point.js';
 import { isBelow, isNotedEarly, noted } from './compose-project.js';
 import { opensToNeighbours, publishedPortRules, rulesFor } from './firewall.js';
 import {
@@ -74,13 +75,14 @@ export const provisionHostPlanner: Planner<ProvisionHostInput> = {
     ].flat();
     // What people use is to work as before; on a bare host nothing does yet, and nothing is waited for.
     const health = asBefore(system, stages.length === 0 ? [] : probes);
+    const saved = stages.length === 0 ? { stages: [], notes: [] } : recoveryPointAfter(system);
     return {
       format: PLAN_FORMAT,
       runbook: 'provision-host',
       system: system.system,
-      stages: [...health.before, ...distinct(stages), ...health.after],
+      stages: [...health.before, ...distinct(stages), ...health.after, ...saved.stages],
       downtime: summed(works.flatMap(({ downtime }) => downtime)),
-      notes: [...new Set(works.flatMap(({ notes }) => notes))],
+      notes: [...new Set([...works.flatMap(({ notes }) => notes), ...saved.notes])],
     };
   },
 

@@ -507,6 +507,29 @@ describe('the plan for a bare host of proofpass', () => {
     ]);
   });
 
+  test('ends with a recovery point of the configuration where there is somewhere to put it, else with a word', () => {
+    const word = (of: Plan) => of.notes.filter((note) => note.includes('recovery point'));
+    expect(word(plan)).toEqual([
+      expect.stringMatching(/^No recovery point .*: objectStore\.endpoint, .* of the inventory are not filled in\.$/),
+    ]);
+    const stored = proofpass();
+    const key = { accessKeyId: 'file:id', secretAccessKey: 'file:secret' };
+    Object.assign(stored.objectStore, {
+      endpoint: 'https://s3.example',
+      bucket: 'backups',
+      keys: { worker: key, hosts: { app: key } },
+    });
+    Object.assign(stored.backup, { recipients: ['age1a', 'age1b'], identity: 'file:identity' });
+    const saving = planOf(stored, { 'host app': bare });
+    expect(word(saving)).toEqual([]);
+    // As the last of all, and what fails of it takes nothing back.
+    expect(saving.stages.at(-1)).toMatchObject({
+      errorBudget: 1,
+      lanes: [{ on: 'system', steps: [{ do: { with: { runbook: 'backup', input: { only: 'configuration' } } } }] }],
+    });
+    expect(planOf(stored, { 'host app': after(stored, saving) }).stages).toEqual([]);
+  });
+
   test('fail2ban is asked for each jail that a file turns on', () => {
     const jails = stepsOf(plan).filter(({ step }) => step.do.activity === 'checkJails');
     expect(jails.map(({ step }) => step.do.with['jails'])).toEqual([['sshd'], ['nginx-limit-req']]);
