@@ -9,7 +9,7 @@ import { inventoryLocations } from '../../../activities/inventory/locations.js';
 import { loadSystem } from '../../../activities/inventory/load.js';
 import { readSources } from '../../../activities/inventory/sources.js';
 import type { FileQuestion, SeenFile } from '../../../workflows/contracts/files.js';
-import { stepsOf, type Plan } from '../../../workflows/contracts/plan.js';
+import { stepsOf, type Plan, type Step } from '../../../workflows/contracts/plan.js';
 import { ProvisionHostInput } from '../../../workflows/contracts/provision-host.js';
 import { alternativesOf, PackageSpec, ruleText } from '../../../workflows/contracts/provision.js';
 import type { SeenCluster, SeenHost, SeenSetting } from '../../../workflows/contracts/provision-observation.js';
@@ -574,8 +574,11 @@ describe('the plan for a bare host of proofpass', () => {
     strict.thresholds.databaseConnections = { warning: 65, forSeconds: 66, source: 'the test' };
     Object.assign(strict.databases['main'] as object, { name: 'other' });
     const steps = stepsOf(planOf(strict, { 'host app': bare }));
-    const contentOf = (end: string) =>
-      String(steps.find(({ step }) => String(step.do.with['path']).endsWith(end))?.step.do.with['content']);
+    const textOf = ({ do: { with: argument } }: Step, name: 'path' | 'content') => argument[name] as string | undefined;
+    const contentOf = (end: string) => {
+      const found = steps.find(({ step }) => textOf(step, 'path')?.endsWith(end))?.step;
+      return (found && textOf(found, 'content')) ?? '';
+    };
     const alerts = parse(contentOf('/alerts.yml')) as {
       groups: { rules: { alert: string; expr: string; for: string }[] }[];
     };
@@ -805,11 +808,12 @@ describe('the plan for four bare hosts', () => {
     expect(on('logrotate for the application')).toEqual(['app1', 'app2']);
     expect(on('auditd for the secrets of the application')).toEqual(['app1', 'app2']);
     const watched = (host: string) =>
-      stepsOf(plan).flatMap(({ lane, step }) =>
-        lane.on === host && String(step.do.with['path']).startsWith('/etc/audit/')
-          ? [...String(step.do.with['content']).matchAll(/^-w (\S+)/gm)].map(([, watch]) => watch)
-          : [],
-      );
+      stepsOf(plan).flatMap(({ lane, step }) => {
+        const { path: at, content } = step.do.with as { path?: string; content?: string };
+        return lane.on === host && at?.startsWith('/etc/audit/') === true
+          ? [...(content ?? '').matchAll(/^-w (\S+)/gm)].map(([, watch]) => watch)
+          : [];
+      });
     expect(watched('db')).not.toContain('/opt/proofpass/shared/.env');
     expect(watched('app1')).toContain('/opt/proofpass/shared/.env');
   });
