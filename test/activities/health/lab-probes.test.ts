@@ -510,7 +510,10 @@ describe('servers', () => {
     expect(await see(application)).toMatchObject({ state: 'ok' });
     await root('app', `sed -i 's/%2Fc/%2Fd/' ${file}`);
     const refused = await see(application);
-    expect(refused).toMatchObject(bad('password authentication failed for user "applicant"'));
+    expect(refused).toMatchObject({
+      ...bad('^password authentication failed for user "applicant"'),
+      remedy: `See that DATABASE_URL of ${file} has the password of applicant, and that pg_hba.conf lets it in from app`,
+    });
     expect(JSON.stringify(refused)).not.toContain('a:b/d');
     expect(await see(database)).toMatchObject({ state: 'ok' });
     expect(await see({ ...application, login: { ...login, key: 'NOTHING' } })).toMatchObject({
