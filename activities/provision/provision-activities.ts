@@ -27,7 +27,8 @@ const checkScript = readFileSync(new URL('./check.sh', import.meta.url), 'utf8')
 /** One line: CONTAINER MEMORY-BYTES. The memory is what the machine has, or what its control group allows. */
 const HOST_FACTS = `
 virtual=no; systemd-detect-virt -c -q && virtual=yes
-memory=$(awk '/^MemTotal:/ { printf "%d", $2 * 1024 }' /proc/meminfo)
+# Not in awk: Debian's counts to 2 GiB only.
+memory=$(($(awk '/^MemTotal:/ { print $2 }' /proc/meminfo) * 1024))
 limit=$(cat /sys/fs/cgroup/memory.max 2>/dev/null || echo max)
 [ "$limit" != max ] && [ "$limit" -lt "$memory" ] && memory=$limit
 echo "$virtual $memory"`;
