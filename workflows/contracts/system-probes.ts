@@ -278,7 +278,8 @@ function lookedUp(system: System, name: string, entry: ProbeEntry): Some[] {
         const database = databaseOf(system, name, entry.database);
         return [
           {
-            ...aboutDatabase(database),
+            // That of the application from each of its hosts is for the whole look: the server is what others wait for.
+            ...(entry.login === undefined ? aboutDatabase(database) : {}),
             ...rest,
             server: serverReference(system, database),
             ...loginOf(system, name, some.on, entry),

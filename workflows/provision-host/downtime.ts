@@ -1,12 +1,11 @@
 import { hostsOf } from '../contracts/host-groups.js';
 import type { Plan } from '../contracts/plan.js';
 import type { Service, System } from '../contracts/system.js';
-import { given } from '../contracts/unset.js';
 
 type Downtime = Plan['downtime'];
 
 /**
- * What is away while a unit of a host is restarted, by the names that people know: its service, what an endpoint reaches through one of its ports,
+ * What is away while a unit of a host is restarted, by the names that people know: its service, what an endpoint reaches through it,
  * and what is deployed over a database of this server. `otherwise`: the name where no service has this unit. Pure.
  */
 export function awayWithUnit(system: System, host: string, unit: string, seconds: number, otherwise: string): Downtime {
@@ -50,18 +49,13 @@ function away(
   const meant = Object.entries(system.services).filter(
     ([, service]) => isMeant(service) && hostsOf(system, service.on).includes(host),
   );
-  const ports = meant.flatMap(([, service]) => service.ports);
-  const behind = Object.entries(system.endpoints).flatMap(([name, { url, service }]) =>
-    service !== undefined && ports.includes(portOf(given(url, `endpoints.${name}.url`))) ? [service] : [],
+  const known = meant.map(([name]) => name);
+  const behind = Object.values(system.endpoints).flatMap(({ through, service }) =>
+    service !== undefined && through.some((name) => known.includes(name)) ? [service] : [],
   );
-  const names = meant.length === 0 ? [otherwise] : [...meant.map(([name]) => name), ...behind];
+  const names = meant.length === 0 ? [otherwise] : [...known, ...behind];
   return [...new Set(names)].map((service) => ({ service, seconds }));
 }
-
-const portOf = (url: string): number => {
-  const [, scheme, port] = /^(https?):\/\/[^/:]+(?::(\d+))?/.exec(url) ?? [];
-  return port === undefined ? (scheme === 'http' ? 80 : 443) : Number(port);
-};
 
 /** One line for each service: two restarts of it are away one after the other. Pure. */
 export function summed(all: Downtime): Downtime {
