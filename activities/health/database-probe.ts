@@ -36,7 +36,14 @@ export async function probeDatabase(
     if (isFailure(error, 'CommandTimedOut')) return failed(`no answer within ${probe.timeoutSeconds} s`, 'an answer');
     if (!isFailure(error, 'CommandFailed')) throw error;
     const { message, remedy } = splitRemedy(explainJobFailure(error, `database ${probe.server.database}`));
-    return failed(message, 'an answer', remedy);
+    const { login } = probe;
+    if (login === undefined) return failed(message, 'an answer', remedy);
+    // The server's own word comes last, behind all that says where it was asked.
+    return failed(
+      /FATAL:\s+(.*)/.exec(message)?.[1] ?? message,
+      `${login.user} is let in`,
+      `See that ${login.key} of ${login.file} has the password of ${login.user}, and that pg_hba.conf lets it in from ${probe.on}`,
+    );
   }
   return judgeDatabase(probe, stdout);
 }

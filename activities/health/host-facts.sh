@@ -14,6 +14,9 @@ need() {
   return 1
 }
 
+# What only a machine of its own can run is not judged in one.
+in_container() { systemd-detect-virt --container --quiet && echo container=yes; }
+
 containers() { # ID ...
   local said
   said=$(timeout 15 docker container inspect --format \
@@ -57,6 +60,7 @@ ask() { # KIND ARGUMENT ...
       need systemctl || return
       timeout 10 systemctl show --property=LoadState,ActiveState,SubState,UnitFileState,NRestarts -- "$2" ||
         echo 'error=systemd does not answer'
+      in_container
       ;;
     compose)
       need docker || return
@@ -105,6 +109,7 @@ ask() { # KIND ARGUMENT ...
       said=$(timeout 10 systemctl list-units --state=failed --plain --no-legend --full 2>&1) ||
         { printf 'error=%s\n' "$(first_line "$said")"; return; }
       awk 'NF { print "unit=" $1 }' <<<"$said"
+      in_container
       ;;
     firewall)
       if ! command -v ufw >/dev/null; then

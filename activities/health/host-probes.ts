@@ -127,6 +127,8 @@ export function judge(probe: HostProbe, facts: Facts, asked: { before: number; a
   const one = (name: string): string | undefined => facts.get(name)?.[0];
   switch (probe.kind) {
     case 'systemd':
+      if (probe.outsideContainers && one('container') === 'yes')
+        return ok('not judged: the host is a container, in which it cannot run', expectedRunning(probe));
       return error === undefined ? judgeUnit(probe, one) : unknown(error, expectedRunning(probe));
     case 'compose':
     case 'container':
@@ -162,7 +164,8 @@ export function judge(probe: HostProbe, facts: Facts, asked: { before: number; a
       return judgeClock(probe, one, asked);
     case 'failed-units': {
       if (error !== undefined) return unknown(error, 'none');
-      const units = (facts.get('unit') ?? []).filter((unit) => !probe.except.includes(unit));
+      const excepted = [...probe.except, ...(one('container') === 'yes' ? probe.exceptInContainers : [])];
+      const units = (facts.get('unit') ?? []).filter((unit) => !excepted.includes(unit));
       return units.length === 0
         ? ok('none', 'none')
         : failed(units.join(', '), 'none', `Look why: journalctl -u ${units[0]} -n 50`);
@@ -263,10 +266,11 @@ function judgeClock(probe: ProbeOf<'clock'>, one: One, asked: { before: number; 
   const skew = time < asked.before ? time - asked.before : time > asked.after ? time - asked.after : 0;
   const synchronised = one('synchronised') === 'yes';
   const remedy = 'Let a time server keep it: timedatectl set-ntp true';
+  const most = probe.maximumSkewSeconds;
   return worst([
-    (Math.abs(skew) <= probe.maximumSkewSeconds ? ok : failed)(
+    (most === undefined || Math.abs(skew) <= most ? ok : failed)(
       `${Math.abs(skew).toFixed(1)} s ${skew < 0 ? 'behind' : 'ahead of'} the worker`,
-      `at most ${probe.maximumSkewSeconds} s from the worker's`,
+      most === undefined ? 'told, not judged' : `at most ${most} s from the worker's`,
       remedy,
     ),
     ...(probe.synchronised === undefined

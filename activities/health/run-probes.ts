@@ -7,6 +7,7 @@ import { given, type Unset } from '../../workflows/contracts/unset.js';
 import type { Hosts } from '../hosts/hosts.js';
 import { serverSource } from '../postgres/server-source.js';
 import type { Secrets } from '../secrets/resolve.js';
+import { applicationSource } from './application-login.js';
 import { ask, explain, type Dial } from './asking.js';
 import { probeDatabase } from './database-probe.js';
 import { askHost, isHostProbe, type HostProbe } from './host-probes.js';
@@ -179,7 +180,15 @@ async function look(
     case 'tls':
       return probeTls(probe, ca, dial, signal);
     case 'postgresql':
-      return probeDatabase(hosts, target, probe, await serverSource(probe.server, by.secrets), signal);
+      return probeDatabase(
+        hosts,
+        target,
+        probe,
+        probe.login === undefined
+          ? await serverSource(probe.server, by.secrets)
+          : await applicationSource(hosts, target, { server: probe.server, login: probe.login }, by.secrets, signal),
+        signal,
+      );
     case 'openbao':
       return probeOpenbao(probe, ca, dial, signal);
     case 'redis': {

@@ -131,7 +131,7 @@ async function handshake(
 /** Judges what is served. Pure. */
 export function judgeTls(probe: ProbeOf<'tls'>, served: Served, facts: TlsFacts | undefined, now: Date): Verdict {
   const days = Math.floor((served.validTo.getTime() - now.getTime()) / 86_400_000);
-  const { warning, critical } = probe.daysLeft;
+  const { warning, critical } = probe.daysLeft ?? { warning: 0, critical: 0 };
   const until = `valid for ${days} more days`;
   const renew = 'Renew the certificate, and see that the server was reloaded since';
   const found: Verdict[] = [

@@ -30,6 +30,25 @@ sysctl)
     [ -z "$wrong" ] || { printf '%s\n' "not a setting: $wrong" >&2; exit 1; }
   done
   ;;
+audit)
+  # Only the kernel itself could judge the whole of it, and it knows one set of rules: auditctl would put them in force.
+  for file in "$@"; do
+    wrong=$(grep -vE '^[[:space:]]*(#.*)?$|^-w /[^[:space:]]+ -p [rwxa]+( -k [A-Za-z0-9_-]+)?$|^-a (always|never),(exit|exclude|user|filesystem)( -[FSCk] [^[:space:]]+)+$' "$file")
+    [ -z "$wrong" ] || { printf '%s\n' "not a rule of audit: $wrong" >&2; exit 1; }
+    # A rule for what is in no directory is refused, and with it all that come after it.
+    while read -r path; do
+      [ -d "${path%/*}/" ] || { printf '%s\n' "$file watches $path, and ${path%/*} is not there" >&2; exit 1; }
+    done < <(sed -nE 's/^-w ([^[:space:]]+) .*/\1/p' "$file")
+  done
+  echo 'checked as a file: whether its rules are in force, the kernel alone can tell (auditctl -l)'
+  ;;
+limits)
+  for file in "$@"; do
+    wrong=$(grep -vE '^[[:space:]]*(#.*)?$|^[^[:space:]]+[[:space:]]+(soft|hard|-)[[:space:]]+[a-z]+[[:space:]]+(-1|[0-9]+|unlimited|infinity)[[:space:]]*$' "$file")
+    [ -z "$wrong" ] || { printf '%s\n' "not a limit: $wrong" >&2; exit 1; }
+  done
+  echo 'checked as a file: logins from now on have these limits, services have those of their units'
+  ;;
 *)
   echo "unknown check $kind" >&2
   exit 1

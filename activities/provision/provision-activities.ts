@@ -18,7 +18,8 @@ import { ClusterQuestion, observeCluster } from '../postgres/cluster-activities.
 import { observeSecretFile, SecretFileArgument } from '../secret-files/secret-file-activities.js';
 import type { Fingerprints } from '../secrets/fingerprint.js';
 import type { Secrets } from '../secrets/resolve.js';
-import { observeSshd } from '../sshd/sshd-activities.js';
+import { observeSshd, SshdQuestion } from '../sshd/sshd-activities.js';
+import { observeKernel } from '../sysctl/sysctl-activities.js';
 import { observeUnits } from '../systemd/systemd-activities.js';
 
 const checkScript = readFileSync(new URL('./check.sh', import.meta.url), 'utf8');
@@ -26,7 +27,8 @@ const checkScript = readFileSync(new URL('./check.sh', import.meta.url), 'utf8')
 /** One line: CONTAINER MEMORY-BYTES. The memory is what the machine has, or what its control group allows. */
 const HOST_FACTS = `
 virtual=no; systemd-detect-virt -c -q && virtual=yes
-memory=$(awk '/^MemTotal:/ { printf "%d", $2 * 1024 }' /proc/meminfo)
+# Not in awk: Debian's counts to 2 GiB only.
+memory=$(($(awk '/^MemTotal:/ { print $2 }' /proc/meminfo) * 1024))
 limit=$(cat /sys/fs/cgroup/memory.max 2>/dev/null || echo max)
 [ "$limit" != max ] && [ "$limit" -lt "$memory" ] && memory=$limit
 echo "$virtual $memory"`;
@@ -37,10 +39,14 @@ const ObserveProvision = z.strictObject({
   files: z.array(FileQuestion),
   units: z.array(UnitName),
   firewall: z.boolean(),
-  sshd: z.boolean(),
+  sshd: SshdQuestion.optional(),
   secretFiles: z.array(SecretFileArgument),
   postgresql: ClusterQuestion.optional(),
   compose: z.array(ComposeProject),
+  kernel: z
+    .array(z.string().regex(/^[A-Za-z0-9_./-]+$/))
+    .default([])
+    .describe('Keys of kernel settings'),
 });
 export type ObserveProvision = z.input<typeof ObserveProvision>;
 
@@ -63,7 +69,7 @@ export function createProvisionActivities(dependencies: {
         { signal: cancellationSignal() },
       );
       const [container, memory] = facts.stdout.trim().split(' ');
-      const [packages, accounts, files, units, firewall, sshd] = await Promise.all([
+      const [packages, accounts, files, units, firewall, sshd, kernel] = await Promise.all([
         observePackages(
           hosts,
           context,
@@ -73,7 +79,8 @@ export function createProvisionActivities(dependencies: {
         observeFiles(hosts, fingerprints, context, asked.files),
         observeUnits(hosts, context, asked.units),
         asked.firewall ? observeFirewall(hosts, context) : undefined,
-        asked.sshd ? observeSshd(hosts, context) : undefined,
+        asked.sshd ? observeSshd(hosts, context, asked.sshd) : undefined,
+        container !== 'yes' && asked.kernel.length > 0 ? observeKernel(hosts, context, asked.kernel) : undefined,
       ]);
       const missing = asked.packages.filter((spec) => !isInstalled(spec, packages));
       const unavailable = missing.length === 0 ? [] : await unavailablePackages(hosts, context, missing);
@@ -100,6 +107,7 @@ export function createProvisionActivities(dependencies: {
         secretFiles,
         ...(postgresql ? { postgresql } : {}),
         compose,
+        ...(kernel ? { kernel } : {}),
       };
     },
 

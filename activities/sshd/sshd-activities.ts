@@ -15,6 +15,8 @@ import { parseSshdOptions, whyLoginWouldFail, type Login, type SshdOptions } fro
 const script = readFileSync(new URL('./sshd.sh', import.meta.url), 'utf8');
 
 const DropIn = z.strictObject({ path: AbsolutePath });
+/** What sshd would do with a drop-in of these options at this place. */
+export const SshdQuestion = DropIn.extend({ options: z.record(z.string(), z.string()) });
 const SetSshd = DropIn.extend({
   options: z.record(z.string(), z.string()).describe('Keywords and values, in the order of the file'),
   jump: z.boolean().describe('Other hosts of the system are reached through this one'),
@@ -34,9 +36,10 @@ export const dropInText = (options: Record<string, string>): string =>
 async function ask(
   hosts: Hosts,
   context: CallContext,
-  command: 'look' | 'trial' | 'test',
+  command: 'look' | 'trial' | 'placed' | 'test',
   login: { user: string; from: string; port: number },
   stdin?: string,
+  path?: string,
 ): Promise<SshdOptions | undefined> {
   const { exitCode, stdout } = await hosts.run(
     targetOf(context),
@@ -52,6 +55,7 @@ async function ask(
         login.from,
         '0.0.0.0',
         String(login.port),
+        ...(path === undefined ? [] : [path]),
       ],
       ...(stdin === undefined ? {} : { stdin: Buffer.from(stdin) }),
       okCodes: [0, 4],
@@ -76,14 +80,60 @@ async function loginOf(hosts: Hosts, context: CallContext): Promise<Omit<Login, 
   };
 }
 
-/** What sshd does for the worker's own login. Reads only. */
-export async function observeSshd(hosts: Hosts, context: CallContext): Promise<SeenSshd> {
-  const options = await ask(hosts, context, 'look', await loginOf(hosts, context));
+/**
+ * What sshd does for the worker's own login, and which of the wanted options would not be in force with the drop-in: sshd takes what it reads first.
+ * Reads only.
+ */
+export async function observeSshd(
+  hosts: Hosts,
+  context: CallContext,
+  { path, options: wanted }: z.infer<typeof SshdQuestion>,
+): Promise<SeenSshd> {
+  const login = await loginOf(hosts, context);
+  const options = await ask(hosts, context, 'look', login);
   if (!options) return { installed: false, options: {} };
+  const overridden = await whatIsOverridden(hosts, context, login, path, wanted);
   return {
     installed: true,
     options: Object.fromEntries(Object.entries(options).map(([keyword, values]) => [keyword, values.join(' ')])),
+    ...(overridden.length === 0 ? {} : { overridden }),
   };
+}
+
+async function whatIsOverridden(
+  hosts: Hosts,
+  context: CallContext,
+  login: Parameters<typeof ask>[3],
+  path: string,
+  wanted: Record<string, string>,
+): Promise<NonNullable<SeenSshd['overridden']>> {
+  const text = dropInText(wanted);
+  let placed: SshdOptions;
+  let first: SshdOptions;
+  try {
+    placed = (await ask(hosts, context, 'placed', login, text, path)) ?? {};
+    first = (await ask(hosts, context, 'trial', login, text)) ?? {};
+  } catch (error) {
+    // Options that sshd does not take: `setSshd` refuses them in sshd's own words, before anything is written.
+    if (isFailure(error, 'CommandFailed')) return [];
+    throw error;
+  }
+  const lost = Object.keys(wanted).filter((one) => {
+    const keyword = one.toLowerCase();
+    return placed[keyword]?.join(' ') !== first[keyword]?.join(' ');
+  });
+  if (lost.length === 0) return [];
+  const { stdout } = await hosts.run(
+    targetOf(context),
+    { argv: ['/bin/bash', '-c', script, 'sshd', 'places', path, ...lost] },
+    { signal: cancellationSignal() },
+  );
+  const places = new Map(stdout.split('\n').map((line) => line.split('\t', 2) as [string, string]));
+  return lost.map((keyword) => ({
+    keyword,
+    value: placed[keyword.toLowerCase()]?.join(' ') ?? '',
+    place: places.get(keyword) ?? '',
+  }));
 }
 
 export function createSshdActivities({ hosts }: { hosts: Hosts }) {

@@ -16,6 +16,25 @@ interface SysctlEntry {
   values: string[];
 }
 
+/** What the kernel says of these settings, with blanks as one; those that it does not have are left out. Reads only. */
+export async function observeKernel(
+  hosts: Hosts,
+  context: CallContext,
+  keys: readonly string[],
+): Promise<Record<string, string>> {
+  const { stdout } = await hosts.run(
+    targetOf(context),
+    { argv: ['/bin/bash', '-c', 'sysctl -e -- "$@" 2>/dev/null; true', 'sysctl', ...keys] },
+    { signal: cancellationSignal() },
+  );
+  return Object.fromEntries(
+    stdout.split('\n').flatMap((line) => {
+      const [, key, value] = /^(\S+) = (.*)$/.exec(line) ?? [];
+      return key === undefined || value === undefined ? [] : [[key, value.trim().replaceAll(/\s+/g, ' ')]];
+    }),
+  );
+}
+
 /** Kernel settings of the machine. Not for a container, whose machine is not its own. */
 export function createSysctlActivities({ hosts }: { hosts: Hosts }) {
   const run = async (context: CallContext, args: string[], changes = true): Promise<string[]> => {

@@ -27,7 +27,7 @@ export async function setUpScaled(here: BackupLab): Promise<void> {
 export async function startScaledLab(): Promise<BackupLab> {
   const kept = await keptHosts({
     name: layout,
-    madeOf: ['2', ...recipe()],
+    madeOf: ['3', ...recipe()],
     start: startLab,
     setUp: async () => {
       const here = await startBareScaledLab();

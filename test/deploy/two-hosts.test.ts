@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { stepsOf } from '../../workflows/contracts/plan.js';
 import type { RunReport } from '../../workflows/contracts/run.js';
 import { until, type BackupLab } from '../backup/harness.js';
+import { badProbes } from '../provision/bad-probes.js';
 import { OBSERVED, startScaledLab } from './scaled-lab.js';
 import { arrive, failed, startTraffic, underWay, type Site, type Visitor } from './traffic.js';
 
@@ -30,6 +31,10 @@ describe('over two servers behind HAProxy, with requests flowing', () => {
     visitor = await arrive(here, site, ['app1', 'app2']);
   }, 900_000);
   afterAll(() => here?.down());
+
+  test('everything that the manual looks at is as it should be, seen from every host and from outside', async () => {
+    expect(await badProbes(here)).toEqual([]);
+  });
 
   test('v1 to v2: no request fails, both releases answer meanwhile; session and uploads stay', async () => {
     const flowing = traffic();
@@ -100,8 +105,10 @@ describe('over two servers behind HAProxy, with requests flowing', () => {
     } finally {
       await here.shell(`mv /root/env ${file}`, 'app2');
     }
-    const { report } = await here.run({ host: 'app2', plan: true }, 'provision-host');
+    // And none of the four hosts needs anything, whatever was deployed since.
+    const { report } = await here.run({ plan: true }, 'provision-host');
     const { plan } = report as RunReport;
-    expect(plan && stepsOf(plan).map(({ step }) => [step.title, step.diff])).toEqual([]);
+    expect(plan && stepsOf(plan).map(({ lane, step }) => [lane.on, step.title, step.diff])).toEqual([]);
+    expect(plan?.notes.filter((note) => /stays as it is|not written|first form/.test(note))).toEqual([]);
   });
 });

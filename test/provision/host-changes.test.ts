@@ -11,7 +11,7 @@ import { createClusterActivities } from '../../activities/postgres/cluster-activ
 import { createProvisionActivities } from '../../activities/provision/provision-activities.js';
 import { createSecretFileActivities } from '../../activities/secret-files/secret-file-activities.js';
 import { createSshdActivities } from '../../activities/sshd/sshd-activities.js';
-import { createSysctlActivities } from '../../activities/sysctl/sysctl-activities.js';
+import { createSysctlActivities, observeKernel } from '../../activities/sysctl/sysctl-activities.js';
 import { inventoryLocations } from '../../activities/inventory/locations.js';
 import { loadSystem } from '../../activities/inventory/load.js';
 import { readSources } from '../../activities/inventory/sources.js';
@@ -354,6 +354,36 @@ describe('on a host', () => {
       expect((await here.lab.ssh('app', ['true'])).exitCode).toBe(0);
       await does('restoreSshd', { path: drop }, at);
       expect(await state()).toBe(before);
+    });
+
+    test('tells what it would read before the drop-in, before there is that and with it', async () => {
+      const options = { PermitRootLogin: 'no', X11Forwarding: 'no' };
+      const seen = async () => {
+        const nothing = { packages: [], accounts: [], files: [], units: [], secretFiles: [], compose: [] };
+        const { sshd } = await does('observeProvision', { ...nothing, firewall: false, sshd: { path: drop, options } });
+        return (sshd as { overridden?: unknown }).overridden;
+      };
+      const first = '/etc/ssh/sshd_config.d/00-image.conf';
+      expect(await seen()).toBeUndefined();
+      await here.shell(`printf '# of the image\nPermitRootLogin yes\n' >${first}`);
+      const lost = [{ keyword: 'PermitRootLogin', value: 'yes', place: `${first}:2` }];
+      expect(await seen()).toEqual(lost);
+      await here.shell(`printf 'PermitRootLogin no\nX11Forwarding no\n' >${drop}`);
+      expect(await seen()).toEqual(lost);
+      // What says the same takes nothing away, and what comes later neither.
+      await here.shell(`sed -i 's/yes/no/' ${first}; echo 'X11Forwarding yes' >/etc/ssh/sshd_config.d/90-late.conf`);
+      expect(await seen()).toBeUndefined();
+      await here.shell(`rm ${drop} ${first} /etc/ssh/sshd_config.d/90-late.conf
+        cp -p /etc/ssh/sshd_config /root/; sed -i '1i PermitRootLogin without-password' /etc/ssh/sshd_config`);
+      expect(await seen()).toEqual([
+        { keyword: 'PermitRootLogin', value: 'without-password', place: '/etc/ssh/sshd_config:1' },
+      ]);
+      await here.shell(`sed -i -e 1d -e '/^Include/d' /etc/ssh/sshd_config`);
+      expect(await seen()).toEqual([
+        expect.objectContaining({ keyword: 'PermitRootLogin' }),
+        expect.objectContaining({ keyword: 'X11Forwarding' }),
+      ]);
+      await here.shell('mv /root/sshd_config /etc/ssh/sshd_config');
     });
 
     test('is hardened, seen by sshd itself, and as it was after the undo', async () => {
@@ -865,6 +895,21 @@ endpoints: { api: { url: 'https://api.proofpass.test/health' }, platform: { url:
     expect(await here.shell(servers)).toBe('app1 0\napp2 1\napp1 0\napp2 0\n');
     await here.shell('systemctl reload haproxy; sleep 1');
     expect(await here.shell(servers)).toBe('app1 0\napp2 1\napp1 0\napp2 0\n');
+    // The limits of nginx: so many at once, as many a second for long, /health without one, each name its own. Nobody is behind it: 503.
+    const said = (name: string, at: string, requests: number) =>
+      here.shell(`curl -sk --resolve ${name}.proofpass.test:443:127.0.0.1 -o /dev/null -w '%{http_code}\n' \
+        'https://${name}.proofpass.test${at}?[1-${requests}]' | sort | uniq -c | awk '{ print $2, $1 }'`);
+    expect(await said('api', '/', 40)).toMatch(/^429 \d+\n503 2\d\n$/);
+    expect(await said('api', '/health', 40)).toBe('503 40\n');
+    expect(await said('platform', '/', 60)).toMatch(/^429 \d+\n503 5\d\n$/);
+    expect(await said('platform', '/_next/static/x', 60)).toBe('503 60\n');
+    // Who goes on asking is let in at the rate, and not shut out for good.
+    await here.shell('sleep 4');
+    expect(await said('api', '/', 10)).toBe('503 10\n');
+    expect(
+      await here.shell(`curl -skI --resolve api.proofpass.test:443:127.0.0.1 'https://api.proofpass.test/?[1-30]' |
+        awk '/^HTTP.* 429/ { refused = 1 } refused' | grep -icE '^(strict-transport|x-frame)'`),
+    ).not.toBe('0\n');
     for (const [source = '', text = ''] of Object.entries(
       readSources(['proofpass/nginx/site-without-tls.conf', 'proofpass/nginx/site.conf'], locations),
     )) {
@@ -887,6 +932,27 @@ endpoints: { api: { url: 'https://api.proofpass.test/health' }, platform: { url:
     await expect(
       does('checkConfiguration', { kind: 'sysctl', paths: ['/etc/sysctl.d/60-trial.conf'] }),
     ).rejects.toMatchObject({ message: expect.stringContaining('not a setting: nonsense') });
+    // What no container can put in force is judged as a file, and says so.
+    const file = '/root/trial';
+    const judged = async (kind: string, text: string) => {
+      await here.shell(`cat >${file} <<'END'\n${text}\nEND`);
+      return does('checkConfiguration', { kind, paths: [file] }).then(
+        ({ summary }) => String(summary),
+        (error: Error) => error.message,
+      );
+    };
+    for (const [kind, source] of [
+      ['audit', 'proofpass/hardening/audit.conf'],
+      ['limits', 'proofpass/hardening/limits.conf'],
+    ] as const)
+      expect(await judged(kind, readSources([source], inventoryLocations({}))[source] ?? '')).toMatch(
+        /^checked as a file: /,
+      );
+    expect(await judged('audit', '-w /etc/passwd -p q -k identity')).toMatch(/not a rule of audit: -w/);
+    expect(await judged('audit', '-w /opt/nowhere/.env -p wa -k secrets')).toMatch(
+      /watches \/opt\/nowhere\/.env, and \/opt\/nowhere is not there/,
+    );
+    expect(await judged('limits', '* soft nofile many')).toMatch(/not a limit: \* soft nofile many/);
     await here.shell('rm /etc/sysctl.d/60-trial.conf');
   });
 
@@ -902,6 +968,12 @@ endpoints: { api: { url: 'https://api.proofpass.test/health' }, platform: { url:
     expect(await does('applySysctl', { paths }, at)).toEqual({ summary: '2 changed' });
     expect(await does('applySysctl', { paths }, at)).toEqual({ summary: '2 changed' });
     expect(await now()).toContain('net.ipv4.tcp_keepalive_time = 611');
+    const keys = ['net.ipv4.ip_local_port_range', 'net.ipv4.tcp_keepalive_time', 'no.such'];
+    const kernel = here.calls({ look: ({ context }) => observeKernel(here.hosts, context, keys) });
+    expect(await kernel('look', {})).toEqual({
+      'net.ipv4.ip_local_port_range': '20000 60000',
+      'net.ipv4.tcp_keepalive_time': '611',
+    });
     for (let twice = 0; twice < 2; twice++) await does('restoreSysctl', { paths }, at);
     expect(await now()).toBe(before);
     await here.shell(`rm ${paths[0]}`);

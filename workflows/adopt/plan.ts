@@ -10,6 +10,7 @@ import type { System } from '../contracts/system.js';
 import { call, idPart } from '../steps/call.js';
 import { directory, file, noFile } from '../steps/file.js';
 import { asBefore } from '../steps/health.js';
+import { recoveryPointAfter } from '../steps/recovery-point.js';
 import { scheduleCommand } from './schedule-command.js';
 
 /** A checkout, with what the deployment says about it. */
@@ -123,7 +124,12 @@ export const adoptPlanner: Planner<AdoptInput> = {
     if (adopting.stages.length === 0) return adopting;
     // The services stand still for a moment; then everything has to be as it was for those who use them.
     const health = asBefore(system, probesAbout(system, { services: servicesToAdopt(hosts, system) }));
-    return { ...adopting, stages: [...health.before, ...adopting.stages, ...health.after] };
+    const saved = recoveryPointAfter(system);
+    return {
+      ...adopting,
+      stages: [...health.before, ...adopting.stages, ...health.after, ...saved.stages],
+      notes: [...notes, ...saved.notes],
+    };
   },
 
   facets(observation: Observation) {

@@ -70,12 +70,25 @@ const atUrl = {
   ca,
 };
 
+/** A login as the application has it, over TCP, instead of as `access` of the database says. The password stays on its host and on the worker. */
+const login = {
+  file: AbsolutePath.describe('Environment file on the host `on` that holds the password'),
+  key: z.string().min(1).describe('Its variable there'),
+  form: z.enum(['value', 'url']).default('value').describe('`url`: it is the password part of a connection URL'),
+};
+
 const fields = {
   systemd: {
     kind: z.literal('systemd'),
     unit: z.string().min(1).describe('Unit name with its suffix'),
     running,
     enabled: z.boolean().optional().describe('Whether it shall start with the host'),
+    outsideContainers: z
+      .boolean()
+      .default(false)
+      .describe(
+        'What only the machine itself can run: where the host is a container, it is not judged, and the result says so',
+      ),
     maximumRestarts,
   },
   compose: {
@@ -140,8 +153,10 @@ const fields = {
         warning: z.int().nonnegative().describe('Fewer days of validity than this are a warning'),
         critical: z.int().nonnegative().describe('Fewer days of validity than this are critical'),
       })
-      .prefault({ warning: 21, critical: 7 })
-      .describe('How long the certificate must still be valid, in days'),
+      .optional()
+      .describe(
+        'How long the certificate must still be valid, in days; by default thresholds.certificateDaysLeft, without which it only has to be valid',
+      ),
     grade: z
       .enum(['A+', 'A', 'B', 'C'])
       .optional()
@@ -204,12 +219,22 @@ const fields = {
   },
   clock: {
     kind: z.literal('clock'),
-    maximumSkewSeconds: z.number().positive().default(5).describe("Largest difference to the worker's clock, seconds"),
+    maximumSkewSeconds: z
+      .number()
+      .positive()
+      .optional()
+      .describe(
+        "Largest difference to the worker's clock, seconds; by default thresholds.clockSkewSeconds, without which it is told and not judged",
+      ),
     synchronised: z.boolean().optional().describe('Whether the clock is kept by a time server (timedatectl)'),
   },
   'failed-units': {
     kind: z.literal('failed-units'),
     except: z.array(z.string()).default([]).describe('Units that may have failed'),
+    exceptInContainers: z
+      .array(z.string())
+      .default([])
+      .describe('Units that may have failed where the host is a container, in which they cannot run'),
   },
   firewall: {
     kind: z.literal('firewall'),
@@ -315,6 +340,13 @@ export const ProbeEntry = z.discriminatedUnion('kind', [
       ...entry,
       on: Name.optional().describe('Host of the database, if given'),
       database: Name.describe('Database of this system'),
+      login: z
+        .strictObject({
+          ...login,
+          user: z.string().min(1).optional().describe('Role; default: the owner of the database'),
+        })
+        .optional()
+        .describe('Logs in as the application does, over TCP and with its password'),
       ...fields.postgresql,
     })
     .describe(titles.postgresql),
@@ -351,7 +383,18 @@ export const Probe = z.discriminatedUnion('kind', [
   z.strictObject({ ...looked, ...atUrl, ...fields.http }),
   z.strictObject({ ...looked, ...atUrl, ...fields['rate-limit'] }),
   z.strictObject({ ...looked, address: Address, port: Port, serverName: z.string(), ca, ...fields.tls }),
-  z.strictObject({ ...looked, server: ServerReference, ...fields.postgresql }),
+  z.strictObject({
+    ...looked,
+    server: ServerReference,
+    login: z
+      .strictObject({
+        ...login,
+        user: z.string().min(1).describe('Role'),
+        address: Address.describe('The server, as seen from `on`'),
+      })
+      .optional(),
+    ...fields.postgresql,
+  }),
   z.strictObject({ ...looked, ...fields.disk }),
   z.strictObject({ ...looked, ...fields.inodes }),
   z.strictObject({ ...looked, ...fields.memory }),

@@ -20,6 +20,8 @@ export interface SeenHost {
   secretFiles: Record<string, SeenSecretFile>;
   postgresql?: SeenCluster;
   compose: Record<string, SeenCompose>;
+  /** What the kernel says of the settings that were asked for; those that it does not have are missing. */
+  kernel?: Record<string, string>;
 }
 
 /** A login and the groups that it is in; undefined where there is no such user. */
@@ -48,6 +50,8 @@ export interface SeenFirewall {
 export interface SeenSshd {
   installed: boolean;
   options: Record<string, string>;
+  /** Options that the drop-in asks for and that would not be in force with it, and the place that sets them before it. */
+  overridden?: { keyword: string; value: string; place: string }[];
 }
 
 /** A file with secrets, compared on the worker with what it should hold. */

@@ -87,6 +87,8 @@ export const ConfigurationCheck = z.enum([
   'compose',
   'units',
   'sysctl',
+  'audit',
+  'limits',
 ]);
 export type ConfigurationCheck = z.infer<typeof ConfigurationCheck>;
 

@@ -91,7 +91,7 @@ function endpointProbes(system: System): Some[] {
         ...(endpoint.body === undefined ? {} : { body: endpoint.body }),
       },
       ...(at.url.startsWith('https:')
-        ? [{ ...about, id: `tls-${name}`, kind: 'tls' as const, ...socketOf(name, endpoint) }]
+        ? [{ ...about, id: `tls-${name}`, kind: 'tls' as const, ...daysLeftOf(system), ...socketOf(name, endpoint) }]
         : []),
     ];
   });
@@ -102,6 +102,11 @@ const aboutEndpoint = ({ service }: Endpoint): { about?: string } => (service ==
 function aboutDatabase({ service, access }: System['databases'][string]): { about?: string } {
   const about = service ?? (access.kind === 'container' ? access.service : undefined);
   return about === undefined ? {} : { about };
+}
+
+/** How long a certificate has to be valid; nothing where the system gives no number. */
+function daysLeftOf({ thresholds: { certificateDaysLeft: days } }: System): { daysLeft?: object } {
+  return days === undefined ? {} : { daysLeft: { warning: days.warning, critical: days.critical } };
 }
 
 function databaseProbes(system: System): Some[] {
@@ -120,7 +125,12 @@ function databaseProbes(system: System): Some[] {
 
 /** What every host is measured by. A threshold's `forSeconds` is for alerts: a health check sees one moment. */
 function thresholdProbes(system: System): Some[] {
-  const { diskUsedPercent: disk, memoryUsedPercent: memory, cpuUsedPercent: cpu } = system.thresholds;
+  const {
+    diskUsedPercent: disk,
+    memoryUsedPercent: memory,
+    cpuUsedPercent: cpu,
+    loadPerProcessor: load,
+  } = system.thresholds;
   return Object.keys(system.hosts).flatMap((on) => [
     ...(disk
       ? (['disk', 'inodes'] as const).map((kind) => ({
@@ -135,6 +145,7 @@ function thresholdProbes(system: System): Some[] {
       ? [{ id: `memory-${on}`, kind: 'memory' as const, on, source: memory.source, ...levelsOf(memory) }]
       : []),
     ...(cpu ? [{ id: `cpu-${on}`, kind: 'cpu' as const, on, source: cpu.source, ...levelsOf(cpu) }] : []),
+    ...(load ? [{ id: `load-${on}`, kind: 'load' as const, on, source: load.source, ...levelsOf(load) }] : []),
   ]);
 }
 
@@ -254,7 +265,7 @@ function lookedUp(system: System, name: string, entry: ProbeEntry): Some[] {
         return [{ ...aboutEndpoint(endpoint), ...rest, ...urlOf(entry.endpoint, endpoint, vary) }];
       }
       case 'tls': {
-        const rest = without(some, 'endpoint');
+        const rest = { ...daysLeftOf(system), ...without(some, 'endpoint') };
         if (entry.endpoint !== undefined) {
           const endpoint = endpointOf(system, name, entry.endpoint);
           return [{ ...aboutEndpoint(endpoint), ...rest, ...socketOf(entry.endpoint, endpoint) }];
@@ -263,9 +274,22 @@ function lookedUp(system: System, name: string, entry: ProbeEntry): Some[] {
         return [{ ...rest, address, port: entry.port ?? 443, serverName: entry.serverName ?? address }];
       }
       case 'postgresql': {
-        const rest = without(some, 'database');
+        const rest = without(some, 'database', 'login');
         const database = databaseOf(system, name, entry.database);
-        return [{ ...aboutDatabase(database), ...rest, server: serverReference(system, database) }];
+        return [
+          {
+            // That of the application from each of its hosts is for the whole look: the server is what others wait for.
+            ...(entry.login === undefined ? aboutDatabase(database) : {}),
+            ...rest,
+            server: serverReference(system, database),
+            ...loginOf(system, name, some.on, entry),
+          },
+        ];
+      }
+      case 'clock': {
+        const { critical, warning } = system.thresholds.clockSkewSeconds ?? {};
+        const most = critical ?? warning;
+        return [{ ...(most === undefined ? {} : { maximumSkewSeconds: most }), ...some }];
       }
       case 'port':
         return hostsOf(system, entry.to)
@@ -281,6 +305,25 @@ function lookedUp(system: System, name: string, entry: ProbeEntry): Some[] {
         return [some];
     }
   });
+}
+
+/** A login of the application, with where the server is as seen from a host. */
+function loginOf(
+  system: System,
+  name: string,
+  on: string,
+  { login, database: of }: Extract<ProbeEntry, { kind: 'postgresql' }>,
+): { login?: object } {
+  if (login === undefined) return {};
+  const database = databaseOf(system, name, of);
+  const server = hostOf(system, database.on);
+  return {
+    login: {
+      ...login,
+      user: login.user ?? database.owner ?? missing(name, `owner of the database ${of}`),
+      address: server === on ? '127.0.0.1' : addressOf(system, server),
+    },
+  };
 }
 
 const without = (some: Some, ...names: string[]): Some =>
@@ -366,6 +409,8 @@ export function titleOf(probe: Probe): string {
     case 'tls':
       return `TLS of ${probe.serverName}${probe.grade === undefined ? '' : ` is at least ${probe.grade}`}`;
     case 'postgresql':
+      if (probe.login !== undefined && probe.query === undefined)
+        return `database ${probe.server.database} lets ${probe.login.user} in`;
       return probe.query === undefined
         ? `database ${probe.server.database} answers`
         : `database ${probe.server.database}: ${probe.query}`;

@@ -418,6 +418,18 @@ export const Endpoint = z.strictObject({
     .default(200)
     .describe('HTTP status of a healthy answer; redirects are not followed'),
   body: z.string().min(1).optional().describe('Text that a healthy answer holds'),
+  limit: z
+    .strictObject({
+      perSecond: z.int().min(1).describe('Requests a second that one address may send for long'),
+      burst: z.int().min(1).describe('Requests that it may send at once'),
+      unlimited: z
+        .array(z.string().regex(/^\/[A-Za-z0-9_./-]*$/, 'a path'))
+        .default([])
+        .describe('Beginnings of paths that have no limit'),
+      source: z.string().min(1).describe("Where the numbers come from: the manual's lines, or `ours`"),
+    })
+    .optional()
+    .describe('How many requests are taken from one address; more are answered 429 by what stands in front'),
 });
 export type Endpoint = z.infer<typeof Endpoint>;
 
@@ -447,15 +459,28 @@ export const Threshold = z
   });
 export type Threshold = z.infer<typeof Threshold>;
 
-export const Metric = z.enum([
-  'diskUsedPercent',
-  'memoryUsedPercent',
-  'cpuUsedPercent',
-  'databaseConnections',
-  'errorPercent',
-  'p99Milliseconds',
-]);
-export type Metric = z.infer<typeof Metric>;
+/** A value of which there has to be enough: the levels are the other way round. */
+export const LowThreshold = z
+  .strictObject({
+    warning: z.number().nonnegative().describe('Below: a warning'),
+    critical: z.number().nonnegative().describe('Below: critical; a health gate fails'),
+    source: z.string().min(1).describe("Where the numbers come from: the manual's lines, or `ours`"),
+  })
+  .superRefine(({ warning, critical }, context) => {
+    if (warning < critical) context.addIssue({ code: 'custom', path: ['warning'], message: 'is below `critical`' });
+  });
+
+export const Thresholds = z.strictObject({
+  diskUsedPercent: Threshold.optional().describe('Space and inodes used'),
+  memoryUsedPercent: Threshold.optional().describe('Memory that is not available'),
+  cpuUsedPercent: Threshold.optional().describe('Time that the processors are busy'),
+  loadPerProcessor: Threshold.optional().describe('Load of five minutes, for each processor'),
+  databaseConnections: Threshold.optional().describe('Open connections to a database'),
+  clockSkewSeconds: Threshold.optional().describe("Difference of a clock to the worker's"),
+  certificateDaysLeft: LowThreshold.optional().describe('Days that a certificate is still valid'),
+  errorPercent: Threshold.optional().describe('Requests that fail'),
+  p99Milliseconds: Threshold.optional().describe('Time that all but one in a hundred requests take'),
+});
 
 /** One system of the inventory: the content of `infra/systems/NAME.yaml`. Rules across fields are in system-rules.ts. */
 export const System = z
@@ -521,7 +546,9 @@ export const System = z
       .describe(
         'What a health check looks at beside what follows from the rest of the file; one of the same name replaces it',
       ),
-    thresholds: z.partialRecord(Metric, Threshold).default({}).describe('When a measured value is a problem'),
+    thresholds: Thresholds.prefault({}).describe(
+      'When a measured value is a problem; what has no number here is not judged',
+    ),
     provision: Provision.optional().describe('What a bare host gets: packages, firewall, users, files, units'),
     adopt: Adoption.optional().describe('What was set up by hand and is taken over'),
     objectStore: ObjectStore.describe('Where backups and records are kept'),

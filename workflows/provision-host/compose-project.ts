@@ -1,6 +1,7 @@
 import type { Step } from '../contracts/plan.js';
 import type { Program } from '../contracts/provision.js';
 import { call, idPart } from '../steps/call.js';
+import { awayWithProject } from './downtime.js';
 import { PACKAGE_SECONDS, type Work } from './work.js';
 
 /** How long the services of a compose project are away while they are made anew: Docker gives each 10 s to end, and they start together. Seconds. */
@@ -10,14 +11,14 @@ type Compose = NonNullable<Program['compose']>;
 
 /** A compose project: its files, then its start; nothing where both are as wanted. */
 export function composed(work: Work, name: string, title: string, project: Compose, files: Step[]): Step[] {
-  const { part, now, notes, downtime } = work;
+  const { system, part, now, notes, downtime } = work;
   const seen = now.compose[project.project];
   const runs = seen !== undefined && seen.defined.length > 0 && seen.defined.every((one) => seen.running.includes(one));
   // Docker looks at its own file only: what else changed is read by containers that are made anew.
   const recreate = files.length > 0 || writesSecretsOf(work, project);
   if (!recreate && runs) return [];
   const again = recreate && seen !== undefined && seen.running.length > 0;
-  if (again) downtime.push({ service: name, seconds: RECREATE_SECONDS });
+  if (again) downtime.push(...awayWithProject(system, part.host, project.project, RECREATE_SECONDS, name));
   const content = files.find(
     ({ do: { with: argument } }) => argument['path'] === `${project.directory}/${project.file}`,
   )?.do.with['content'];

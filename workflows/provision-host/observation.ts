@@ -100,7 +100,7 @@ export function question(system: System, part: HostPart, sources: Sources): Obse
       files: [...new Map(files.map((file) => [file.path, file])).values()],
       units: [...new Set(programs.flatMap(([, { unit }]) => (unit === undefined ? [] : [unit])))],
       firewall: part.firewall !== undefined || programs.some(([, program]) => usesLogin(program, sources)),
-      sshd: part.sshd !== undefined,
+      ...(part.sshd ? { sshd: { path: SSHD_DROP_IN, options: part.sshd.options } } : {}),
       secretFiles: secretFiles.map(([, file]) => secretFileArgument(system, host, file, sources)),
       ...(part.postgresql
         ? {
@@ -111,8 +111,27 @@ export function question(system: System, part: HostPart, sources: Sources): Obse
           }
         : {}),
       compose: programs.flatMap(([, { compose }]) => (compose === undefined ? [] : [compose])),
+      kernel: programs.flatMap(([, program]) => Object.keys(kernelSettings(system, host, program, sources))),
     }),
   };
+}
+
+/** The settings of the kernel that a program's files hold, with blanks as one; none of one that holds others. */
+export function kernelSettings(
+  system: System,
+  host: string,
+  { check, files }: Program,
+  sources: Sources,
+): Record<string, string> {
+  if (check !== 'sysctl') return {};
+  return Object.fromEntries(
+    files.flatMap(({ source }) =>
+      (source === undefined ? '' : fill(sources[source] ?? '', system, host, source)).split('\n').flatMap((line) => {
+        const [, key, value] = /^\s*-?([a-z0-9_./-]+)\s*=\s*(\S.*)$/.exec(line) ?? [];
+        return key === undefined || value === undefined ? [] : [[key, value.trim().replaceAll(/\s+/g, ' ')]];
+      }),
+    ),
+  );
 }
 
 /** What is deployed to this host. */

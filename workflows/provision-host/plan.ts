@@ -12,6 +12,8 @@ import type { System } from '../contracts/system.js';
 import { call, idPart } from '../steps/call.js';
 import { directory, textDiff } from '../steps/file.js';
 import { asBefore, stillWorks } from '../steps/health.js';
+import { summed } from './downtime.js';
+import { recoveryPointAfter } from '../steps/recovery-point.js';
 import { isBelow, isNotedEarly, noted } from './compose-project.js';
 import { opensToNeighbours, publishedPortRules, rulesFor } from './firewall.js';
 import {
@@ -73,13 +75,14 @@ export const provisionHostPlanner: Planner<ProvisionHostInput> = {
     ].flat();
     // What people use is to work as before; on a bare host nothing does yet, and nothing is waited for.
     const health = asBefore(system, stages.length === 0 ? [] : probes);
+    const saved = stages.length === 0 ? { stages: [], notes: [] } : recoveryPointAfter(system);
     return {
       format: PLAN_FORMAT,
       runbook: 'provision-host',
       system: system.system,
-      stages: [...health.before, ...distinct(stages), ...health.after],
-      downtime: works.flatMap(({ downtime }) => downtime),
-      notes: [...new Set(works.flatMap(({ notes }) => notes))],
+      stages: [...health.before, ...distinct(stages), ...health.after, ...saved.stages],
+      downtime: summed(works.flatMap(({ downtime }) => downtime)),
+      notes: [...new Set([...works.flatMap(({ notes }) => notes), ...saved.notes])],
     };
   },
 
@@ -268,6 +271,7 @@ function sshd({ system, part, now }: Work): Step[] {
     ...Object.entries(options).map(([keyword, value]) => `${keyword} ${value}`),
     '',
   ].join('\n');
+  refuseSshdOverrides(part.host, now);
   const seen = now.files[SSHD_DROP_IN];
   if (seen?.type === 'file' && seen.text === content) return [];
   const jump = Object.values(system.hosts).some(
@@ -283,6 +287,23 @@ function sshd({ system, part, now }: Work): Step[] {
       diff: textDiff(SSHD_DROP_IN, seen?.text ?? '', content),
     },
   ];
+}
+
+/** What sshd reads before the drop-in wins: root could go on logging in, with everything as the inventory says. Throws `HostUnusable` that names all of it. */
+function refuseSshdOverrides(host: string, { sshd: seen }: SeenHost): void {
+  const lost = seen?.overridden ?? [];
+  if (lost.length === 0) return;
+  const where = (place: string): string => (place === '' ? 'somewhere that it is not clear from its files' : place);
+  throw failure(
+    'HostUnusable',
+    `sshd on ${host} would go on with ${lost.map(({ keyword, value, place }) => `${keyword} ${value} (${where(place)})`).join(', ')}: it takes what it reads first, and that is read before ${SSHD_DROP_IN}`,
+    {
+      host,
+      remedy: lost.some(({ place }) => place !== '')
+        ? 'Take these lines out of the files, or say the same under provision.sshd.options of the inventory'
+        : 'See that /etc/ssh/sshd_config begins with Include /etc/ssh/sshd_config.d/*.conf',
+    },
+  );
 }
 
 // From steps to stages.

@@ -7,6 +7,7 @@ import { given } from '../contracts/unset.js';
 import { call } from '../steps/call.js';
 import { block, file } from '../steps/file.js';
 import { applied } from '../steps/service.js';
+import { awayWithDatabase } from './downtime.js';
 import { clusterArgument, hbaPath, settingsPath } from './observation.js';
 import { clientsOf, HBA_BLOCK, hbaLines } from './pg-hba.js';
 import { settingChanges, settingLines, settingsFor, withKept } from './postgresql-settings.js';
@@ -57,7 +58,8 @@ export function postgresql({ system, part, now, notes, downtime }: Work): Step[]
     { unit: service, how: 'restart', why: 'shared buffers, connections and addresses are read at the start only' },
     tuned,
   );
-  if (restart.length > 0 && now.postgresql?.running) downtime.push({ service: 'postgresql', seconds: RESTART_SECONDS });
+  if (restart.length > 0 && now.postgresql?.running)
+    downtime.push(...awayWithDatabase(system, part.host, wanted.database, RESTART_SECONDS));
   const hba = applied(
     { unit: service, how: 'reload', why: 'who may log in is read again', id: 'pg-hba' },
     block(now.files[hbaPath(system, wanted)], {

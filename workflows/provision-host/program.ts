@@ -8,13 +8,15 @@ import { directory, file, noFile, symlink } from '../steps/file.js';
 import { applied, unit } from '../steps/service.js';
 import { composed } from './compose-project.js';
 import { withOtherKeys } from './docker-daemon.js';
+import { awayWithUnit } from './downtime.js';
 import { haproxyConfiguration } from './haproxy.js';
+import { kernelSettings } from './observation.js';
 import { fill, loginsIn } from './template.js';
 import { readLater, RESTART_SECONDS, type Work } from './work.js';
 
 /** One program: its directories and files, judged by itself before it reads them, and its unit. */
 export function program(work: Work, name: string): Step[] {
-  const { part, now, notes, downtime } = work;
+  const { system, part, now, notes, downtime } = work;
   const wanted = part.programs.find(([one]) => one === name)?.[1];
   if (!wanted) return [];
   const coming = wanted.packages.some((spec) => !isInstalled(spec, now.packages));
@@ -43,15 +45,21 @@ export function program(work: Work, name: string): Step[] {
           },
         ];
   // Machine-wide settings belong to the machine: inside a container there is only the file.
-  if (wanted.check === 'sysctl' && check.length > 0 && !now.container) {
+  if (wanted.check === 'sysctl' && !now.container) {
     const argument = { paths: judged(wanted) };
-    check.push({
-      id: `apply-${idPart(name)}`,
-      title: `put the kernel settings of ${name} in force`,
-      why: 'as the next boot will',
-      do: call('applySysctl', argument),
-      undo: call('restoreSysctl', argument),
-    });
+    const other = kernelChanges(work, wanted);
+    if (files.length === 0 && other.length > 0)
+      notes.push(
+        `${part.host}: the kernel has not what the files of ${name} say: ${other.join(', ')}. If it is so again after a boot, another file is read later: grep -rE '${other.map((change) => change.split(':')[0]).join('|')}' /etc/sysctl.conf /etc/sysctl.d /usr/lib/sysctl.d`,
+      );
+    if (files.length > 0 || other.length > 0)
+      check.push({
+        id: `apply-${idPart(name)}`,
+        title: `put the kernel settings of ${name} in force`,
+        why: other.length > 0 ? other.join(', ') : 'as the next boot will',
+        do: call('applySysctl', argument),
+        undo: call('restoreSysctl', argument),
+      });
   }
   if (wanted.check === 'sysctl' && now.container)
     notes.push(
@@ -72,9 +80,8 @@ export function program(work: Work, name: string): Step[] {
       `${part.host} is a container, in which ${service} cannot run: its files are written, it is not started.`,
     );
   const running = isUnitActive(now.units[service]);
-  const reread =
-    files.length > 0 && wanted.apply !== 'reload' && running ? [{ service: name, seconds: RESTART_SECONDS }] : [];
-  downtime.push(...reread);
+  if (files.length > 0 && wanted.apply !== 'reload' && running && !kept)
+    downtime.push(...awayWithUnit(system, part.host, service, RESTART_SECONDS, name));
   // A unit that does not run yet reads its files when it starts; one that its package starts reads them now.
   const changed = kept
     ? [...files, ...check]
@@ -90,15 +97,16 @@ export function program(work: Work, name: string): Step[] {
         active: true,
         why: `${wanted.title} runs, and starts with the host`,
       });
+  const guarded = jailsOf(work, wanted);
   const jails: Step[] =
-    wanted.check !== 'fail2ban' || [...changed, ...started].length === 0
+    guarded.length === 0 || [...changed, ...started].length === 0
       ? []
       : [
           {
             id: `jails-${idPart(name)}`,
-            title: 'see that fail2ban guards sshd',
+            title: `see that fail2ban guards ${guarded.join(' and ')}`,
             why: 'proved by fail2ban itself',
-            do: call('checkJails', { jails: ['sshd'] }),
+            do: call('checkJails', { jails: guarded }),
             undo: { none: 'it only looks' },
           },
         ];
@@ -108,7 +116,27 @@ export function program(work: Work, name: string): Step[] {
 /** What a check is told: of a compose project the file that names all others. */
 function judged({ check, files }: Program): string[] {
   if (check === 'compose') return files.map(({ path }) => path).filter((path) => /compose\.ya?ml$/.test(path));
-  return check === 'units' || check === 'sysctl' || check === 'logrotate' ? files.map(({ path }) => path) : [];
+  return check !== undefined && ['units', 'sysctl', 'logrotate', 'audit', 'limits'].includes(check)
+    ? files.map(({ path }) => path)
+    : [];
+}
+
+/** What of a program's settings the kernel has otherwise: `vm.swappiness: 60 -> 10`. */
+function kernelChanges({ system, part, now, sources }: Work, wanted: Program): string[] {
+  return Object.entries(kernelSettings(system, part.host, wanted, sources)).flatMap(([key, value]) => {
+    const is = now.kernel?.[key];
+    return is === undefined || is === value ? [] : [`${key}: ${is} -> ${value}`];
+  });
+}
+
+/** The jails that a program's files turn on. */
+function jailsOf({ sources }: Work, { check, files }: Program): string[] {
+  if (check !== 'fail2ban') return [];
+  return files.flatMap(({ source }) =>
+    (sources[source ?? ''] ?? '')
+      .split(/^(?=\[)/m)
+      .flatMap((section) => (/^enabled\s*=\s*true\b/m.test(section) ? (/^\[([^\]]+)\]/.exec(section)?.[1] ?? []) : [])),
+  );
 }
 
 function programFile(work: Work, wanted: Program, one: ProvisionFile): Step[] {

@@ -146,7 +146,13 @@ describe('units and containers', () => {
       measured: 'broken.service',
     });
     expect(await see({ kind: 'failed-units', except: ['broken.service'] })).toMatchObject({ state: 'ok' });
+    // A lab host is a container: it says what it cannot show, and judges everything else.
+    expect(await see({ kind: 'failed-units', exceptInContainers: ['broken.service'] })).toMatchObject({ state: 'ok' });
     await root('app', 'systemctl reset-failed broken');
+    expect(await see({ kind: 'systemd', unit: 'broken.service', outsideContainers: true })).toMatchObject({
+      state: 'ok',
+      measured: 'not judged: the host is a container, in which it cannot run',
+    });
   });
 
   test('a compose service runs and is healthy', async () => {
@@ -210,7 +216,10 @@ describe('the machine', () => {
   });
 
   test('the clock', async () => {
-    expect(await see({ kind: 'clock' })).toMatchObject({ state: 'ok', measured: '0.0 s ahead of the worker' });
+    expect(await see({ kind: 'clock', maximumSkewSeconds: 5 })).toMatchObject({
+      state: 'ok',
+      measured: '0.0 s ahead of the worker',
+    });
     // Nobody keeps the clock of a lab host.
     expect(await see({ kind: 'clock', synchronised: true })).toMatchObject(bad('not synchronised'));
   });
@@ -492,6 +501,26 @@ describe('servers', () => {
     expect(await see({ ...database, query: 'create table public.made (x int)' })).toMatchObject(
       bad('read-only transaction'),
     );
+    // The login of the application: what lets guardia in says nothing about it.
+    const [psql, file] = ['cd /; runuser -u postgres -- psql -Xq -d proofpass_prod', '/srv/application.env'];
+    await root('app', `${psql} -c "create role applicant login password 'a:b/c'"`);
+    await root('app', `echo 'DATABASE_URL=postgresql://applicant:a%3Ab%2Fc@localhost/x' >${file}; chmod 600 ${file}`);
+    const login = { user: 'applicant', address: '127.0.0.1', file, key: 'DATABASE_URL', form: 'url' };
+    const application = { ...database, query: 'select current_user', answer: 'applicant', login };
+    expect(await see(application)).toMatchObject({ state: 'ok' });
+    await root('app', `sed -i 's/%2Fc/%2Fd/' ${file}`);
+    const refused = await see(application);
+    expect(refused).toMatchObject({
+      ...bad('^password authentication failed for user "applicant"'),
+      remedy: `See that DATABASE_URL of ${file} has the password of applicant, and that pg_hba.conf lets it in from app`,
+    });
+    expect(JSON.stringify(refused)).not.toContain('a:b/d');
+    expect(await see(database)).toMatchObject({ state: 'ok' });
+    expect(await see({ ...application, login: { ...login, key: 'NOTHING' } })).toMatchObject({
+      state: 'unknown',
+      message: `${file} on app has no password in NOTHING`,
+    });
+    await root('app', `rm ${file}; ${psql} -c 'drop role applicant'`);
     await root('app', 'systemctl stop postgresql@15-main');
     expect(await see(database)).toMatchObject(bad('proofpass_prod'));
     await root('app', 'systemctl start postgresql@15-main');

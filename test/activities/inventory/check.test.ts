@@ -109,7 +109,7 @@ describe('checkSystems', () => {
       '26 databases.main.access.user: is the number 3 | text (Role to log in as)',
       '27 databases.main.expect.tables.0: is not written as it has to be | schema.table, for example public.users',
       '27 databases.main.expect.minimumBytes: is -1 | a whole number from 0',
-      '29 thresholds.diskUsed: there is no field "diskUsed" here; did you mean "diskUsedPercent"? | diskUsedPercent, databaseConnections, errorPercent, p99Milliseconds',
+      '29 thresholds.diskUsed: there is no field "diskUsed" here; did you mean "diskUsedPercent"? | diskUsedPercent, loadPerProcessor, databaseConnections, clockSkewSeconds, certificateDaysLeft, errorPercent, p99Milliseconds',
       '30 thresholds.memoryUsedPercent.warning: is above `critical` | ',
       '31 thresholds.cpuUsedPercent: give `warning`, `critical` or both | ',
       '33 objectStore.provider: "amazon" is not one of the choices | "aws", "minio", "r2", "ceph", "versitygw" or "other"',

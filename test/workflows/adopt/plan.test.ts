@@ -75,6 +75,9 @@ describe('the plan to adopt proofpass', () => {
         `until the schedule backup-daily is there; make it in Temporal: ${scheduleCommand(system, 'backup-daily')}`,
       ),
       expect.stringContaining('until the schedule backup-six-hourly is there'),
+      expect.stringMatching(
+        /^No recovery point of the configuration is made afterwards: objectStore\.endpoint, .* not filled in\.$/,
+      ),
     ]);
     for (const { step } of stepsOf(plan).slice(1, -1)) expect(step.undo).toHaveProperty('activity');
   });

@@ -101,6 +101,87 @@ describe('what follows from the inventory', () => {
   });
   const [L1, L2] = ['L1', 'L2'];
 
+  test('the load of every host, the days of certificates and the seconds of clocks are those of the thresholds', () => {
+    const more = {
+      endpoints: { site: { url: 'https://shop.example/' } },
+      probes: {
+        'tls-again': { kind: 'tls', on: 'worker', endpoint: 'site', source: 'x' },
+        'tls-own': {
+          kind: 'tls',
+          on: 'worker',
+          endpoint: 'site',
+          daysLeft: { warning: 3, critical: 1 },
+          source: 'x',
+        },
+        clock: { kind: 'clock', on: 'app', source: 'x' },
+      },
+    };
+    const days = { warning: 30, critical: 10 };
+    const probes = byId(
+      probesOf(
+        small({
+          ...more,
+          thresholds: {
+            loadPerProcessor: { warning: 2, source: 'ours' },
+            clockSkewSeconds: { critical: 4, source: 'ours' },
+            certificateDaysLeft: { ...days, source: 'ours' },
+          },
+        }),
+      ),
+    );
+    expect(probes['load-app']).toMatchObject({ kind: 'load', on: 'app', warning: 2, source: 'ours' });
+    expect(probes['tls-site']).toMatchObject({ daysLeft: days });
+    expect(probes['tls-again']).toMatchObject({ daysLeft: days });
+    expect(probes['tls-own']).toMatchObject({ daysLeft: { warning: 3, critical: 1 } });
+    expect(probes['clock']).toMatchObject({ maximumSkewSeconds: 4 });
+    // No number that nobody has written down.
+    const none = byId(probesOf(small(more)));
+    expect([none['tls-site'], none['clock'], none['load-app']]).toEqual([
+      expect.not.objectContaining({ daysLeft: expect.anything() as unknown }),
+      expect.not.objectContaining({ maximumSkewSeconds: expect.anything() as unknown }),
+      undefined,
+    ]);
+    expect(() => small({ thresholds: { certificateDaysLeft: { warning: 1, critical: 2, source: 'x' } } })).toThrow(
+      'is below `critical`',
+    );
+  });
+
+  test('a login of the application, from each host that has it, to the server as seen from there', () => {
+    const database = {
+      engine: 'postgresql',
+      on: 'db',
+      name: 'shop',
+      version: 15,
+      owner: 'seller',
+      access: { kind: 'peer' },
+    };
+    const login = { file: '/srv/.env', key: 'DATABASE_URL', form: 'url' };
+    const probes = byId(
+      probesOf(
+        small({
+          groups: { both: ['app', 'db'] },
+          hosts: { db: at('10.0.0.7') },
+          databases: { main: database },
+          probes: { login: { kind: 'postgresql', on: 'both', database: 'main', login, source: 'x' } },
+          objectStore: {
+            provider: 'other',
+            endpoint: 'https://s3.example',
+            bucket: 'backups',
+            keys: {
+              worker: { accessKeyId: 'env:A', secretAccessKey: 'env:B' },
+              hosts: { db: { accessKeyId: 'env:A', secretAccessKey: 'env:B' } },
+            },
+          },
+        }),
+      ),
+    );
+    expect(probes['login-app']).toMatchObject({
+      title: 'database shop lets seller in',
+      login: { ...login, user: 'seller', address: '10.0.0.7' },
+    });
+    expect(probes['login-db']).toMatchObject({ login: { user: 'seller', address: '127.0.0.1' } });
+  });
+
   test('an entry of the same name replaces what follows', () => {
     const system = small({
       services: { old: { kind: 'systemd', on: 'app', unit: 'old.service' } },

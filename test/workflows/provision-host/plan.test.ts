@@ -2,13 +2,14 @@ import { describe, expect, test } from '@jest/globals';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { parse } from 'yaml';
 import { maskText, maskUnknown } from '../../../activities/files/mask.js';
 import { parseSshdOptions, whyLoginWouldFail } from '../../../activities/sshd/login-judgement.js';
 import { inventoryLocations } from '../../../activities/inventory/locations.js';
 import { loadSystem } from '../../../activities/inventory/load.js';
 import { readSources } from '../../../activities/inventory/sources.js';
 import type { FileQuestion, SeenFile } from '../../../workflows/contracts/files.js';
-import { stepsOf, type Plan } from '../../../workflows/contracts/plan.js';
+import { stepsOf, type Plan, type Step } from '../../../workflows/contracts/plan.js';
 import { ProvisionHostInput } from '../../../workflows/contracts/provision-host.js';
 import { alternativesOf, PackageSpec, ruleText } from '../../../workflows/contracts/provision.js';
 import type { SeenCluster, SeenHost, SeenSetting } from '../../../workflows/contracts/provision-observation.js';
@@ -197,7 +198,9 @@ describe('the plan for a bare host of proofpass', () => {
       'fail2ban',
       'fail2ban for nginx',
       'auditd',
-      'logrotate',
+      'auditd for the secrets of the application',
+      'logrotate for nginx',
+      'logrotate for the application',
       'settings of the kernel',
       'limits of logins',
       'sshd',
@@ -231,7 +234,8 @@ describe('the plan for a bare host of proofpass', () => {
     const looking = plan.stages.filter(({ lanes }) => lanes[0]?.steps.at(-1)?.id.startsWith('still-'));
     expect(looking.map(({ title }) => title)).toEqual([
       ...['firewall', 'PostgreSQL', 'Docker, with bounded logs', 'nginx', 'monitoring'],
-      ...['fail2ban', 'fail2ban for nginx', 'auditd', 'settings of the kernel'],
+      ...['fail2ban', 'fail2ban for nginx', 'auditd', 'auditd for the secrets of the application'],
+      'settings of the kernel',
     ]);
     // The worker would be banned for asking too often.
     expect(JSON.stringify(plan)).not.toContain('rate-limit');
@@ -487,8 +491,109 @@ describe('the plan for a bare host of proofpass', () => {
       planOf(system, { 'host app': running })
         .downtime.map(({ service }) => service)
         .sort(),
-    ).toEqual(['docker', 'postgresql']);
+    ).toEqual(['api', 'docker', 'platform', 'postgresql']);
     expect(plan.downtime).toEqual([]);
+  });
+
+  test('downtime has the names that people know: of the service, and of what is reached through it', () => {
+    const guarded = proofpass();
+    guarded.groups['waf'] = ['app'];
+    const active = { load: 'loaded', enabled: 'enabled', active: 'active' };
+    const running = { ...bare, units: { 'nginx.service': active } };
+    expect(planOf(guarded, { 'host app': running }).downtime).toEqual([
+      { service: 'nginx', seconds: 10 },
+      { service: 'api', seconds: 10 },
+      { service: 'platform', seconds: 10 },
+    ]);
+  });
+
+  test('ends with a recovery point of the configuration where there is somewhere to put it, else with a word', () => {
+    const word = (of: Plan) => of.notes.filter((note) => note.includes('recovery point'));
+    expect(word(plan)).toEqual([
+      expect.stringMatching(/^No recovery point .*: objectStore\.endpoint, .* of the inventory are not filled in\.$/),
+    ]);
+    const stored = proofpass();
+    const key = { accessKeyId: 'file:id', secretAccessKey: 'file:secret' };
+    Object.assign(stored.objectStore, {
+      endpoint: 'https://s3.example',
+      bucket: 'backups',
+      keys: { worker: key, hosts: { app: key } },
+    });
+    Object.assign(stored.backup, { recipients: ['age1a', 'age1b'], identity: 'file:identity' });
+    const saving = planOf(stored, { 'host app': bare });
+    expect(word(saving)).toEqual([]);
+    // As the last of all, and what fails of it takes nothing back.
+    expect(saving.stages.at(-1)).toMatchObject({
+      errorBudget: 1,
+      lanes: [{ on: 'system', steps: [{ do: { with: { runbook: 'backup', input: { only: 'configuration' } } } }] }],
+    });
+    expect(planOf(stored, { 'host app': after(stored, saving) }).stages).toEqual([]);
+  });
+
+  test('fail2ban is asked for each jail that a file turns on', () => {
+    const jails = stepsOf(plan).filter(({ step }) => step.do.activity === 'checkJails');
+    expect(jails.map(({ step }) => step.do.with['jails'])).toEqual([['sshd'], ['nginx-limit-req']]);
+    expect(jails.map(({ step }) => step.title)).toEqual([
+      'see that fail2ban guards sshd',
+      'see that fail2ban guards nginx-limit-req',
+    ]);
+  });
+
+  test('is refused where sshd would read something else first, and names the place', () => {
+    const overridden = [{ keyword: 'PermitRootLogin', value: 'yes', place: '/etc/ssh/sshd_config.d/00-cloud.conf:3' }];
+    for (const seen of [bare, after(system, plan)])
+      expect(() =>
+        planOf(system, { 'host app': { ...seen, sshd: { installed: true, options: {}, overridden } } }),
+      ).toThrow(
+        'sshd on app would go on with PermitRootLogin yes (/etc/ssh/sshd_config.d/00-cloud.conf:3): it takes what it reads first',
+      );
+  });
+
+  test('settings that the kernel has otherwise are put in force, although their file is as it should be', () => {
+    const asked = questionOf(system)?.['kernel'] as string[];
+    expect(asked).toEqual(expect.arrayContaining(['vm.swappiness', 'net.ipv4.ip_local_port_range']));
+    const settled = after(system, plan);
+    const kernel = { 'vm.swappiness': '60', 'net.ipv4.ip_local_port_range': '1024 65535' };
+    const planned = planOf(system, { 'host app': { ...settled, kernel } });
+    const steps = stepsOf(planned).filter(({ lane }) => lane.on === 'app');
+    expect(steps.map(({ step }) => [step.id, step.why])).toEqual([
+      ['apply-kernel', 'vm.swappiness: 60 -> 10'],
+      ['still-kernel', expect.anything()],
+    ]);
+    expect(planned.notes.join('\n')).toMatch(
+      /app: the kernel has not what the files of kernel say: vm\.swappiness: 60/,
+    );
+    const container = planOf(system, { 'host app': { ...settled, kernel, container: true } });
+    expect(container.stages).toEqual([]);
+  });
+
+  test('alerts and dashboard have the numbers of the thresholds', () => {
+    const strict = proofpass();
+    strict.thresholds.diskUsedPercent = { critical: 61, forSeconds: 62, source: 'the test' };
+    strict.thresholds.cpuUsedPercent = { warning: 63, forSeconds: 64, source: 'the test' };
+    strict.thresholds.databaseConnections = { warning: 65, forSeconds: 66, source: 'the test' };
+    Object.assign(strict.databases['main'] as object, { name: 'other' });
+    const steps = stepsOf(planOf(strict, { 'host app': bare }));
+    const textOf = ({ do: { with: argument } }: Step, name: 'path' | 'content') => argument[name] as string | undefined;
+    const contentOf = (end: string) => {
+      const found = steps.find(({ step }) => textOf(step, 'path')?.endsWith(end))?.step;
+      return (found && textOf(found, 'content')) ?? '';
+    };
+    const alerts = parse(contentOf('/alerts.yml')) as {
+      groups: { rules: { alert: string; expr: string; for: string }[] }[];
+    };
+    const rules = Object.fromEntries(alerts.groups.flatMap(({ rules: all }) => all).map((rule) => [rule.alert, rule]));
+    expect(rules['DiskSpaceLow']).toMatchObject({ expr: expect.stringMatching(/>= 61$/), for: '62s' });
+    expect(rules['HighCPUUsage']).toMatchObject({ expr: expect.stringMatching(/>= 63$/), for: '64s' });
+    expect(rules['HighDatabaseConnections']).toMatchObject({
+      expr: 'sum(pg_stat_database_numbackends{datname="other"}) >= 65',
+      for: '66s',
+    });
+    expect(rules['PostgreSQLDown']?.expr).toBe('up{job="postgres"} == 0 or pg_up == 0');
+    const dashboard = contentOf('/proofpass.json');
+    expect(JSON.parse(dashboard)).toMatchObject({ title: 'ProofPass' });
+    for (const number of [61, 63, 65]) expect(dashboard).toContain(`"value": ${number}\n`);
+    expect(dashboard).not.toContain('proofpass_prod');
   });
 });
 
@@ -504,7 +609,10 @@ describe('the plan for a compose project that serves', () => {
     const steps = stepsOf(plan).filter(({ lane }) => lane.on === 'app');
     return { ids: steps.map(({ step }) => step.id), plan };
   };
-  const away = [{ service: 'monitoring', seconds: 20 }];
+  const away = ['prometheus', 'alertmanager', 'grafana', 'node-exporter', 'postgres-exporter'].map((service) => ({
+    service,
+    seconds: 20,
+  }));
 
   test('is nothing where all of it is as it should be', () => {
     expect(planned({}).ids).toEqual([]);
@@ -696,6 +804,18 @@ describe('the plan for four bare hosts', () => {
     expect(on('units of the application')).toEqual(['app1', 'app2']);
     const onHosts = stepsOf(plan).filter(({ lane }) => lane.on !== 'system');
     expect(onHosts.every(({ lane, step }) => step.id.startsWith(`${lane.on}-`))).toBe(true);
+    // What nginx's host has on one machine is where the application is.
+    expect(on('logrotate for the application')).toEqual(['app1', 'app2']);
+    expect(on('auditd for the secrets of the application')).toEqual(['app1', 'app2']);
+    const watched = (host: string) =>
+      stepsOf(plan).flatMap(({ lane, step }) => {
+        const { path: at, content } = step.do.with as { path?: string; content?: string };
+        return lane.on === host && at?.startsWith('/etc/audit/') === true
+          ? [...(content ?? '').matchAll(/^-w (\S+)/gm)].map(([, watch]) => watch)
+          : [];
+      });
+    expect(watched('db')).not.toContain('/opt/proofpass/shared/.env');
+    expect(watched('app1')).toContain('/opt/proofpass/shared/.env');
   });
 
   test('lets them reach each other by their addresses, and nobody else', () => {
@@ -794,6 +914,10 @@ describe('HAProxy', () => {
     expect(text).toContain('    server app1 10.0.1.1:4000 check\n    server app2 10.0.1.2:4000 check\n');
     expect(text).toContain('    server app2 10.0.1.2:3000 check\n');
     expect(text).toContain('bind 127.0.0.1:8404');
+    expect(text).toContain(
+      'store gpc0,gpc0_rate(2000ms)\n    http-request track-sc0 src unless { path_beg /health }\n',
+    );
+    expect(text).toContain('http-request deny deny_status 429 if { sc0_gpc0_rate ge 50 }');
     expect(haproxyConfiguration(system, 'balancers', false)).not.toContain('443');
   });
 });
