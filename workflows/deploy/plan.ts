@@ -10,6 +10,7 @@ import type { System } from '../contracts/system.js';
 import * as balancer from '../steps/balancer.js';
 import * as health from '../steps/health.js';
 import { migrate } from '../steps/migration.js';
+import { recoveryPointAfter } from '../steps/recovery-point.js';
 import * as release from '../steps/release.js';
 import { runbook } from '../steps/runbook.js';
 import * as service from '../steps/services.js';
@@ -108,17 +109,7 @@ export const deployPlanner: Planner<DeployInput> = {
           ...balancer.ready(application.balancer, host, servers),
         ]),
         watching.after,
-        afterwards('recovery point of the configuration', [SYSTEM_LANE], () => [
-          runbook(
-            'backup',
-            { system: system.system, only: 'configuration' },
-            {
-              id: 'recovery-point-after',
-              title: 'back up the configuration as it is now',
-              why: 'after each change (L944)',
-            },
-          ),
-        ]),
+        recoveryPointAfter(system).stages,
         afterwards('tidy', behind, (host) => [
           release.prune(host, application, [next.id, before(host) ?? next.id, ...namedBy(now.deploys.deploys)]),
         ]),

@@ -22,11 +22,12 @@ import * as balancer from '../steps/balancer.js';
 import { call } from '../steps/call.js';
 import * as health from '../steps/health.js';
 import { TAKE_BACK, takeBack } from '../steps/migration.js';
+import { recoveryPointAfter } from '../steps/recovery-point.js';
 import * as release from '../steps/release.js';
 import { runbook } from '../steps/runbook.js';
 import * as service from '../steps/services.js';
 import { smoke } from '../steps/smoke.js';
-import { afterwards, nothingToDo, once, plan, rolling } from '../steps/stages.js';
+import { nothingToDo, once, plan, rolling } from '../steps/stages.js';
 
 export const rollbackPlanner: Planner<RollbackInput> = {
   needs(input, system) {
@@ -91,17 +92,7 @@ export const rollbackPlanner: Planner<RollbackInput> = {
         down.length > 0 && watching.before.length > 0
           ? once('after', SYSTEM_LANE, [health.stillWorks(system, probes, { id: 'health-after', patienceSeconds })])
           : [],
-        afterwards('recovery point of the configuration', [SYSTEM_LANE], () => [
-          runbook(
-            'backup',
-            { system: system.system, only: 'configuration' },
-            {
-              id: 'recovery-point-after',
-              title: 'back up the configuration as it is now',
-              why: 'after each change (L944)',
-            },
-          ),
-        ]),
+        recoveryPointAfter(system).stages,
       ],
       {
         // The migrations can be applied again, but what was written into them is lost with them.
