@@ -10,7 +10,7 @@ import type { System } from '../contracts/system.js';
 import * as balancer from '../steps/balancer.js';
 import * as health from '../steps/health.js';
 import { migrate } from '../steps/migration.js';
-import { recoveryPointAfter } from '../steps/recovery-point.js';
+import { configurationSaved } from '../steps/recovery-point.js';
 import * as release from '../steps/release.js';
 import { runbook } from '../steps/runbook.js';
 import * as service from '../steps/services.js';
@@ -109,7 +109,7 @@ export const deployPlanner: Planner<DeployInput> = {
           ...balancer.ready(application.balancer, host, servers),
         ]),
         watching.after,
-        recoveryPointAfter(system).stages,
+        configurationSaved(system),
         afterwards('tidy', behind, (host) => [
           release.prune(host, application, [next.id, before(host) ?? next.id, ...namedBy(now.deploys.deploys)]),
         ]),

@@ -22,7 +22,7 @@ import * as balancer from '../steps/balancer.js';
 import { call } from '../steps/call.js';
 import * as health from '../steps/health.js';
 import { TAKE_BACK, takeBack } from '../steps/migration.js';
-import { recoveryPointAfter } from '../steps/recovery-point.js';
+import { configurationSaved } from '../steps/recovery-point.js';
 import * as release from '../steps/release.js';
 import { runbook } from '../steps/runbook.js';
 import * as service from '../steps/services.js';
@@ -92,7 +92,7 @@ export const rollbackPlanner: Planner<RollbackInput> = {
         down.length > 0 && watching.before.length > 0
           ? once('after', SYSTEM_LANE, [health.stillWorks(system, probes, { id: 'health-after', patienceSeconds })])
           : [],
-        recoveryPointAfter(system).stages,
+        configurationSaved(system),
       ],
       {
         // The migrations can be applied again, but what was written into them is lost with them.

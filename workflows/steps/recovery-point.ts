@@ -7,12 +7,21 @@ import { backupPlanner } from '../backup/plan.js';
 import { runbook } from './runbook.js';
 import { afterwards } from './stages.js';
 
-/**
- * The configuration as a change has left it, saved: what fails of it takes nothing back. Where the inventory says not where to, only a note. Pure.
- */
+const inputOf = ({ system }: System) => ({ system, only: 'configuration' as const });
+
+/** The configuration as a change has left it, saved: what fails of it takes nothing back. Pure. */
+export const configurationSaved = (system: System): Stage[] =>
+  afterwards('recovery point of the configuration', [SYSTEM_LANE], () => [
+    runbook('backup', inputOf(system), {
+      id: 'recovery-point-after',
+      title: 'back up the configuration as it is now',
+      why: 'after each change (L944)',
+    }),
+  ]);
+
+/** The same for runs that do without: where the inventory does not say where to save it, only a note. Pure. */
 export function recoveryPointAfter(system: System): { stages: Stage[]; notes: string[] } {
-  const input = { system: system.system, only: 'configuration' as const };
-  const open = unsetNeeded(system, backupPlanner.needs(BackupInput.parse(input), system));
+  const open = unsetNeeded(system, backupPlanner.needs(BackupInput.parse(inputOf(system)), system));
   if (open.length > 0)
     return {
       stages: [],
@@ -20,14 +29,5 @@ export function recoveryPointAfter(system: System): { stages: Stage[]; notes: st
         `No recovery point of the configuration is made afterwards: ${open.map(({ path }) => path).join(', ')} of the inventory ${open.length === 1 ? 'is' : 'are'} not filled in.`,
       ],
     };
-  return {
-    stages: afterwards('recovery point of the configuration', [SYSTEM_LANE], () => [
-      runbook('backup', input, {
-        id: 'recovery-point-after',
-        title: 'back up the configuration as it is now',
-        why: 'after each change (L944)',
-      }),
-    ]),
-    notes: [],
-  };
+  return { stages: configurationSaved(system), notes: [] };
 }
