@@ -38,9 +38,9 @@ export async function probeDatabase(
     const { message, remedy } = splitRemedy(explainJobFailure(error, `database ${probe.server.database}`));
     const { login } = probe;
     if (login === undefined) return failed(message, 'an answer', remedy);
-    // The server's own word comes last, behind all that says where it was asked.
+    // The server's own word, without all that the client says of where it asked.
     return failed(
-      /FATAL:\s+(.*)/.exec(message)?.[1] ?? message,
+      /FATAL:\s+(.*?)(?=\s+(?:password retrieved from file|connection to server)\b|$)/.exec(message)?.[1] ?? message,
       `${login.user} is let in`,
       `See that ${login.key} of ${login.file} has the password of ${login.user}, and that pg_hba.conf lets it in from ${probe.on}`,
     );

@@ -302,12 +302,15 @@ async function backupLab(lab: Lab, server: DevServer, state: string, systems: st
       const { Contents = [] } = await s3.send(new ListObjectsV2Command({ Bucket: lab.s3.bucket }));
       return Contents.map(({ Key }) => Key ?? '').sort();
     },
-    /** Every version and delete marker, also of what was removed. */
+    /** Every version and delete marker, also of what was removed, but for what people were told. */
     async versions(): Promise<string[]> {
       const { Versions = [], DeleteMarkers = [] } = await s3.send(
         new ListObjectVersionsCommand({ Bucket: lab.s3.bucket }),
       );
-      return [...Versions, ...DeleteMarkers].map(({ Key, VersionId }) => `${Key} ${VersionId}`).sort();
+      return [...Versions, ...DeleteMarkers]
+        .filter(({ Key }) => !Key?.startsWith('proofpass/notices/'))
+        .map(({ Key, VersionId }) => `${Key} ${VersionId}`)
+        .sort();
     },
     async uploads(): Promise<{ key: string; parts: number }[]> {
       const { Uploads = [] } = await s3.send(new ListMultipartUploadsCommand({ Bucket: lab.s3.bucket }));

@@ -1064,7 +1064,6 @@ const nothing = {
   files: [],
   units: [],
   firewall: false,
-  sshd: false,
   secretFiles: [],
   compose: [],
 };

@@ -34,7 +34,7 @@ beforeAll(async () => {
   await root('app', `bash -c "$0" set-up ${address('third')}`, script);
   const secrets = createSecrets({
     directory: lab.directory,
-    environment: { REDIS: 'redis-password', RABBIT: 'rabbit-password', KEY: 'the-lab-key', WRONG: 'another-password' },
+    environment: { REDIS: 'redis-password', RABBIT: 'rabbit-password', KEY: 'the-lab-key', WRONG: 'not-the-right-one' },
   });
   writeFileSync(path.join(lab.directory, 'ca.pem'), await root('app', 'cat /srv/tls/ca.pem'), { mode: 0o600 });
   pool = createSshPool({
@@ -511,7 +511,7 @@ describe('servers', () => {
     await root('app', `sed -i 's/%2Fc/%2Fd/' ${file}`);
     const refused = await see(application);
     expect(refused).toMatchObject({
-      ...bad('^password authentication failed for user "applicant"'),
+      ...bad('^password authentication failed for user "applicant"$'),
       remedy: `See that DATABASE_URL of ${file} has the password of applicant, and that pg_hba.conf lets it in from app`,
     });
     expect(JSON.stringify(refused)).not.toContain('a:b/d');
