@@ -14,11 +14,15 @@ docker)
 units) systemd-analyze verify --man=no "$@" ;;
 logrotate)
   for file in "$@"; do
-    # It says what is wrong, and ends with 0 all the same.
-    said=$(logrotate -d /etc/logrotate.conf 2>&1) || { printf '%s\n' "$said" >&2; exit 1; }
-    grep -q "^reading config file $(basename "$file")" <<<"$said" || { echo "logrotate does not read $file" >&2; exit 1; }
-    wrong=$(grep -iE '^error:|duplicate log entry' <<<"$said" | grep -F "$(basename "$file")")
-    [ -z "$wrong" ] || { printf '%s\n' "$wrong" >&2; exit 1; }
+    name=$(basename "$file")
+    said=$(logrotate -d /etc/logrotate.conf 2>&1)
+    ended=$?
+    grep -q "^reading config file $name" <<<"$said" || { echo "logrotate does not read $file: $(tail -n 1 <<<"$said")" >&2; exit 1; }
+    # What is wrong with other files is not this one's; whether it ends with 0 then differs from error to error.
+    wrong=$(grep -iE '^error:|duplicate log entry' <<<"$said")
+    ours=$(grep -E "^error: ([^ ]*/)?${name//./\\.}:|in file ([^ ]*/)?${name//./\\.}(,|$)" <<<"$wrong")
+    [ -z "$ours" ] || { printf '%s\n' "$ours" >&2; exit 1; }
+    [ "$ended" = 0 ] || [ -n "$wrong" ] || { tail -n 3 <<<"$said" >&2; exit 1; }
   done
   ;;
 compose)

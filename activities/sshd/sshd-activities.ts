@@ -24,7 +24,8 @@ const SetSshd = DropIn.extend({
 });
 
 /** sshd of Debian and Ubuntu; its unit is ssh.service. */
-const RELOAD = 'systemctl reload ssh.service 2>/dev/null || systemctl restart ssh.service';
+// No reload: it returns before sshd has read anything, and the new connection that shall prove the change would still meet the old settings. Sessions stay (KillMode=process).
+const RESTART = 'systemctl restart ssh.service';
 /** Not waited for: the unit that runs this stands before ssh.service in the order of a boot, and would wait for itself. */
 const UNDO = (path: string): string =>
   `if [ -e saved-file ]; then cp -p saved-file '${path}'; else rm -f '${path}'; fi; systemctl --no-block reload-or-restart ssh.service`;
@@ -203,7 +204,7 @@ export function createSshdActivities({ hosts }: { hosts: Hosts }) {
               ...about,
               remedy: `Another file sets them first: grep -ri ${without[0]} /etc/ssh/sshd_config /etc/ssh/sshd_config.d`,
             });
-          await act(['/bin/sh', '-c', RELOAD]);
+          await act(['/bin/sh', '-c', RESTART]);
         },
       );
     },
@@ -211,7 +212,7 @@ export function createSshdActivities({ hosts }: { hosts: Hosts }) {
     /** Undo of `setSshd`: the drop-in as it was, and sshd reads it. Idempotent by (run, step). */
     async restoreSshd({ with: raw, context }: CallInput) {
       await restorePath(hosts, context, DropIn.parse(raw).path);
-      await hosts.run(targetOf(context), { argv: ['/bin/sh', '-c', RELOAD] }, { fence: context.fence });
+      await hosts.run(targetOf(context), { argv: ['/bin/sh', '-c', RESTART] }, { fence: context.fence });
     },
   };
 }

@@ -34,7 +34,8 @@ test('every runbook with a point of no return is in the campaign with it', () =>
     return existsSync(planner) && readFileSync(planner, 'utf8').includes('pointOfNoReturn:');
   });
   expect(having).toEqual(expect.arrayContaining(['backup', 'deploy', 'rollback']));
-  expect(having.filter((name) => !passing.some(({ runbook }) => runbook === name))).toEqual([]);
+  // That of restart-service is OpenBao's, which people unseal: test/deploy/one-host.test.ts.
+  expect(having.filter((name) => !passing.some(({ runbook }) => runbook === name))).toEqual(['restart-service']);
 });
 
 // A sample of `npm run campaign -- steps`, each runbook and each fault, on one host that is never put back: what was rolled back is what the next one
@@ -88,7 +89,11 @@ describe('a step fails once', () => {
     expect(await fails(byHand, 'probeHost', 'kill', undisturbed)).toBe('failed');
   });
   test('backup: the worker is killed', async () => {
-    expect(await fails(scenario('backup'), 'dumpDatabase', 'kill')).toBe('succeeded');
+    const after = {
+      ...(await observeHosts(here.lab, ['app'])),
+      ...{ 'store points': ['configuration app, database main, globals main, 1 proofs'], 'store orphans': [] },
+    };
+    expect(await fails(scenario('backup'), 'dumpDatabase', 'kill', { after })).toBe('succeeded');
   });
   test('adopt: its last start fails', async () => {
     expect(await fails(scenario('adopt'), 'setUnit', 'fail')).toBe('rolled back');
