@@ -50,8 +50,8 @@ ss -Htlnp | awk '{ print $4, $6 }' | sed -E 's/,(pid|fd)=[0-9]+//g' | sed -E 's/
 echo '=== containers'
 if command -v docker >/dev/null && docker info >/dev/null 2>&1; then
   docker ps -a --format '{{.Names}} {{.Image}} {{.State}} {{.Label "com.docker.compose.config-hash"}}' | sort
-  # Without its log settings: a container that is made anew on the way back has those that Docker had then.
-  docker ps -aq | xargs -r docker inspect -f '{{.Name}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.NetworkMode}} {{json .HostConfig.PortBindings}} {{json .HostConfig.Binds}} {{json .Config.Cmd}}' | sort
+  # Compose gives binds in any order. Without the log settings: a container that is made anew on the way back has those that Docker had then.
+  docker ps -aq | xargs -r docker inspect -f '{{$name := .Name}}{{$name}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.NetworkMode}} {{json .HostConfig.PortBindings}} {{json .Config.Cmd}}{{range .HostConfig.Binds}}{{"\n"}}{{$name}} has {{.}}{{end}}' | sort
   docker volume ls -q | sort
   docker network ls --format '{{.Name}} {{.Driver}}' | sort
   docker images --format '{{.Repository}}:{{.Tag}}' | sort
