@@ -1,3 +1,4 @@
+import { listed } from '../workflows/contracts/names.js';
 import { commandLine } from '../activities/hosts/shell-quoting.js';
 import { CommandFailure } from './command-failure.js';
 
@@ -21,7 +22,7 @@ export function missingOptions(missing: readonly Missing[], said: readonly strin
     name.startsWith('--') ? [name, placeholder] : [placeholder],
   );
   return new CommandFailure('usage', {
-    message: `${several ? `${names.slice(0, -1).join(', ')} and ${names.at(-1)} are` : `${names[0]} is`} missing`,
+    message: `${listed(names)} ${several ? 'are' : 'is'} missing`,
     remedy: [
       commandLine([...said, ...words]),
       ...missing.flatMap(({ placeholder, choices }) =>

@@ -164,6 +164,20 @@ describe('a run in which everything goes well', () => {
     expect(run.names()).not.toContain('fence db');
   });
 
+  test('nor is one behind a jump host that is not, and the others are left all the same', async () => {
+    const bastion = `  bastion:
+    connection: { address: { unset: address of the bastion }, user: guardia, identity: file:ssh/id, hostKeys: ['ssh-ed25519 AAAA'] }
+objectStore:`;
+    const system = runs.system((name) =>
+      smallSystem(name)
+        .replace(`db.${name}.example,`, `db.${name}.example, jump: bastion,`)
+        .replace('objectStore:', bastion),
+    );
+    const run = await runs.start({ plan: [lane('app', 'a')] }, { system });
+    expect(await run.report()).toMatchObject({ end: 'succeeded', notes: [] });
+    expect(run.names().filter((name) => /^(fence|leave) /.test(name))).toEqual(['fence app', 'leave app']);
+  });
+
   test('a run whose record cannot be written succeeds and says so', async () => {
     const run = await runs.start({
       plan: [lane('app', 'a')],

@@ -23,3 +23,7 @@ export const AbsolutePath = z.string().regex(/^\/[^\0\n]*$/, 'an absolute path')
 /** A host name or an IP address. */
 export const HOST_NAME =
   /^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?)$/;
+
+/** Names in a sentence: `api`, `api and web`, `api, web and jobs`. Pure. */
+export const listed = (names: readonly string[]): string =>
+  names.length < 2 ? names.join('') : `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;

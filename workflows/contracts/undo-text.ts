@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { CallName } from './calls.js';
+import { listed } from './names.js';
 import type { Call } from './plan.js';
 
 type Argument = Call['with'];
@@ -13,8 +14,7 @@ function text(argument: Argument, field: string): string {
 function names(argument: Argument, field: string): string {
   const list = z.array(z.union([z.string(), z.object({ name: z.string() })])).safeParse(argument[field]);
   if (!list.success) return field;
-  const all = list.data.map((one) => (typeof one === 'string' ? one : one.name));
-  return all.length < 2 ? all.join() : `${all.slice(0, -1).join(', ')} and ${all.at(-1)}`;
+  return listed(list.data.map((one) => (typeof one === 'string' ? one : one.name)));
 }
 
 const asFound = (argument: Argument): string => `put ${text(argument, 'path')} back as it was found`;

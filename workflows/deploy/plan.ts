@@ -2,7 +2,7 @@ import { applicationOf, type Application } from '../contracts/application.js';
 import type { Observation } from '../contracts/calls.js';
 import type { DeployInput, DeployRecord } from '../contracts/deploy.js';
 import { failure } from '../contracts/errors.js';
-import { SYSTEM_LANE } from '../contracts/names.js';
+import { listed, SYSTEM_LANE } from '../contracts/names.js';
 import type { Planner } from '../contracts/planning.js';
 import { isFailing } from '../contracts/probe.js';
 import { releaseId, type ResolvedRef } from '../contracts/release.js';
@@ -251,6 +251,4 @@ function replaced(hosts: readonly string[], before: (host: string) => string | n
     .join(', ');
 }
 
-const listed = (names: readonly string[]): string =>
-  names.length < 2 ? names.join('') : `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;
 const megabytes = (bytes: number): string => `${Math.round(bytes / 1e6)} MB`;

@@ -76,17 +76,19 @@ export function createHostsHeld(run: {
           await raise(host, 'brief');
         } catch (error) {
           if (!(error instanceof TemporalFailure) || isCancellation(error)) throw error;
-          visited.splice(
-            visited.findIndex(({ target }) => target.name === host),
-            1,
-          );
+          visited.splice(0, visited.length, ...visited.filter(({ target }) => target.name !== host));
           progress.note(`What a terminated run may have left at work on ${host} goes on: ${reasonOf(error)}`);
         }
       };
 
-      const others = Object.keys(system.hosts).filter(
-        (host) => !hosts.includes(host) && unsetNeeded(system, [`hosts.${host}.connection`]).length === 0,
-      );
+      const others = Object.entries(system.hosts).flatMap(([host, { connection }]) => {
+        const way = [host, ...(connection === 'local' || connection.jump === undefined ? [] : [connection.jump])];
+        const open = unsetNeeded(
+          system,
+          way.map((one) => `hosts.${one}.connection`),
+        );
+        return hosts.includes(host) || open.length > 0 ? [] : [host];
+      });
       // All come to rest first: a host that is left has to be taken over no more after that.
       const taken = await Promise.allSettled([
         ...hosts.map((host) => {

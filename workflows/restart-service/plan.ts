@@ -3,7 +3,7 @@ import type { ServerStates } from '../contracts/balancer.js';
 import type { RestartServiceInput } from '../contracts/deploy.js';
 import { failure } from '../contracts/errors.js';
 import { hostsOf } from '../contracts/host-groups.js';
-import { SYSTEM_LANE } from '../contracts/names.js';
+import { listed, SYSTEM_LANE } from '../contracts/names.js';
 import type { Step } from '../contracts/plan.js';
 import type { Planner } from '../contracts/planning.js';
 import { isFailing, type Probe, type ProbeResult } from '../contracts/probe.js';
@@ -210,6 +210,3 @@ function failingNote(now: Seen): string[] {
   const more = failing.length > 5 ? ` and ${failing.length - 5} more` : '';
   return failing.length === 0 ? [] : [`Failing before the restart: ${failing.slice(0, 5).join('; ')}${more}.`];
 }
-
-const listed = (names: readonly string[]): string =>
-  names.length < 2 ? names.join('') : `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;
