@@ -44,6 +44,8 @@ export interface Scenario {
   alsoLost?: { step: string; host: string }[];
   /** Units that it has to start anew, by host. */
   restarts?: Record<string, string>;
+  /** What people do on the hosts while it runs, over and over: it may fail, and does nothing where there is nothing to do. */
+  byHand?: (here: BackupLab) => Promise<void>;
 }
 
 /** `accept` and `rollback`: the step fails as with `fail`, the run holds behind its point of no return, and that is what a person says. */
@@ -108,8 +110,18 @@ export async function runUndisturbed(
   const first = scenario.commits === undefined ? undefined : await firstBehind(here, scenario);
   const running = await restarted(here, scenario);
   const handle = await here.start(scenario.input, scenario.runbook);
-  const committed = first && nothingLeft(await whilePaused(here, scenario, first), before);
-  const { end, message, report } = await here.ended(handle);
+  const over = new AbortController();
+  const people = byHand(here, scenario, over.signal);
+  let committed: Observed | undefined;
+  let undisturbedEnd: Ended;
+  try {
+    if (first) committed = nothingLeft(await whilePaused(here, scenario, first), before);
+    undisturbedEnd = await here.ended(handle);
+  } finally {
+    over.abort();
+    await people;
+  }
+  const { end, message, report } = undisturbedEnd;
   const plan = RunReport.safeParse(report).data?.plan;
   if (end !== (scenario.ends ?? 'succeeded') || !plan)
     throw new Error(`${scenario.name}, with nothing planted: ${end}: ${message}`);
@@ -275,12 +287,13 @@ export async function runCell(
   const over = new AbortController();
   const gone = disturb(here, { ...cell, reached, awaySeconds }, over.signal);
   const person = answerHolds(here, { cell, handle, gone, over: over.signal });
+  const people = byHand(here, scenario, over.signal);
   let ended: Ended;
   try {
     ended = await here.ended(handle);
   } finally {
     over.abort();
-    await gone;
+    await Promise.all([gone, people]);
   }
   const { said, held } = await person;
   const planted = existsSync(reached);
@@ -361,6 +374,18 @@ async function disturb(
     await here.lab.cut(on);
     await delay(awaySeconds * 1000, undefined, { signal: over }).catch(() => undefined);
     await here.lab.heal(on);
+  }
+}
+
+/** What people do while a run is under way, and once more when it is over. */
+async function byHand(here: BackupLab, { byHand: act }: Scenario, over: AbortSignal): Promise<void> {
+  if (!act) return;
+  for (;;) {
+    const isOver = over.aborted;
+    // What they work on may be on its way down just then.
+    await act(here).catch(() => undefined);
+    if (isOver) return;
+    await delay(1000, undefined, { signal: over }).catch(() => undefined);
   }
 }
 

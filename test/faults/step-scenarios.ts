@@ -126,6 +126,12 @@ export const grounds: Ground[] = [
         ...on('deployed', 'restart-service', { service: 'platform' }),
         restarts: { app: 'proofpass-platform.service' },
       },
+      {
+        // The holders of its key shares unseal it, whenever it is sealed.
+        ...on('deployed', 'restart-service', { service: 'openbao' }, 'restart-service of OpenBao'),
+        commits: 'restart-app',
+        byHand: (here) => here.lab.openbao('app', '0.0.0.0'),
+      },
     ],
   },
   {
