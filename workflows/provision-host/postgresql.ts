@@ -6,7 +6,7 @@ import type { System } from '../contracts/system.js';
 import { given } from '../contracts/unset.js';
 import { call } from '../steps/call.js';
 import { block, file } from '../steps/file.js';
-import { applied } from '../steps/service.js';
+import { applied } from '../steps/units.js';
 import { awayWithDatabase } from './downtime.js';
 import { clusterArgument, hbaPath, settingsPath } from './observation.js';
 import { clientsOf, HBA_BLOCK, hbaLines } from './pg-hba.js';

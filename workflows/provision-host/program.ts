@@ -5,7 +5,7 @@ import { isInstalled, type Program, type ProvisionFile } from '../contracts/prov
 import { isUnitActive } from '../contracts/units.js';
 import { call, idPart } from '../steps/call.js';
 import { directory, file, noFile, symlink } from '../steps/file.js';
-import { applied, unit } from '../steps/service.js';
+import { applied, unit } from '../steps/units.js';
 import { composed } from './compose-project.js';
 import { withOtherKeys } from './docker-daemon.js';
 import { awayWithUnit } from './downtime.js';

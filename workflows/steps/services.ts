@@ -1,3 +1,4 @@
+import { listed } from '../contracts/names.js';
 import type { Step } from '../contracts/plan.js';
 import type { ServiceReference } from '../contracts/service-reference.js';
 import { call } from './call.js';
@@ -7,8 +8,7 @@ import { call } from './call.js';
  * before the switch and `start` after it: undone in reverse, the old services start once the old release is back.
  */
 
-const namesOf = (services: readonly ServiceReference[]): string =>
-  services.map(({ name }) => name).join(services.length === 2 ? ' and ' : ', ');
+const namesOf = (services: readonly ServiceReference[]): string => listed(services.map(({ name }) => name));
 
 /** Stops services, the last one first. */
 export function stop(host: string, services: readonly ServiceReference[], why: string): Step {

@@ -5,7 +5,7 @@ import type { ServerStates } from '../../../workflows/contracts/balancer.js';
 import type { Call, Step } from '../../../workflows/contracts/plan.js';
 import { drain, pace, ready } from '../../../workflows/steps/balancer.js';
 import { block, directory, file, noFile, symlink } from '../../../workflows/steps/file.js';
-import { applied, unit } from '../../../workflows/steps/service.js';
+import { applied, unit } from '../../../workflows/steps/units.js';
 
 const owned = { mode: '0644', owner: 'root', group: 'root' };
 const why = 'because';
