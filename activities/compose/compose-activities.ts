@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import type { CallContext, CallInput } from '../../workflows/contracts/calls.js';
 import { failure, isFailure } from '../../workflows/contracts/errors.js';
-import { AbsolutePath } from '../../workflows/contracts/files.js';
+import { AbsolutePath } from '../../workflows/contracts/names.js';
 import type { SeenCompose } from '../../workflows/contracts/provision-observation.js';
 import { beat, cancelStepJobs, runStepJob, targetOf } from '../activity-context.js';
 import type { Hosts } from '../hosts/hosts.js';

@@ -3,13 +3,13 @@ import { z } from 'zod';
 import type { CallContext, CallInput } from '../../workflows/contracts/calls.js';
 import { failure } from '../../workflows/contracts/errors.js';
 import {
-  AbsolutePath,
   AccountName,
   FileMode,
   FileQuestion,
   MOST_FILE_BYTES,
   type SeenFile,
 } from '../../workflows/contracts/files.js';
+import { AbsolutePath } from '../../workflows/contracts/names.js';
 import { blockIn, BrokenBlock, withBlock, withoutBlock } from '../../workflows/contracts/managed-block.js';
 import { targetOf } from '../activity-context.js';
 import type { Hosts } from '../hosts/hosts.js';

@@ -1,7 +1,8 @@
 import { setMaxListeners } from 'node:events';
 import { WORKER_HOST } from '../../workflows/contracts/names.js';
 import { workerHost, type HostTarget } from '../../workflows/contracts/host-target.js';
-import type { Probe, ProbeResult } from '../../workflows/contracts/probe.js';
+import type { Probe } from '../../workflows/contracts/probe.js';
+import type { ProbeResult } from '../../workflows/contracts/probe-result.js';
 import type { SecretReference } from '../../workflows/contracts/secret-reference.js';
 import { given, type Unset } from '../../workflows/contracts/unset.js';
 import type { Hosts } from '../hosts/hosts.js';

@@ -1,4 +1,5 @@
-import type { Probe, ProbeResult, ProbeState } from '../../workflows/contracts/probe.js';
+import type { Probe } from '../../workflows/contracts/probe.js';
+import type { ProbeResult, ProbeState } from '../../workflows/contracts/probe-result.js';
 
 /** What a probe came to. `failed` counts as the severity of the probe says. */
 export interface Verdict {

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import type { CallContext, CallInput } from '../../workflows/contracts/calls.js';
 import { failure } from '../../workflows/contracts/errors.js';
-import { AbsolutePath } from '../../workflows/contracts/files.js';
+import { AbsolutePath } from '../../workflows/contracts/names.js';
 import { sameSetting, type SettingKind } from '../../workflows/contracts/postgresql-setting.js';
 import type { SeenCluster } from '../../workflows/contracts/provision-observation.js';
 import { SecretSource } from '../../workflows/contracts/secret-source.js';

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import type { CallContext, CallInput } from '../../workflows/contracts/calls.js';
 import { failure, isFailure } from '../../workflows/contracts/errors.js';
-import { AbsolutePath } from '../../workflows/contracts/files.js';
+import { AbsolutePath } from '../../workflows/contracts/names.js';
 import type { SeenSshd } from '../../workflows/contracts/provision-observation.js';
 import { targetOf } from '../activity-context.js';
 import { changePath, restorePath, wantedFile } from '../files/file-activities.js';

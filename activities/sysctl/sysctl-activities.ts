@@ -2,7 +2,7 @@ import { cancellationSignal } from '@temporalio/activity';
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import type { CallContext, CallInput } from '../../workflows/contracts/calls.js';
-import { AbsolutePath } from '../../workflows/contracts/files.js';
+import { AbsolutePath } from '../../workflows/contracts/names.js';
 import { targetOf } from '../activity-context.js';
 import type { Hosts } from '../hosts/hosts.js';
 import { recall, remember } from '../journal.js';

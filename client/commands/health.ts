@@ -9,7 +9,7 @@ import { stateDirectory } from '../../activities/temporal/dev-server-state.js';
 import { HealthCheckResult } from '../../workflows/contracts/health-check.js';
 import { hostTarget } from '../../workflows/contracts/host-target.js';
 import { WORKER_HOST } from '../../workflows/contracts/names.js';
-import { isFailing, tally, tallyText, type ProbeResult } from '../../workflows/contracts/probe.js';
+import { isFailing, tally, tallyText, type ProbeResult } from '../../workflows/contracts/probe-result.js';
 import { commandExitCodes, endStates } from '../../workflows/contracts/run.js';
 import { runbooks } from '../../workflows/contracts/runbooks.js';
 import { probeNeeds, probesOf } from '../../workflows/contracts/system-probes.js';

@@ -22,6 +22,9 @@ function* files(directory) {
   }
 }
 
+// What the workflow bundle is made from.
+const bundled = ['workflows/', 'workers/bundle.ts', 'package-lock.json'];
+
 export async function build({ quiet = false } = {}) {
   if (!existsSync(path.join(root, 'node_modules', '@temporalio'))) {
     console.error('guardia: the packages are not installed yet. Run: npm ci');
@@ -57,7 +60,7 @@ export async function build({ quiet = false } = {}) {
     }
   }
   if (
-    newer.some((file) => file.startsWith(path.join(root, 'workflows')) || file.endsWith('package-lock.json')) ||
+    newer.some((file) => bundled.some((from) => file.startsWith(path.join(root, from)))) ||
     !existsSync(path.join(out, 'workflow-bundle.js'))
   ) {
     // In a process of its own: webpack's memory stays with whoever loaded it.

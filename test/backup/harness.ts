@@ -399,16 +399,21 @@ function listing(directory: string): string[] {
   return existsSync(directory) ? readdirSync(directory).map((name) => path.join(directory, name)) : [];
 }
 
-/** Waits until it holds, looking twenty times a second. Throws after `seconds`. */
+/** Looks twenty times a second at first, and after a while four times: what is asked is often a run, whose worker has other work. */
+const LOOK_MS = { first: 50, last: 250 };
+
+/** Waits until it holds. Throws after `seconds`. */
 export async function until(
   what: string,
   holds: () => boolean | Promise<boolean>,
   options: { seconds?: number; also?: () => void } = {},
 ): Promise<void> {
   const { seconds = 60 } = options;
-  for (const deadline = Date.now() + seconds * 1000; !(await holds());) {
+  const began = Date.now();
+  while (!(await holds())) {
     options.also?.();
-    if (Date.now() > deadline) throw new Error(`not within ${seconds} s: ${what}`);
-    await delay(50);
+    const waited = Date.now() - began;
+    if (waited > seconds * 1000) throw new Error(`not within ${seconds} s: ${what}`);
+    await delay(Math.min(Math.max(LOOK_MS.first, waited / 20), LOOK_MS.last));
   }
 }

@@ -13,6 +13,9 @@ const fault = JSON.parse(process.env['GUARDIA_TEST_FAULT'] ?? '{}') as PlantedFa
 /** Into an undo when the worker dies: its first command is under way on the host. Milliseconds. */
 const INTO_UNDO_MS = 250;
 
+/** Of a type that nothing is run anew for: a step whose work is done and stored does not fail for another. */
+const planted = (): Error => failure('CommandTimedOut', PLANTED);
+
 type Activity = (input: CallInput) => Promise<unknown>;
 
 /** Whether a call is the one that the fault is meant for. */
@@ -54,11 +57,11 @@ const withFault =
       return real(input);
     }
     const result = await real(input);
-    if (fault.kind === 'undo') throw failure('CommandFailed', PLANTED);
+    if (fault.kind === 'undo') throw planted();
     writeFileSync(fault.reached, here);
     // The work is done, and nobody will ever hear of it.
     if (fault.kind === 'kill') process.kill(process.pid, 'SIGKILL');
-    if (fault.kind === 'fail') throw failure('CommandFailed', PLANTED);
+    if (fault.kind === 'fail') throw planted();
     return result;
   };
 

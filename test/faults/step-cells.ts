@@ -7,7 +7,7 @@ import type { HealthCheckResult } from '../../workflows/contracts/health-check.j
 import { recoverUpdate, type Hold, type RecoverChoice } from '../../workflows/contracts/hold.js';
 import { SYSTEM_LANE, WORKER_HOST } from '../../workflows/contracts/names.js';
 import { placeOf, stepsOf, type Plan } from '../../workflows/contracts/plan.js';
-import { isFailing } from '../../workflows/contracts/probe.js';
+import { isFailing } from '../../workflows/contracts/probe-result.js';
 import { RunReport } from '../../workflows/contracts/run.js';
 import { runbooks, type Runbook, type RunbookName } from '../../workflows/contracts/runbooks.js';
 import { until, type BackupLab, type Ended } from '../backup/harness.js';
@@ -316,7 +316,7 @@ export async function runCell(
 
 /** What the hosts have to look like after such an end, and how they are compared. Pure. */
 export function expectation(
-  cell: Pick<Cell, 'scenario' | 'stands' | 'commits'>,
+  cell: Pick<Cell, 'scenario' | 'stands' | 'commits' | 'attended' | 'undo'>,
   end: string,
   { before, committed, after }: Undisturbed,
   held: Observed | undefined,
@@ -334,10 +334,22 @@ export function expectation(
       same: withoutWayOn,
     };
   if (!cell.stands) return { expected: before, same: (seen) => seen };
+  // What it has done has no undo, and nobody is asked: it may stay.
+  if (committed && !cell.attended && cell.undo === undefined)
+    return { expected: committed, same: (seen) => withoutRunNames(orCommitted(seen, { committed, after })) };
   if (end !== 'failed after accept') return { expected: committed ?? before, same: withoutRunNames };
   const kept = nothingLeft(held ?? {}, before);
   return { expected: committed ? standing({ committed, after, held: kept }) : kept, same: withoutRunNames };
 }
+
+/** The same, where a facet is as at the end already: as at the point of no return. */
+const orCommitted = (seen: Observed, { committed, after }: { committed: Observed; after: Observed }): Observed =>
+  Object.fromEntries(
+    Object.entries(seen).map(([facet, lines]) => [
+      facet,
+      lines.join('\n') === after[facet]?.join('\n') ? (committed[facet] ?? []) : lines,
+    ]),
+  );
 
 /** The same without what a run keeps on its hosts while it is at work. */
 const nothingLeft = (seen: Observed, before: Observed): Observed => ({

@@ -4,7 +4,7 @@ import { PLAN_FORMAT, type Lane, type Plan, type Step } from '../../workflows/co
 import { RunReport } from '../../workflows/contracts/run.js';
 import { runbooks } from '../../workflows/contracts/runbooks.js';
 import type { BackupLab } from '../backup/harness.js';
-import { observeHosts, type Observed } from './host-observation.js';
+import { differences, observeHosts, type Observed } from './host-observation.js';
 import { PLANTED } from './planted-fault.js';
 import {
   cellsOf,
@@ -192,9 +192,10 @@ describe('what a cell is compared with', () => {
     after: facets('v2', 'new'),
   };
   const expected = (end: string, more: Partial<Cell> = {}, held?: Observed): Observed => {
-    const cell = { scenario, stands: false, commits: false, ...more };
+    const cell = { scenario, stands: false, commits: false, attended: true, undo: 'undoIt', ...more };
     return expectation(cell, end, undisturbed, held).expected;
   };
+  const nobodyIsAsked = { scenario, stands: true, commits: false, attended: false };
 
   test('rolled back or failed: how it was before; succeeded: how it is undisturbed', () => {
     expect(expected('rolled back')).toEqual(undisturbed.before);
@@ -208,6 +209,16 @@ describe('what a cell is compared with', () => {
     const held = facets('half of v2', 'lost', 'a journal', 'stopped');
     const stopped = facets('half of v2', 'new', '', 'stopped');
     expect(expected('failed after accept', { stands: true }, held)).toEqual(stopped);
+  });
+  test('behind the point of no return, where nobody is asked: what a step without an undo has done may stay, and nothing else', () => {
+    const compared = (undo: string | undefined, seen: Observed): boolean => {
+      const { expected: all, same } = expectation({ ...nobodyIsAsked, undo }, 'failed', undisturbed, undefined);
+      return differences(same(all), same(seen)).length === 0;
+    };
+    expect(compared(undefined, facets('v1', 'new'))).toBe(true);
+    expect(compared(undefined, facets('v2', 'new'))).toBe(true);
+    expect(compared(undefined, facets('half of v2', 'new'))).toBe(false);
+    expect(compared('undoIt', facets('v2', 'new'))).toBe(false);
   });
   test('a point of no return that has no way back: how it was before, with the new schema', () => {
     expect(expected('rollback incomplete after accept', { commits: true })).toEqual(facets('v1', 'new'));

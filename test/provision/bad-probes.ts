@@ -1,4 +1,4 @@
-import type { ProbeResult } from '../../workflows/contracts/probe.js';
+import type { ProbeResult } from '../../workflows/contracts/probe-result.js';
 import type { RunReport } from '../../workflows/contracts/run.js';
 import type { BackupLab } from '../backup/harness.js';
 

@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { AbsolutePath, AccountName } from './files.js';
-import { Name } from './names.js';
+import { AccountName } from './files.js';
+import { AbsolutePath, Name } from './names.js';
 import { runInput } from './run.js';
 
 const On = Name.describe('Host of this system, or a group of its hosts');

@@ -1,6 +1,6 @@
 import { z } from 'zod';
+import { AbsolutePath } from './names.js';
 
-export const AbsolutePath = z.string().regex(/^\/[^\0\n]*$/, 'an absolute path');
 export const FileMode = z
   .string()
   .regex(/^[0-7]{4}$/, 'four octal digits in quotes: "0644"')

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { ProbeResult } from './probe.js';
+import { ProbeResult } from './probe-result.js';
 import { runInput } from './run.js';
 
 export const HealthCheckInput = z.strictObject({ ...runInput });

@@ -2,7 +2,8 @@ import { z } from 'zod';
 import { failure } from './errors.js';
 import { Name, WORKER_HOST } from './names.js';
 import { SecretReference } from './secret-reference.js';
-import { isUnset, type System, type Unset } from './system.js';
+import type { System } from './system.js';
+import { isUnset, type Unset } from './unset.js';
 
 const Ssh = z.object({
   address: z.string(),

@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { AbsolutePath, AccountName, FileMode } from './files.js';
-import { Name } from './names.js';
+import { AccountName, FileMode } from './files.js';
+import { AbsolutePath, Name } from './names.js';
 import { UnitName } from './units.js';
 import { settable } from './unset.js';
 

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { AbsolutePath } from './files.js';
+import { AbsolutePath } from './names.js';
 import { SecretReference } from './secret-reference.js';
 
 /** Where the value of an application's secret is found, as a plan may say it: on the host, by reference, or made anew. */

@@ -9,10 +9,8 @@ import { ProbeEntry } from './probe.js';
 import { Provision } from './provision.js';
 import { SecretReference } from './secret-reference.js';
 import { systemMistakes } from './system-rules.js';
-import { isUnset, settable, Unset } from './unset.js';
+import { settable } from './unset.js';
 import { Watching } from './watching.js';
-
-export { isUnset, settable, Unset };
 
 const HostRef = Name.describe('Name of a host of this system');
 const PlaceRef = Name.describe('Name of a host of this system, or of a group of its hosts');

@@ -4,7 +4,7 @@ import type { DeployInput, DeployRecord } from '../contracts/deploy.js';
 import { failure } from '../contracts/errors.js';
 import { listed, SYSTEM_LANE } from '../contracts/names.js';
 import type { Planner } from '../contracts/planning.js';
-import { isFailing } from '../contracts/probe.js';
+import { isFailing } from '../contracts/probe-result.js';
 import { releaseId, type ResolvedRef } from '../contracts/release.js';
 import type { System } from '../contracts/system.js';
 import * as balancer from '../steps/balancer.js';

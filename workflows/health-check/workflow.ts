@@ -1,7 +1,7 @@
 import { failure } from '../contracts/errors.js';
 import type { HealthCheckResult } from '../contracts/health-check.js';
 import { stepsOf } from '../contracts/plan.js';
-import { isFailing, tally, type ProbeResult } from '../contracts/probe.js';
+import { isFailing, tally, type ProbeResult } from '../contracts/probe-result.js';
 import { runbooks } from '../contracts/runbooks.js';
 import { runbook } from '../lib/runbook.js';
 

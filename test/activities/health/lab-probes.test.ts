@@ -11,7 +11,8 @@ import { createSecrets } from '../../../activities/secrets/resolve.js';
 import { startLab, type Lab } from '../../../infra/lab/lab.js';
 import type { CallInput } from '../../../workflows/contracts/calls.js';
 import type { HostTarget, SshTarget } from '../../../workflows/contracts/host-target.js';
-import { Probe, type ProbeResult } from '../../../workflows/contracts/probe.js';
+import { Probe } from '../../../workflows/contracts/probe.js';
+import type { ProbeResult } from '../../../workflows/contracts/probe-result.js';
 
 jest.setTimeout(120_000);
 
