@@ -85,18 +85,21 @@ const told = (run: { workflowId: string }) => {
 
 describe('a run that was terminated in the middle', () => {
   let before: string;
-  const terminated = async (ref: string, step: string): Promise<WorkflowHandle> => {
+  /** `meanwhile`: done at once, while the run goes on; it is terminated when it has done the step. */
+  const terminated = async (ref: string, step: string, meanwhile?: () => Promise<void>): Promise<WorkflowHandle> => {
     before = await here.shell(OBSERVED);
     const handle = await here.start({ ref }, 'deploy');
+    await meanwhile?.();
     await reaches(handle, step, 'done');
-    const { stdout } = await guardia('run', 'repair', 'proofpass', '--plan');
-    expect(stdout).toContain('no terminated run has left anything'); // what still goes on is not left behind
     await handle.terminate('somebody pressed the wrong button');
     return handle;
   };
 
   test('the next run is refused and says what helps; repair undoes it, and the host is as it was; then the next run goes', async () => {
-    const handle = await terminated('v2', 'switch-app');
+    const handle = await terminated('v2', 'switch-app', async () => {
+      const { stdout } = await guardia('run', 'repair', 'proofpass', '--plan');
+      expect(stdout).toContain('no terminated run has left anything'); // what still goes on is not left behind
+    });
     expect(await here.shell(OBSERVED)).not.toBe(before);
     const message = await refused('restart-service', { service: 'platform' });
     expect(message).toContain(`a run was terminated and has left changes that were not undone: ${handle.workflowId}`);
