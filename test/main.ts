@@ -37,6 +37,45 @@ async function setUp(): Promise<{ path: string }> {
   return { path: [path.dirname(temporal), path.dirname(versitygw), process.env['PATH']].join(':') };
 }
 
+/** What is read of Jest's results. */
+interface Results {
+  numPassedTests: number;
+  numFailedTests: number;
+  numFailedTestSuites: number;
+  numPendingTests: number;
+  testResults: {
+    name: string;
+    startTime: number;
+    endTime: number;
+    assertionResults: { fullName: string; duration?: number | null }[];
+  }[];
+}
+
+const SLOWEST = 15;
+
+/** The files and the tests that took longest: where to look when the suite gets slow. */
+function slowest(files: Results['testResults']): string[] {
+  const longest = (timed: [name: string, ms: number][]): string[] =>
+    timed
+      .sort(([, one], [, other]) => other - one)
+      .slice(0, SLOWEST)
+      .map(([name, ms]) => `${(ms / 1000).toFixed(0).padStart(5)} s  ${name}`);
+  const relative = (name: string): string => path.relative(root, name);
+  return [
+    'slowest files:',
+    ...longest(files.map(({ name, startTime, endTime }) => [relative(name), endTime - startTime])),
+    'slowest tests:',
+    ...longest(
+      files.flatMap(({ name, assertionResults }) =>
+        assertionResults.map(({ fullName, duration }): [string, number] => [
+          `${path.basename(name, '.test.ts')}: ${fullName}`,
+          duration ?? 0,
+        ]),
+      ),
+    ),
+  ];
+}
+
 async function main(): Promise<number> {
   const started = Date.now();
   const machine = await setUp();
@@ -58,7 +97,8 @@ async function main(): Promise<number> {
     numFailedTests: failed,
     numFailedTestSuites: suites,
     numPendingTests: skipped,
-  } = JSON.parse(readFileSync(results, 'utf8')) as Record<string, number>;
+    testResults,
+  } = JSON.parse(readFileSync(results, 'utf8')) as Results;
   await removeStaleLabs();
   const left = [
     ...allLabs()
@@ -68,6 +108,7 @@ async function main(): Promise<number> {
     ...readdirSync(directory).filter((name) => name !== path.basename(results)),
   ];
   for (const one of left) say(`left behind by the tests: ${one}`);
+  if (chosen.length === 0) for (const line of slowest(testResults)) say(line);
   rmSync(directory, { recursive: true });
   if (checks !== 0) say('the checks failed: see above, or run npm run check');
   // A suite that could not even start has no failed test of its own.

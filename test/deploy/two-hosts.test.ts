@@ -79,7 +79,7 @@ describe('over two servers behind HAProxy, with requests flowing', () => {
     expect(`${ended.end}: ${ended.message}`).toMatch(/^rolled back: .*(vanished|lost|went down)/);
     const inFlight = new Set(underWay(answers, lost, gone));
     expect(failed(answers).filter((answer) => !inFlight.has(answer))).toEqual([]);
-    await until('app2 answers', async () => (await observed()).app2 === before.app2);
+    await until('app2 answers', async () => (await observed()).app2 === before.app2, { seconds: 180 });
     expect(await observed()).toEqual(before);
     expect([await visitor.isLoggedIn(), await visitor.hasUploads()]).toEqual([true, true]);
   });

@@ -38,7 +38,7 @@ test('every runbook with a point of no return is in the campaign with it', () =>
 });
 
 // A sample of `npm run campaign -- steps`, each runbook and each fault, on one host that is never put back: what was rolled back is what the next one
-// starts from.
+// starts from. provision-host, which takes longest, fails at its last step in test/provision/provision-host.test.ts.
 describe('a step fails once', () => {
   let here: BackupLab;
   const ground = grounds[0];
@@ -100,9 +100,6 @@ describe('a step fails once', () => {
   test('adopt back: the link that becomes a directory again', async () => {
     await does('adopt');
     expect(await fails(scenario('adopt back'), 'putBackPath', 'fail')).toBe('rolled back');
-  });
-  test('provision-host: all of it is done, on a host that serves, and then what worked does not', async () => {
-    expect(await fails(scenario('provision-host after adopt'), 'checkHealth', 'fail')).toBe('rolled back');
   });
   test('deploy: the start of the new release', async () => {
     expect(await fails(scenario('deploy'), 'startServices', 'fail')).toBe('rolled back');

@@ -116,8 +116,9 @@ export interface ScriptedRuns {
   mayPark(run: ScriptedRun): void;
   /** This run was made by another version of the workflows, and replays with that one. */
   replaysWith(run: ScriptedRun, bundle: string): void;
-  /** After each test: every run that was started has ended, replays, is named throughout, and its report fits the schema. */
+  /** After each test: every run that was started has ended, is named throughout, and its report fits the schema. */
   settle(): Promise<RecordedRun[]>;
+  /** After all tests: every run that was settled replays. All at once, because making a worker takes longer than a replay. */
   close(): Promise<void>;
 }
 
@@ -276,6 +277,7 @@ export async function openScriptedRuns(
 
   let started: ScriptedRun[] = [];
   let written: string[] = [];
+  const settled: RecordedRun[] = [];
   const mayBeOpen = new Set<ScriptedRun>();
   const otherBundles = new Map<string, string>();
   const mayParkRuns = new Set<ScriptedRun>();
@@ -343,11 +345,7 @@ export async function openScriptedRuns(
       }
       for (const { workflowId, history } of recorded)
         problems.push(...unnamed(history).map((event) => `${workflowId} has no summary for ${event}`));
-      problems.push(...(await replay(recorded.filter(({ workflowId }) => !otherBundles.has(workflowId)))));
-      for (const run of recorded) {
-        const bundle = otherBundles.get(run.workflowId);
-        if (bundle) problems.push(...(await replay([run], bundle)));
-      }
+      settled.push(...recorded);
       for (const name of written.filter((each) => !stillOpen.some(({ system }) => system === each)))
         rmSync(path.join(systemsDirectory, `${name}.yaml`), { force: true });
       started = stillOpen;
@@ -355,7 +353,15 @@ export async function openScriptedRuns(
       if (problems.length > 0) throw new Error(problems.join('\n'));
       return recorded;
     },
-    close,
+    async close() {
+      const problems = await replay(settled.filter(({ workflowId }) => !otherBundles.has(workflowId)));
+      for (const run of settled) {
+        const bundle = otherBundles.get(run.workflowId);
+        if (bundle) problems.push(...(await replay([run], bundle)));
+      }
+      await close();
+      if (problems.length > 0) throw new Error(problems.join('\n'));
+    },
   };
   return scripted;
 }
