@@ -113,15 +113,15 @@ export async function runUndisturbed(
   const over = new AbortController();
   const people = byHand(here, scenario, over.signal);
   let committed: Observed | undefined;
-  let undisturbedEnd: Ended;
+  let ended: Ended;
   try {
     if (first) committed = nothingLeft(await whilePaused(here, scenario, first), before);
-    undisturbedEnd = await here.ended(handle);
+    ended = await here.ended(handle);
   } finally {
     over.abort();
     await people;
   }
-  const { end, message, report } = undisturbedEnd;
+  const { end, message, report } = ended;
   const plan = RunReport.safeParse(report).data?.plan;
   if (end !== (scenario.ends ?? 'succeeded') || !plan)
     throw new Error(`${scenario.name}, with nothing planted: ${end}: ${message}`);

@@ -354,13 +354,16 @@ export async function openScriptedRuns(
       return recorded;
     },
     async close() {
-      const problems = await replay(settled.filter(({ workflowId }) => !otherBundles.has(workflowId)));
-      for (const run of settled) {
-        const bundle = otherBundles.get(run.workflowId);
-        if (bundle) problems.push(...(await replay([run], bundle)));
+      try {
+        const problems = await replay(settled.filter(({ workflowId }) => !otherBundles.has(workflowId)));
+        for (const run of settled) {
+          const bundle = otherBundles.get(run.workflowId);
+          if (bundle) problems.push(...(await replay([run], bundle)));
+        }
+        if (problems.length > 0) throw new Error(problems.join('\n'));
+      } finally {
+        await close();
       }
-      await close();
-      if (problems.length > 0) throw new Error(problems.join('\n'));
     },
   };
   return scripted;

@@ -7,7 +7,8 @@ import { settable } from './unset.js';
 
 /*
  * Probes: what a health check looks at, as data. `ProbeEntry` is how the inventory writes one, with names of endpoints, databases and
- * groups; `Probe` is what an activity gets, with all of that looked up (system-probes.ts). Neither holds a secret. What one found is a `ProbeResult` (probe-result.ts): runs read that, without all of this.
+ * groups; `Probe` is what an activity gets, with all of that looked up (system-probes.ts). Neither holds a secret. What one found is a
+ * `ProbeResult` (probe-result.ts): runs read that, and every one of them would have to load what is here.
  */
 
 const Address = z.string().regex(HOST_NAME, 'a host name or an IP address');
