@@ -1,5 +1,5 @@
 # Speaks with HAProxy through its admin socket. Needs perl-base, which Debian and Ubuntu always have.
-#   observe SOCKET | set SOCKET STATE SECONDS GUARD SERVER...   SERVER: BACKEND/NAME; STATE: ready, drain or maint
+#   observe SOCKET | set SOCKET STATE SECONDS SERVER...   SERVER: BACKEND/NAME; STATE: ready, drain or maint
 # Prints "server BACKEND/NAME ADMIN SESSIONS QUEUED CHECK" for every server; ADMIN is ready, drain or maint, CHECK as HAProxy words it.
 set -u -o pipefail
 export LC_ALL=C
@@ -34,8 +34,8 @@ servers() {
 }
 [[ $act != observe ]] || { servers; exit; }
 
-state=$3 seconds=$4 guard=$5
-shift 5
+state=$3 seconds=$4
+shift 4
 # Two that leave at the same time must not both find the other one there
 exec 9<"$(dirname -- "$socket")" && flock --timeout 30 9 || fail "another change of $socket does not end"
 now=$(servers) || exit
@@ -43,7 +43,7 @@ for server in "$@"; do
   grep -q "^server $server " <<<"$now" || fail "HAProxy has no server $server"
 done
 # Somebody has to be left: another server of the same backend that answers and takes requests. A server that does not answer takes nobody's place.
-if [[ $state != ready && $guard == yes ]]; then
+if [[ $state != ready ]]; then
   for server in "$@"; do
     grep -qE "^server $server ready [0-9]+ [0-9]+ (UP|no_check)" <<<"$now" || continue
     others=$(grep "^server ${server%%/*}/" <<<"$now" | while read -r _ name admin _ _ check; do

@@ -56,12 +56,8 @@ export function createBalancerActivities({ hosts }: { hosts: Hosts }) {
   const set = (
     context: CallContext,
     { socket, servers, state, waitSeconds }: z.infer<typeof SetServers>,
-    guard: boolean,
   ): Promise<ServerStates> =>
-    ask(context, ['set', socket, state, String(waitSeconds), guard ? 'yes' : 'no', ...servers], {
-      fenced: true,
-      seconds: waitSeconds,
-    });
+    ask(context, ['set', socket, state, String(waitSeconds), ...servers], { fenced: true, seconds: waitSeconds });
 
   return {
     /** State, requests in flight and health check of every server of some backends. Reads only. */
@@ -83,15 +79,16 @@ export function createBalancerActivities({ hosts }: { hosts: Hosts }) {
     async setServers({ with: raw, context }: CallInput) {
       const argument = SetServers.parse(raw);
       await remember(hosts, context, () => ask(context, ['observe', argument.socket], { fenced: false }));
-      const done = await set(context, argument, true);
+      const done = await set(context, argument);
       const one = done[argument.servers[0] ?? ''];
       return { summary: `${argument.servers.join(', ')}: ${argument.state}${one ? `, ${one.check}` : ''}` };
     },
 
     /**
      * Undo of `setServers`: gives each server the state from before, and waits for it as that does; not for the check of one that did not
-     * answer before either, and requests that outlast the wait are only told. Idempotent; does nothing when the step never began. A server
-     * that was out before does not come in.
+     * answer before either, and requests that outlast the wait are only told. Never takes the last server that answers out either (`NoServerLeft`): a
+     * release that is to go answers people better than nobody does. Idempotent; does nothing when the step never began. A server that was out before does
+     * not come in.
      */
     async restoreServers({ with: raw, context }: CallInput) {
       const before = await recall<ServerStates>(hosts, context);
@@ -102,10 +99,10 @@ export function createBalancerActivities({ hosts }: { hosts: Hosts }) {
         const servers = argument.servers.filter((name) => before[name]?.admin === state);
         const down = state === 'ready' ? servers.filter((name) => isDown(before[name])) : [];
         const others = servers.filter((name) => !down.includes(name));
-        if (down.length > 0) await set(context, { ...argument, state, servers: down, waitSeconds: 0 }, false);
+        if (down.length > 0) await set(context, { ...argument, state, servers: down, waitSeconds: 0 });
         if (others.length === 0) continue;
         try {
-          await set(context, { ...argument, state, servers: others }, false);
+          await set(context, { ...argument, state, servers: others });
         } catch (error) {
           // On the way back nobody waits longer for requests than on the way there: what is broken has to go.
           if (state === 'ready' || !isFailure(error, 'VerificationFailed')) throw error;

@@ -65,7 +65,6 @@ export async function stepsThroughApply(steps: number): Promise<void> {
     keepLog: nothing,
     onFailure: () => Promise.resolve('fail'),
     onCommit: nothing,
-    undoFailed: [],
     lost: new Set(),
     failedAt: new Map(),
     pastCancel: false,

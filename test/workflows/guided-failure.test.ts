@@ -119,73 +119,45 @@ describe('a step that fails in a run that was started with onFailure: hold', () 
 });
 
 describe('an undo that fails', () => {
+  const undoChoices = ['retry', 'done', 'skip', 'accept'];
   const broken = { 'do b': fails('CommandFailed', 'b broke'), 'undo a': fails('CommandFailed', 'a does not go back') };
 
-  test('leaves the run open with its locks, after everything else was undone; retry undoes it again', async () => {
-    let left = 1;
-    const undo: Act = (call) => {
-      if (left-- > 0) return fails('CommandFailed', 'a does not go back')(call);
-      return {};
-    };
-    const run = await start([lane('db', 'z'), lane('app', 'a', 'b')], { ...broken, 'undo a': undo });
-    await holds(run);
-    expect(await run.status()).toMatchObject({
-      phase: 'waiting for a person',
-      holds: [{ id: 'a', kind: 'undo failed', reason: 'a does not go back', choices: ['retry', 'done', 'accept'] }],
-    });
-    expect(work(run)).toEqual(['do z', 'do a', 'do b', 'undo b', 'undo a', 'undo z']);
-    expect(await runs.lockIsHeld(run.system)).toBe(true);
-    await say(run, 'retry');
-    expect((await run.failure()).type).toBe('rolled back');
-    expect(work(run).at(-1)).toBe('undo a');
-    expect(await runs.lockIsHeld(run.system)).toBe(false);
-  });
-
-  test('retried, those of the earlier steps of its lane are done once more after it, in their order', async () => {
+  test('leaves the run open with its locks; what came before it waits, until a retry has undone it', async () => {
     let left = 1;
     const undo: Act = (call) => (left-- > 0 ? fails('CommandFailed', 'b does not go back')(call) : {});
     const run = await start([lane('db', 'z'), lane('app', 'y', 'a', 'b', 'c')], {
       ...{ 'do c': fails('CommandFailed', 'c broke'), 'undo b': undo },
     });
     await holds(run);
-    expect(work(run).slice(5)).toEqual(['undo c', 'undo b', 'undo a', 'undo y', 'undo z']);
-    // Who answers knows what a retry does: a service that serves again is stopped once more.
-    expect((await run.status()).holds[0]?.reason).toBe(
-      'b does not go back (the undo of "do a", "do y" was done without it; a retry does it once more afterwards)',
-    );
+    expect(await run.status()).toMatchObject({
+      phase: 'waiting for a person',
+      holds: [{ id: 'b', kind: 'undo failed', reason: 'b does not go back', choices: undoChoices }],
+    });
+    // A host whose old release does not come back gets no requests, and the database no old schema.
+    expect(work(run).slice(5)).toEqual(['undo c', 'undo b']);
+    expect(await runs.lockIsHeld(run.system)).toBe(true);
     await say(run, 'retry');
     expect((await run.failure()).type).toBe('rolled back');
-    expect(work(run).slice(10)).toEqual(['undo b', 'undo a', 'undo y']);
+    expect(work(run).slice(7)).toEqual(['undo b', 'undo a', 'undo y', 'undo z']);
+    expect(await runs.lockIsHeld(run.system)).toBe(false);
   });
 
-  test('done once more, one of them fails: it is asked about, and what is older comes after it', async () => {
-    const bad = new Map([
-      ['b', [true, false]],
-      ['a', [false, true, false]],
-    ]);
-    const undo: (id: string) => Act = (id) => (call) =>
-      bad.get(id)?.shift() ? fails('CommandFailed', `${id} does not go back`)(call) : {};
-    const run = await start([lane('app', 'y', 'a', 'b', 'c')], {
-      ...{ 'do c': fails('CommandFailed', 'c broke'), 'undo b': undo('b'), 'undo a': undo('a') },
-    });
+  test('other lanes of its stage are undone meanwhile', async () => {
+    const run = await start(
+      [lane('db', 'z'), stage([lane('app', 'a', 'b'), lane('db', 'c', 'd')], { atOnce: 1 }), lane('app', 'e')],
+      { 'do e': fails('CommandFailed', 'e broke'), 'undo d': failsFirst(1, 'CommandFailed', 'd does not go back') },
+    );
     await holds(run);
-    await say(run, 'retry');
-    await holds(run);
-    expect((await run.status()).holds).toMatchObject([
-      {
-        id: 'a',
-        reason: 'a does not go back (the undo of "do y" was done without it; a retry does it once more afterwards)',
-      },
-    ]);
+    expect(work(run).slice(6)).toEqual(['undo e', 'undo d', 'undo b', 'undo a']);
     await say(run, 'retry');
     expect((await run.failure()).type).toBe('rolled back');
-    expect(work(run).slice(8)).toEqual(['undo b', 'undo a', 'undo a', 'undo y']);
+    expect(work(run).slice(10)).toEqual(['undo d', 'undo c', 'undo z']);
   });
 
   test('what failed only for its sake is undone after the answer, without another question', async () => {
     let solved = false;
     const undo: Act = (call) => (solved ? {} : fails('CommandFailed', 'still needed')(call));
-    const run = await start([lane('app', 'a'), lane('db', 'b'), lane('app', 'c')], {
+    const run = await start([stage([lane('app', 'a'), lane('db', 'b')], { atOnce: 1 }), lane('app', 'c')], {
       ...{ 'do c': fails('CommandFailed', 'c broke'), 'undo b': undo, 'undo a': undo },
     });
     await holds(run);
@@ -195,28 +167,40 @@ describe('an undo that fails', () => {
     expect(work(run).slice(3)).toEqual(['undo c', 'undo b', 'undo a', 'undo a']);
   });
 
-  test('several lists all that is left to be done by hand, in the run, its details and the notice', async () => {
-    const run = await start([lane('db', 'z'), lane('app', 'a', 'b')], {
-      ...broken,
-      'undo z': fails('CommandFailed', 'z does not go back'),
-    });
+  test('lists all that is left to be done by hand, in the run, its details and the notice; accept leaves all of it', async () => {
+    const run = await start([lane('db', 'z'), lane('app', 'a', 'b')], broken);
     await holds(run);
     const undo = '(take the manifest out again: the recovery point counts no more)';
-    const left = [
-      `undo of "do a" on app ${undo}: a does not go back`,
-      `undo of "do z" on db ${undo}: z does not go back`,
-    ];
+    const left = [`undo of "do a" on app ${undo}: a does not go back`, `undo of "do z" on db ${undo}: waits for that`];
     expect((await run.status()).holds).toMatchObject([{ id: 'a', byHand: left }]);
     expect(await run.details()).toContain(`Left to be done by hand, if it ends here:\n- ${left.join('\n- ')}`);
     const told = run.log.find(({ name }) => name === 'tell needs a person')?.input['notice'] as { text: string };
     for (const line of left) expect(told.text).toContain(`Left to be done by hand, if it ends here: ${line}`);
     await say(run, 'accept');
-    await holds(run);
-    expect((await run.status()).holds).toMatchObject([{ id: 'z', byHand: [left[1]] }]);
-    await say(run, 'accept');
     const { type, report } = await run.failure();
     expect(type).toBe('rollback incomplete');
     expect(report?.remaining).toEqual(left);
+    expect(work(run)).not.toContain('undo z');
+    expect(run.happened('leave app')[0]?.input).toMatchObject({ keepJournal: true });
+  });
+
+  test('left out by a person, what waited for it is undone, and it remains to be done by hand', async () => {
+    const run = await start([lane('db', 'z'), lane('app', 'a', 'b')], {
+      ...broken,
+      'undo z': fails('CommandFailed', 'z does not go back'),
+    });
+    for (const id of ['a', 'z']) {
+      await holds(run);
+      expect((await run.status()).holds).toMatchObject([{ id }]);
+      await say(run, 'skip');
+    }
+    const { type, report } = await run.failure();
+    expect(type).toBe('rollback incomplete');
+    expect(report?.remaining).toMatchObject([
+      expect.stringContaining('a does not go back'),
+      expect.stringContaining('z does not go back'),
+    ]);
+    expect(run.happened('leave app')[0]?.input).toMatchObject({ keepJournal: true });
   });
 
   test('after a cancel holds too; once a person has seen to it, the run ends as cancelled', async () => {
@@ -239,18 +223,6 @@ describe('an undo that fails', () => {
     const { type, report } = await run.failure();
     expect(type).toBe('rolled back');
     expect(report?.steps[0]).toMatchObject({ state: 'undone', note: 'by hand: because' });
-  });
-
-  test('accepted as it is, the run ends incomplete and keeps the journal', async () => {
-    const run = await start([lane('app', 'a', 'b')], broken);
-    await holds(run);
-    await say(run, 'accept');
-    const { type, report } = await run.failure();
-    expect(type).toBe('rollback incomplete');
-    expect(report?.remaining).toEqual([
-      'undo of "do a" on app (take the manifest out again: the recovery point counts no more): a does not go back',
-    ]);
-    expect(run.happened('leave app')[0]?.input).toMatchObject({ keepJournal: true });
   });
 });
 

@@ -8,7 +8,7 @@ import type { System } from '../contracts/system.js';
 import { laneTarget, resolveReferences, runCall } from './calls.js';
 import { runChild } from './child-runbook.js';
 import { applicationFailureIn, reasonOf, type Progress } from './progress.js';
-import type { FailedUndo, Saga } from './saga.js';
+import type { Saga } from './saga.js';
 
 export interface Applying {
   plan: Plan;
@@ -29,8 +29,6 @@ export interface Applying {
   onFailure: (failed: FailedStep, forgiven: boolean) => Promise<'retry' | 'skip' | 'fail'>;
   /** The point of no return is behind the run. */
   onCommit: () => Promise<void>;
-  /** Filled here: undos of a lane that failed before the run itself did. */
-  undoFailed: FailedUndo[];
   /** Filled here: hosts that an undo has waited for in vain. */
   lost: Set<string>;
   /** Filled here: which step a failure belongs to. */
@@ -109,8 +107,7 @@ async function applyStage(run: Applying, stage: Stage): Promise<void> {
 
 /** A lane that failed within the error budget is undone at once, so that its host is as it was. False where it could not be. */
 async function giveLaneUp(run: Applying, lane: Lane, mark: number, error: unknown): Promise<boolean> {
-  const { failed } = await CancellationScope.nonCancellable(() => run.saga.compensate(reasonOf, { since: mark, lane }));
-  run.undoFailed.push(...failed);
+  const failed = await CancellationScope.nonCancellable(() => run.saga.compensate(reasonOf, { since: mark, lane }));
   if (failed.length > 0) return false;
   run.progress.note(`${lane.on} was left as it was, within the error budget: ${reasonOf(error)}`);
   return true;
@@ -152,6 +149,7 @@ async function applyStep(run: Applying, stage: Stage, lane: Lane, step: Step): P
   if ('activity' in undo)
     saga.register({
       step,
+      stage,
       lane,
       on,
       run: async () => {

@@ -191,7 +191,6 @@ export function runbook<I extends RunInput>(
           onFailure: (failed, forgiven) => guided.onFailure(failed, forgiven),
           keepLog: recording.keepLog,
           onCommit: () => record('committed'),
-          undoFailed: [],
           lost: new Set(),
           failedAt: new Map(),
           pastCancel: false,
@@ -294,7 +293,7 @@ export function runbook<I extends RunInput>(
       return CancellationScope.nonCancellable(async () => {
         const changed = saga.size > 0;
         if (changed) progress.phase('undoing');
-        await undoing.all(applying?.undoFailed ?? []);
+        await undoing.all();
         if (changed && planned && !saga.committed && !planned.plan.unattended && !undoing.incomplete)
           await undoing.seeThatItIsAsBefore(planned);
         const { incomplete } = undoing;

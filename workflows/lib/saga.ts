@@ -1,9 +1,10 @@
 import { TemporalFailure } from '@temporalio/common';
-import type { Lane, Step } from '../contracts/plan.js';
+import type { Lane, Stage, Step } from '../contracts/plan.js';
 
 /** The undo of one step, registered before the step runs. */
 export interface Compensation {
   step: Step;
+  stage: Stage;
   /** The lane that it runs in. */
   lane: Lane;
   /** Where it acts. */
@@ -11,17 +12,10 @@ export interface Compensation {
   run: () => Promise<void>;
 }
 
-/** An undo that failed, and why. */
+/** An undo that failed, and why. It is still to be undone. */
 export interface FailedUndo {
   compensation: Compensation;
   reason: string;
-  /** Undos of earlier steps of its lane that were done without it: where it is done after all, they have to be done again, in this order. */
-  older: Compensation[];
-}
-
-export interface RollbackReport {
-  undone: string[];
-  failed: FailedUndo[];
 }
 
 /** What has to be undone if the run fails, newest last. */
@@ -31,22 +25,30 @@ export interface Saga {
   commit(at: Step): void;
   /** A person wants everything to stay as it is: nothing will be undone. */
   keep(): void;
+  /** A person has seen to this one, or wants it left: it will not be undone, and those that waited for it can be. */
+  forget(compensation: Compensation): void;
   /** The point of no return, once it is behind the run: everything up to this step stands. */
   readonly committed: Step | undefined;
   readonly size: number;
+  /** What is still to be undone, newest first. */
+  readonly left: readonly Compensation[];
   /** Tells what is registered from now on. */
   mark(): number;
   /**
-   * Undoes everything, or what one lane has registered since a mark, newest first; goes on past an undo that fails. Call it in a
+   * The way there, backwards: the lanes of a stage one after the other, newest first, and a stage once all behind it is undone. Where an undo fails, what
+   * came before it in its lane and in earlier stages stands on what is not undone, and waits; other lanes of its stage go on. Answers with what
+   * failed; called again it tries those once more, and goes on. With `only` it undoes what one lane has registered since a mark. Call it in a
    * non-cancellable scope. Throws what is no failure but a mistake in guardia: the run waits, with the rest still to be undone.
    */
-  compensate(reasonOf: (error: unknown) => string, only?: { since: number; lane: Lane }): Promise<RollbackReport>;
+  compensate(reasonOf: (error: unknown) => string, only?: { since: number; lane: Lane }): Promise<FailedUndo[]>;
 }
 
 export function createSaga(): Saga {
   let registered: (Compensation & { number: number })[] = [];
   let count = 0;
   let committed: Step | undefined;
+  const forget = (compensation: Compensation): void =>
+    void (registered = registered.filter((one) => one !== compensation));
   return {
     register: (compensation) => void registered.push({ ...compensation, number: count++ }),
     commit(at) {
@@ -54,28 +56,32 @@ export function createSaga(): Saga {
       committed = at;
     },
     keep: () => void (registered = []),
+    forget,
     get committed() {
       return committed;
     },
     get size() {
       return registered.length;
     },
+    get left() {
+      return registered.toReversed();
+    },
     mark: () => count,
     async compensate(reasonOf, only) {
-      const report: RollbackReport = { undone: [], failed: [] };
-      const wanted = (one: Compensation & { number: number }): boolean =>
-        only === undefined || (one.lane === only.lane && one.number >= only.since);
+      const failed: FailedUndo[] = [];
+      const waits = ({ stage, lane }: Compensation): boolean =>
+        failed.some(({ compensation: other }) => other.stage !== stage || other.lane === lane);
       for (;;) {
-        const next = registered.findLast(wanted);
-        if (!next) return report;
-        registered = registered.filter((one) => one !== next);
+        const next = registered.findLast(
+          (one) => (only === undefined || (one.lane === only.lane && one.number >= only.since)) && !waits(one),
+        );
+        if (!next) return failed;
         try {
           await next.run();
-          report.undone.push(next.step.id);
-          for (const { compensation, older } of report.failed) if (compensation.lane === next.lane) older.push(next);
+          forget(next);
         } catch (error) {
           if (!(error instanceof TemporalFailure)) throw error;
-          report.failed.push({ compensation: next, reason: reasonOf(error), older: [] });
+          failed.push({ compensation: next, reason: reasonOf(error) });
         }
       }
     },

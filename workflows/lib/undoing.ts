@@ -1,6 +1,5 @@
 import { TemporalFailure } from '@temporalio/common';
 import { sleep } from '@temporalio/workflow';
-import type { Hold } from '../contracts/hold.js';
 import { SYSTEM_LANE } from '../contracts/names.js';
 import type { PlannedRun } from '../contracts/planning.js';
 import { undoText } from '../contracts/undo-text.js';
@@ -15,8 +14,8 @@ const LOOK_AGAIN_SECONDS = 6;
 
 /** The way back of a run, with a person where it does not go on by itself. To be called in a scope that cannot be cancelled. */
 export interface Undoing {
-  /** Undoes everything, and holds for a person at each undo that fails, first at those that failed `before`. Fills what remains to be done by hand. */
-  all(before: readonly FailedUndo[]): Promise<void>;
+  /** Undoes everything, and holds for a person where an undo fails. Fills what remains to be done by hand. */
+  all(): Promise<void>;
   /** Whether something was left that could not be undone. */
   readonly incomplete: boolean;
   /** What was undone has to look as it did before: seen, not believed. What is coming up again gets a while. */
@@ -38,70 +37,45 @@ export function createUndoing(run: {
     progress.status.remaining.push(what);
   };
 
-  /** Why an undo has failed; undefined where it has not. */
-  const attempt = async ({ run: undo }: Compensation): Promise<string | undefined> => {
-    try {
-      await undo();
-      return undefined;
-    } catch (error) {
-      if (!(error instanceof TemporalFailure)) throw error;
-      return reasonOf(error);
-    }
-  };
+  const undoOf = ({ step, on }: Compensation): string =>
+    `undo of "${step.title}" on ${on}${'activity' in step.undo ? ` (${undoText(step.undo)})` : ''}`;
+  const lineOf = ({ compensation, reason }: FailedUndo): string => `${undoOf(compensation)}: ${reason}`;
 
-  const lineOf = ({ compensation: { step, on }, reason }: FailedUndo): string =>
-    `undo of "${step.title}" on ${on}${'activity' in step.undo ? ` (${undoText(step.undo)})` : ''}: ${reason}`;
-
-  /** Says whether the undo was done after all, with those of the earlier steps of its lane after it. `others` wait for their turn. */
-  const settle = async (undo: FailedUndo, others: readonly FailedUndo[]): Promise<boolean> => {
-    const { step, on } = undo.compensation;
-    const older = undo.older.map((one) => `"${one.step.title}"`).join(', ');
-    const after =
-      older === '' ? '' : ` (the undo of ${older} was done without it; a retry does it once more afterwards)`;
-    for (let reason = undo.reason; ;) {
-      const by = unattended()
-        ? undefined
-        : await holds.ask({
-            ...{ id: step.id, kind: 'undo failed' as const, title: `undo of "${step.title}"`, on },
-            reason: `${reason}${after}`,
-            byHand: [{ ...undo, reason }, ...others].map(lineOf),
-            ...{ atStake: [], choices: ['retry', 'done', 'accept'] as Hold['choices'] },
-          });
-      if (by) progress.note(`${by.by} said ${by.decision} at the undo of "${step.title}": ${by.why}`);
-      if (by?.decision === 'done') {
-        progress.step(step.id, { state: 'undone', note: `by hand: ${by.why}` });
-        return false;
-      }
-      if (by?.decision !== 'retry') {
-        leave(lineOf({ ...undo, reason }));
-        return false;
-      }
-      const failed = await attempt(undo.compensation);
-      if (failed === undefined) break;
-      reason = failed;
+  /** Asks what is to be done about the first of some undos that failed, and does it; the next attempt tries what is left. */
+  const decide = async (failed: [FailedUndo, ...FailedUndo[]]): Promise<void> => {
+    const [{ compensation, reason }] = failed;
+    const { step, on } = compensation;
+    const waiting = saga.left.filter((one) => !failed.some((other) => other.compensation === one));
+    const byHand = [...failed.map(lineOf), ...waiting.map((one) => `${undoOf(one)}: waits for that`)];
+    const { decision, by, why } = await holds.ask({
+      ...{ id: step.id, kind: 'undo failed', title: `undo of "${step.title}"`, on, reason, byHand },
+      ...{ atStake: [], choices: ['retry', 'done', 'skip', 'accept'] },
+    });
+    progress.note(`${by} said ${decision} at the undo of "${step.title}": ${why}`);
+    if (decision === 'retry') return;
+    if (decision === 'accept') {
+      byHand.forEach(leave);
+      return saga.keep();
     }
-    // A stop, say, that is done only now: the start that an earlier step's undo has made is behind it no more.
-    for (const [index, compensation] of undo.older.entries()) {
-      const reason = await attempt(compensation);
-      if (reason === undefined) continue;
-      if (await settle({ compensation, reason, older: undo.older.slice(index + 1) }, others)) break;
-    }
-    return true;
+    if (decision === 'done') progress.step(step.id, { state: 'undone', note: `by hand: ${why}` });
+    else leave(lineOf({ compensation, reason }));
+    saga.forget(compensation);
   };
 
   return {
     get incomplete() {
       return incomplete;
     },
-    async all(before) {
-      const { failed } = await saga.compensate(reasonOf);
-      let decided = false;
-      const all = [...before, ...failed];
-      for (const [index, undo] of all.entries()) {
-        // What a person has put right may have been all that was in the way of this one. Not where its retry brings others after it: those ask first.
-        if (decided && undo.older.length === 0 && (await attempt(undo.compensation)) === undefined) continue;
-        await settle(undo, all.slice(index + 1));
-        decided = !unattended();
+    async all() {
+      for (;;) {
+        const [first, ...others] = await saga.compensate(reasonOf);
+        if (!first) return;
+        if (!unattended()) await decide([first, ...others]);
+        else
+          for (const one of [first, ...others]) {
+            leave(lineOf(one));
+            saga.forget(one.compensation);
+          }
       }
     },
     async seeThatItIsAsBefore(before) {

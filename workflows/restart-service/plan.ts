@@ -87,7 +87,9 @@ export const restartServicePlanner: Planner<RestartServiceInput> = {
         ),
         ...healthyOn(system, name, host, { patienceSeconds, seals }),
         ...stillHealthyOn(system, here, host, patienceSeconds),
-        ...balancer.ready(balanced, host, servers),
+        ...balancer
+          .ready(balanced, host, servers)
+          .map((step) => ({ ...step, undo: { none: 'the way back of a restart ends in the balancer, too' } })),
       ];
     };
     return plan(

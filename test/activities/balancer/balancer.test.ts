@@ -175,6 +175,16 @@ test('the last server is never taken out, be the others out or ill', async () =>
   await here.shell('mv /root/web1.conf /etc/nginx/conf.d/; nginx -s reload');
 });
 
+test('an undo does not take the last server out either', async () => {
+  const back = step();
+  await balancer('setServers', of('app1', 'drain'), step());
+  await balancer('setServers', of('app1', 'ready'), back);
+  await balancer('setServers', of('app2', 'drain'), step());
+  await expect(balancer('restoreServers', of('app1', 'ready'), back)).rejects.toMatchObject({ type: 'NoServerLeft' });
+  expect((await states())['api_backend/app1']).toBe('ready');
+  expect(new Set(await answers())).toEqual(new Set(['app1']));
+});
+
 test('a server that answers nobody may always be taken out, and its undo does not wait for it', async () => {
   await here.shell('mv /etc/nginx/conf.d/web*.conf /root/; nginx -s reload; sleep 1');
   const out = step();
