@@ -223,18 +223,24 @@ async function onGround(ground: Ground, add: (row: Row) => void): Promise<void> 
       },
     });
     if (web.length > 1)
-      // Half an hour. Nobody can undo on a host that is not there: the run keeps its locks and waits for a person, who mends the host and says `retry`.
+      // Half an hour. Nobody can undo on a host that is not there: the run keeps its locks and waits for a person, who mends the host and says `retry`. Meanwhile
+      // the other one serves the release that is to go, and this one gets no requests, whatever it starts when it boots.
       await flowing(
-        `${web[0]} is lost while it is switched, until the run asks for a person, who brings it back`,
-        deploy('v3-bad-health'),
+        `${last} is lost while it is switched, until the run asks for a person, who brings it back`,
+        deploy('v1'),
         back,
         {
           during: async (handle) => {
-            await here.untilStep(handle, `stop-${web[0]}`, 'done');
-            const loss = await lose(here, web[0] as string);
+            await here.untilStep(handle, `stop-${last}`, 'done');
+            const loss = await lose(here, last);
             const holds = async (): Promise<boolean> => (await here.status(handle)).holds.length > 0;
             await until('the run holds', holds, { seconds: 3600 });
-            await here.lab.poweron(web[0] as string);
+            await here.lab.poweron(last);
+            await until(`${last} answers`, async () => (await versionOn(here, last)) !== '', { seconds: 180 });
+            const told = await here.shell("echo 'show servers state' | socat - /run/haproxy/admin.sock", 'balancer');
+            const open = told.split('\n').filter((line) => new RegExp(`_backend \\d+ ${last} \\S+ \\d 0 `).test(line));
+            if (open.length > 0)
+              throw new Error(`${last} gets requests although it was not put back: ${open.join('; ')}`);
             return loss;
           },
           decision: 'retry',
@@ -295,6 +301,10 @@ async function loseForAWhile(here: BackupLab, host: string): Promise<Loss> {
 const observed = async (here: BackupLab, hosts: readonly string[]): Promise<string> =>
   (await Promise.all(hosts.map((host) => here.shell(OBSERVED, host)))).join('\n');
 
+/** The version that answers on a host itself; empty where none does. */
+const versionOn = async (here: BackupLab, host: string): Promise<string> =>
+  (await here.shell('curl -s -m 5 http://127.0.0.1:4000/version | grep -o "[0-9.]*[0-9]" || true', host)).trim();
+
 async function judge(
   here: BackupLab,
   web: readonly string[],
@@ -305,15 +315,10 @@ async function judge(
   const wrong: string[] = [];
   if (ended.end !== expected.end) wrong.push(`${ended.end}: ${ended.message}`);
   // A host that has just booted starts its services by itself.
-  const versions = (): Promise<string[]> =>
-    Promise.all(
-      web.map((host) =>
-        here.shell('curl -s -m 5 http://127.0.0.1:4000/version | grep -o "[0-9.]*[0-9]" || true', host),
-      ),
-    );
+  const versions = (): Promise<string[]> => Promise.all(web.map((host) => versionOn(here, host)));
   if (expected.version !== undefined)
     await until(`${expected.version} answers`, async () =>
-      (await versions()).every((one) => one.trim() === expected.version),
+      (await versions()).every((one) => one === expected.version),
     ).catch(async () => wrong.push(`${(await versions()).join(' ')} answers, not ${expected.version}`));
   if (expected.same && (await observed(here, web)) !== before) wrong.push('a server is not as it was');
   return wrong;
