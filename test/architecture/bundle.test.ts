@@ -78,7 +78,8 @@ beforeAll(() => {
   });
 });
 
-afterAll(() => {
+afterAll(async () => {
+  await Runtime.instance().shutdown();
   for (const made of directories) rmSync(made, { recursive: true, force: true });
 });
 
