@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { setTimeout as delay } from 'node:timers/promises';
 import { GuardiaEnd, GuardiaPhase, GuardiaWaitingFor } from '../../workflows/contracts/search-attributes.js';
 import { holderQuery } from '../../workflows/contracts/lock.js';
 import type { System } from '../../workflows/contracts/system.js';
@@ -9,6 +10,7 @@ import { fails, held } from './acts.js';
 import { doctoredBundle } from './doctored-bundle.js';
 import { attributesOf, scheduled, summaryOf } from './run-history.js';
 import { openScriptedRuns, until, type ScriptedRun, type ScriptedRuns } from './scripted-runs.js';
+import { smallSystem } from './small-system.js';
 import { lane, stage, step, toyPlan } from './toy-plan.js';
 
 jest.setTimeout(30_000);
@@ -168,6 +170,40 @@ describe('a run that is cancelled', () => {
     await run.handle.cancel();
     expect((await run.failure()).type).toBe('CANCELED');
     expect(run.names().slice(1)).toEqual(['fence app', 'fence db', 'record end', 'leave app', 'leave db']);
+    await isFree(run.system);
+  });
+
+  test('while it takes its locks, at whatever moment: it ends, and they are free', async () => {
+    const many = (name: string): string => {
+      const [db = ''] = /^ {2}db:\n.*\n/m.exec(smallSystem(name)) ?? [];
+      const more = Array.from({ length: 10 }, (_, n) => db.replaceAll('db', `db${n}`)).join('');
+      return smallSystem(name).replace(db, db + more);
+    };
+    await Promise.all(
+      Array.from({ length: 6 }, async (_, n) => {
+        const run = await runs.start({}, { system: runs.system(many) });
+        await until(async () => (await run.status()).phase === 'waiting for the lock', 'it takes its locks');
+        await delay(12 * n);
+        await run.handle.cancel();
+        expect((await run.failure()).type).toBe('CANCELED');
+        await isFree(run.system);
+      }),
+    );
+  });
+
+  test('while it leaves its hosts to plan anew: they are left, and the locks are free', async () => {
+    let looks = 0;
+    const leaving = held({ cancelSeconds: 0.3 });
+    const run = await runs.start({ acts: { look: () => ({ look: ++looks }), 'leave app': leaving.act } });
+    await leaving.begun;
+    await run.handle.cancel();
+    await delay(500);
+    expect(await runs.lockIsHeld(run.system)).toBe(true);
+    leaving.release();
+    expect((await run.failure()).type).toBe('CANCELED');
+    expect(run.names()).toEqual(['look', 'fence app', 'fence db', 'look', 'leave app', 'leave db']);
+    expect(run.happened('leave app')[0]?.outcome).toBe('ok');
+    expect((await run.status()).notes).toEqual([]);
     await isFree(run.system);
   });
 

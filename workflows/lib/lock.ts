@@ -8,7 +8,7 @@ import {
   workflowInfo,
   type ChildWorkflowHandle,
 } from '@temporalio/workflow';
-import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
+import { CancelledFailure, WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
 import type { FrameActivities } from '../contracts/frame-activities.js';
 import { failure } from '../contracts/errors.js';
 
@@ -51,12 +51,20 @@ export async function acquireLocks(
     for (let lock = held.pop(); lock; lock = held.pop()) await lock.release();
   };
   try {
-    for (const lockable of lockables) held.push(await acquireLock(lockable, holder, { ...options, deadline }));
+    for (const lockable of lockables) {
+      held.push(await acquireLock(lockable, holder, { ...options, deadline }));
+      throwIfCancelled();
+    }
   } catch (error) {
     await CancellationScope.nonCancellable(release);
     throw error;
   }
   return { release };
+}
+
+/** What could not be cancelled is behind the run: a cancel that came meanwhile counts now. */
+export function throwIfCancelled(): void {
+  if (CancellationScope.current().consideredCancelled) throw new CancelledFailure('the run was cancelled');
 }
 
 async function acquireLock(
@@ -70,16 +78,19 @@ async function acquireLock(
     const since = new Date(Date.now()).toISOString();
     let child: ChildWorkflowHandle<typeof lockWorkflow>;
     try {
-      child = await startChild<typeof lockWorkflow>('lock', {
-        workflowId,
-        args: [{ ...lockable, ...holder, since }],
-        taskQueue: workflowInfo().taskQueue,
-        parentClosePolicy: ParentClosePolicy.TERMINATE,
-        // A cancelled holder keeps the lock until its last undo.
-        cancellationType: ChildWorkflowCancellationType.ABANDON,
-        workflowIdReusePolicy: WorkflowIdReusePolicy.ALLOW_DUPLICATE,
-        staticSummary: `${what} held by ${holder.workflowId}`,
-      });
+      // Never cancelled: a cancelled holder keeps the lock until its last undo, and a cancel while it starts would never be answered (SDK 1.24, core's
+      // child_workflow_state_machine: an abandoned child that is cancelled between its initiation and its start resolves nothing).
+      child = await CancellationScope.nonCancellable(() =>
+        startChild<typeof lockWorkflow>('lock', {
+          workflowId,
+          args: [{ ...lockable, ...holder, since }],
+          taskQueue: workflowInfo().taskQueue,
+          parentClosePolicy: ParentClosePolicy.TERMINATE,
+          cancellationType: ChildWorkflowCancellationType.ABANDON,
+          workflowIdReusePolicy: WorkflowIdReusePolicy.ALLOW_DUPLICATE,
+          staticSummary: `${what} held by ${holder.workflowId}`,
+        }),
+      );
     } catch (error) {
       if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
       const left = Math.floor((options.deadline - Date.now()) / 1000);

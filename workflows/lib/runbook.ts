@@ -32,7 +32,7 @@ import { createHolds } from './holds.js';
 import { createHostsHeld } from './hosts-held.js';
 import { parseInput } from './input.js';
 import { refuseLeftBehind } from './left-behind.js';
-import { acquireLocks, lockablesOf, type Lock } from './lock.js';
+import { acquireLocks, lockablesOf, throwIfCancelled, type Lock } from './lock.js';
 import { createNotices } from './notices.js';
 import { createObserving } from './observing.js';
 import { gateWait, holdWait, tellingOf } from './person-waits.js';
@@ -242,10 +242,13 @@ export function runbook<I extends RunInput>(
         // A plan holds addresses, names and references of the inventory it was made from.
         const edited = observing.prepared?.systemDigest !== inventoryBefore;
         if (now.facetsDigest === before.facetsDigest && !edited) return before;
-        await held.leave({ keepJournal: false, again: true });
+        await CancellationScope.nonCancellable(async () => {
+          await held.leave({ keepJournal: false, again: true });
+          await lock?.release();
+        });
         tookOver = false;
-        await lock?.release();
         lock = undefined;
+        throwIfCancelled();
         if (again === REPLANS)
           throw failure('InvalidPlan', `${input.system} keeps changing while the run waits for its lock`, {
             remedy: 'Look who else works on it, then start the run again',
