@@ -34,7 +34,9 @@ export const ApprovalPolicy = z.strictObject({
     .describe(
       '`reject` ends the run as rejected, `rollback` as rolled back, both undo what was done; `hold` waits without end until a person has it asked again or ends it. Nothing approves by itself',
     ),
-  remindEveryMinutes: Minutes.default(60).describe('Minutes between reminders'),
+  remindEveryMinutes: Minutes.default(60).describe(
+    'Minutes between the first twelve reminders; then each pause is twice as long as the one before, up to a day',
+  ),
 });
 export type ApprovalPolicy = z.infer<typeof ApprovalPolicy>;
 

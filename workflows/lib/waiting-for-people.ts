@@ -17,7 +17,7 @@ export interface Asking {
   summary: string;
   /** The ladder of the system: a tier is told so many minutes after the first notice. */
   tiers: readonly EscalationTier[];
-  /** Seconds between reminders to those who were told. */
+  /** Seconds between the first reminders to those who were told: `remindersBy`. */
   remindEverySeconds: number;
   /** After so many seconds the question is closed; never without it. */
   closesAfterSeconds?: number;
@@ -26,6 +26,26 @@ export interface Asking {
   takenUpBy?: () => string | undefined;
   /** How it ended, for those who were told. */
   outcome: () => string;
+}
+
+/** So many reminders come at the pace that was asked for. */
+const AT_PACE = 12;
+const LONGEST_PAUSE_SECONDS = 86_400;
+
+/**
+ * How many reminders are due so many seconds after the first notice, and when the next one is. After the first twelve each pause is twice as long as the
+ * one before, up to a day: a run may wait for months, and Temporal ends one whose history gets too long (51,200 events; a reminder makes about eleven). Pure.
+ */
+export function remindersBy(seconds: number, everySeconds: number): { due: number; next: number } {
+  let pause = everySeconds;
+  let due = 0;
+  let next = pause;
+  while (next <= seconds) {
+    due += 1;
+    if (due >= AT_PACE) pause = Math.max(everySeconds, Math.min(2 * pause, LONGEST_PAUSE_SECONDS));
+    next += pause;
+  }
+  return { due, next };
 }
 
 /**
@@ -52,7 +72,7 @@ export async function waitForPeople(decided: () => boolean, asking: Asking): Pro
       if (asking.closesAfterSeconds !== undefined && seconds >= asking.closesAfterSeconds) return decided();
       const due = tiers.filter(({ afterMinutes }) => afterMinutes * 60 <= seconds);
       const highest = Math.max(...due.map(({ tier }) => tier), 1);
-      const reminder = Math.floor(seconds / asking.remindEverySeconds);
+      const { due: reminder, next: nextReminder } = remindersBy(seconds, asking.remindEverySeconds);
       if (told === 0) tell('opened', highest);
       else if (highest > told) tell('escalation', highest);
       else if (reminder > reminders) tell('reminder', highest);
@@ -66,7 +86,7 @@ export async function waitForPeople(decided: () => boolean, asking: Asking): Pro
 
       const next = Math.min(
         asking.closesAfterSeconds ?? Infinity,
-        (reminder + 1) * asking.remindEverySeconds,
+        nextReminder,
         ...tiers.map(({ afterMinutes }) => afterMinutes * 60).filter((at) => at > seconds),
       );
       const left = Math.max(Math.ceil(next * 1000 - (Date.now() - opened)), 1);
