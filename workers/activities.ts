@@ -29,7 +29,7 @@ import type { Secrets } from '../activities/secrets/resolve.js';
 import { createServiceActivities } from '../activities/services/service-activities.js';
 import { createSmokeActivities } from '../activities/smoke/smoke-activities.js';
 import { createSystemdActivities } from '../activities/systemd/systemd-activities.js';
-import { createLockActivities, isOpen } from '../activities/temporal/lock-activities.js';
+import { createLockActivities, isOpen, runsOf } from '../activities/temporal/lock-activities.js';
 
 export interface Dependencies {
   hosts: Hosts;
@@ -43,7 +43,7 @@ export interface Dependencies {
 export function createActivities({ hosts, secrets, client, fingerprints }: Dependencies) {
   return {
     ...createFenceActivities(hosts),
-    ...createDecisionActivities(),
+    ...createDecisionActivities({ runsOf: (workflowId) => runsOf(client, workflowId) }),
     ...createLockActivities(client),
     ...createHealthActivities({ hosts, secrets }),
     ...createPostgresActivities({ hosts, secrets }),

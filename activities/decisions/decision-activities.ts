@@ -8,8 +8,15 @@ import { SIGNATURE_NAMESPACE, signedText } from '../../workflows/contracts/gate.
 import { REQUEST_NAMESPACE, requestText } from '../../workflows/contracts/requester.js';
 import { canonicalJson } from '../inventory/canonical-json.js';
 
-/** How the signatures of people are verified, against their keys of the inventory as it was when the run was planned. Both only read. */
-export function createDecisionActivities(): Pick<FrameActivities, 'verifyDecision' | 'verifyRequest'> {
+/**
+ * How the signatures of people are verified, against their keys of the inventory as it was when the run was planned. Both only read.
+ * `runsOf`: the run ids of all runs that Temporal knows of a workflow id.
+ */
+export function createDecisionActivities({
+  runsOf,
+}: {
+  runsOf: (workflowId: string) => Promise<string[]>;
+}): Pick<FrameActivities, 'verifyDecision' | 'verifyRequest'> {
   return {
     async verifyDecision({ place, decision, signingKey }) {
       const { signature = '', ...said } = decision;
@@ -21,12 +28,16 @@ export function createDecisionActivities(): Pick<FrameActivities, 'verifyDecisio
           `the signature is not that of ${signer} over this decision: it was made with another key, for another run, gate, plan or answer, or it was altered`,
         );
     },
-    async verifyRequest({ place, input, proof, name, signingKey }) {
+    async verifyRequest({ place, runId, input, proof, name, signingKey }) {
       const { requesterProof: _, ...asked } = input;
       const text = requestText(place, canonicalJson(asked), proof.at);
       const { signature } = proof;
       if (!(await isSignedBy({ signer: name, signingKey, namespace: REQUEST_NAMESPACE, text, signature })))
         throw failure('DecisionRefused', `the signature of the start is not that of ${name} over this input`);
+      // It stands in the input of the run that it was made for, where others can read it.
+      const before = (await runsOf(place.workflowId)).find((other) => other !== runId);
+      if (before !== undefined)
+        throw failure('DecisionRefused', `the signature of the start has started a run before: ${before}`);
     },
   };
 }

@@ -13,6 +13,14 @@ export async function isOpen(client: Client, run: { workflowId: string; runId: s
   }
 }
 
+/** The run ids of all runs that Temporal knows of a workflow id, by its list of runs. */
+export async function runsOf(client: Client, workflowId: string): Promise<string[]> {
+  const runs: string[] = [];
+  for await (const { runId } of client.workflow.list({ query: `WorkflowId = ${JSON.stringify(workflowId)}` }))
+    runs.push(runId);
+  return runs;
+}
+
 /** How a run that wants a lock sees who holds it and waits for the end of it. */
 export function createLockActivities(client: Client): Pick<FrameActivities, 'describeLock' | 'awaitLock'> {
   return {

@@ -59,19 +59,36 @@ async function start(policy: string, script: Script = {}, input: object = {}): P
 }
 
 let counter = 0;
-/** A run whose start kim has signed, unless something about that is different. */
-async function startSigned(
-  policy: string,
-  change: { key?: string; at?: string; workflowId?: string; input?: object; script?: Script; system?: string } = {},
-): Promise<ScriptedRun> {
+interface SignedStart {
+  key?: string;
+  at?: string;
+  workflowId?: string;
+  input?: object;
+  system?: string;
+}
+/** A start that kim has signed, unless something about that is different. */
+async function signedStart(policy: string, change: SignedStart = {}) {
   const system = change.system ?? runs.system(askingSystem(`{ ${everybody}, ${policy} }`));
   const workflowId = `signed-${++counter}`;
   const asked = { system, requester: 'kim@laptop' };
   const at = change.at ?? new Date().toISOString();
   const place = { namespace: 'default', workflowId: change.workflowId ?? workflowId, runbook: 'backup' };
   const signature = await sign(change.key ?? 'kim', 'guardia-request', requestText(place, canonicalJson(asked), at));
-  const input = { ...asked, ...change.input, requesterProof: { at, signature } };
-  const run = await runs.start(change.script ?? {}, { system, workflowId, input });
+  return { system, workflowId, input: { ...asked, ...change.input, requesterProof: { at, signature } } };
+}
+async function startSigned(policy: string, { script, ...change }: SignedStart & { script?: Script } = {}) {
+  const run = await runs.start(script ?? {}, await signedStart(policy, change));
+  await isOpen(run);
+  return run;
+}
+/** What stands in the input of a run starts another one, under the same id. */
+async function startAgain(policy: string): Promise<ScriptedRun> {
+  const asked = await signedStart(policy);
+  const first = await runs.start({}, asked);
+  await isOpen(first);
+  await first.handle.cancel();
+  await first.failure();
+  const run = await runs.start({}, asked);
   await isOpen(run);
   return run;
 }
@@ -314,6 +331,11 @@ describe('who asked, where signatures count', () => {
       'an old signature',
       () => startSigned('signed: true', { at: '2026-01-31T02:00:00Z' }),
       /^its start was signed at 2026-01-31T02:00:00Z, and it was started at /,
+    ],
+    [
+      'a signature that has started a run before',
+      () => startAgain('signed: true'),
+      /^the signature of the start has started a run before: [0-9a-f-]{36}$/,
     ],
   ];
   test.each(unproved.map(([name, begun, why]) => ({ name, begun, why })))(

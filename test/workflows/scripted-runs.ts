@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { connectClient } from '../../activities/temporal/connection.js';
 import { createDecisionActivities } from '../../activities/decisions/decision-activities.js';
-import { createLockActivities } from '../../activities/temporal/lock-activities.js';
+import { createLockActivities, runsOf } from '../../activities/temporal/lock-activities.js';
 import { startDevServer } from '../../infra/temporal/dev-server.js';
 import { activityInterceptor } from '../../workers/activity-interceptor.js';
 import { createPlanningActivities } from '../../workers/planning-activities.js';
@@ -186,7 +186,7 @@ export async function openScriptedRuns(
     closeFence: (input) => perform(`leave ${input.target.name}`, input, undefined),
     recordLog: (input) => perform(`log ${input.step}`, input, undefined),
     recordRun: (input) => perform(`record ${input.entry}`, input, { location: 'somewhere' }),
-    ...createDecisionActivities(),
+    ...createDecisionActivities({ runsOf: (workflowId) => runsOf(client, workflowId) }),
     readExpectedDurations: () => Promise.resolve({}),
     sendNotice: (input) => perform(`tell ${input.notice.event}`, input, { deliveries: [], notes: [] }),
   };

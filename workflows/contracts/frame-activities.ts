@@ -60,6 +60,7 @@ export interface FrameActivities {
    */
   verifyRequest(argument: {
     place: RequestPlace;
+    runId: string;
     input: Record<string, unknown>;
     proof: RequesterProof;
     name: string;

@@ -15,6 +15,7 @@ import { applicationFailureIn, reasonOf } from './progress.js';
  */
 export async function whyUnproved(run: {
   place: RequestPlace;
+  runId: string;
   input: RunInput;
   /** The input as it was sent, which is what was signed. */
   raw: unknown;
@@ -36,7 +37,7 @@ export async function whyUnproved(run: {
   });
   try {
     const input = run.raw as Record<string, unknown>;
-    await verifyRequest({ place: run.place, input, proof, name, signingKey });
+    await verifyRequest({ place: run.place, runId: run.runId, input, proof, name, signingKey });
     return undefined;
   } catch (error) {
     if (!(error instanceof TemporalFailure) || !isFailure(applicationFailureIn(error), 'DecisionRefused')) throw error;

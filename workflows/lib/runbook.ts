@@ -142,7 +142,7 @@ export function runbook<I extends RunInput>(
       unproved: () =>
         (unproved ??= whyUnproved({
           place: { namespace, workflowId, runbook: definition.name },
-          ...{ input, raw, startedAt: info.startTime, system: observing.system() },
+          ...{ runId, input, raw, startedAt: info.startTime, system: observing.system() },
         })),
       system: observing.system,
       asking: (gate) => tellingOf(progress.status, gateWait(workflowId, gate), tell),

@@ -19,7 +19,8 @@ beforeAll(async () => {
 afterAll(() => rmSync(keys, { recursive: true }));
 
 describe('the signature of a start', () => {
-  const { verifyRequest } = createDecisionActivities();
+  const started = ['run-1'];
+  const { verifyRequest } = createDecisionActivities({ runsOf: () => Promise.resolve(started) });
   const place = { namespace: 'default', workflowId: 'deploy/shop/1', runbook: 'deploy' };
   const input = { system: 'shop', requester: 'ana@laptop', ref: 'v2' };
   const at = '2026-01-31T02:00:00.000Z';
@@ -28,7 +29,10 @@ describe('the signature of a start', () => {
     return { at, signature: String(signed.signature) };
   };
   const verify = async (change: Partial<Parameters<typeof verifyRequest>[0]>) =>
-    verifyRequest({ place, input, proof: await proofBy('ana'), name: 'ana', signingKey: publicKey('ana'), ...change });
+    verifyRequest({
+      ...{ place, runId: 'run-1', input, proof: await proofBy('ana') },
+      ...{ name: 'ana', signingKey: publicKey('ana'), ...change },
+    });
   const wrong = 'the signature of the start is not that of ana over this input';
 
   test('counts for this start, whatever the order of its fields', async () => {
@@ -45,6 +49,15 @@ describe('the signature of a start', () => {
     await expect(verify(change)).rejects.toMatchObject({ type: 'DecisionRefused', message: wrong });
   });
 
+  test('made for a run that was started before under this id: it does not count', async () => {
+    started.push('run-0');
+    await expect(verify({})).rejects.toMatchObject({
+      type: 'DecisionRefused',
+      message: 'the signature of the start has started a run before: run-0',
+    });
+    started.pop();
+  });
+
   test('made with another key, for another purpose, at another time, or none at all: it does not count', async () => {
     for (const proof of [
       await proofBy('ben'),
@@ -57,7 +70,7 @@ describe('the signature of a start', () => {
 });
 
 describe('the signature of a decision', () => {
-  const { verifyDecision } = createDecisionActivities();
+  const { verifyDecision } = createDecisionActivities({ runsOf: () => Promise.resolve([]) });
   const place = { namespace: 'default', workflowId: 'deploy/shop/1', runId: 'run-1' };
   const said: Omit<Decision, 'signature'> = {
     gate: 'apply',
