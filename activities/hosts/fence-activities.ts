@@ -15,7 +15,9 @@ export function createFenceActivities(hosts: Hosts): Pick<FrameActivities, 'rais
     async raiseFence({ target, runId, workflowId }) {
       const raised = await hosts.raiseFence(target, { runId, workflowId });
       // A run that was terminated could not tidy up. The worker's machine has no fence that would have stopped its jobs there.
-      if (raised.left !== undefined) for (const machine of [target, workerHost]) await tidyJobs(machine, raised.left);
+      const { left, leftWith = [] } = raised;
+      for (const run of left === undefined ? [] : [left, ...leftWith])
+        for (const machine of [target, workerHost]) await tidyJobs(machine, run);
       return raised;
     },
     async joinFence({ target, fence, ...run }) {

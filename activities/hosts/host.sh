@@ -292,6 +292,7 @@ raise) # RUN WORKFLOW: takes the host over for this run; ends what a run with a 
       mkdir -p "$state/left" || cannot_write
       for run in "$state"/holders/*; do
         name=$(basename "$run")
+        [ "$name" = "$holder" ] || left="$left $name"
         [ -d "$state/journal/$name" ] || continue
         replace_file "$state/left/$name" <"$run" || cannot_write
       done
@@ -301,7 +302,8 @@ raise) # RUN WORKFLOW: takes the host over for this run; ends what a run with a 
     mkdir -p "$state/holders" && echo "$2" >"$state/holders/$1" || cannot_write
     echo "$number $1 open $left" | replace_file "$state/fence" || cannot_write
   fi
-  echo "left=$left" # also for the second call of a run whose first answer was lost
+  # The run, and those that were steps of it; also for the second call of a run whose first answer was lost.
+  for run in $left; do echo "left=$run"; done
   for job in "$state"/jobs/*/; do
     [ -d "$job" ] || continue
     job=${job%/}

@@ -515,7 +515,7 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
 
     /**
      * Takes the host over for a run: its number from now on, which every change carries. Stops what runs with lower numbers left.
-     * Idempotent by run. `left` names a run that never closed its fence: it was terminated. `unrepaired` are all runs that were, and
+     * Idempotent by run. `left` names a run that never closed its fence: it was terminated; `leftWith` those that were steps of it. `unrepaired` are all runs that were, and
      * have a journal here.
      */
     async raiseFence(
@@ -526,7 +526,7 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
       const lines = (await ask(target, ['raise', runId, workflowId], options)).split('\n');
       const values = (name: string): string[] =>
         lines.filter((line) => line.startsWith(`${name}=`)).map((line) => line.slice(name.length + 1));
-      const left = values('left').filter((value) => value !== '-')[0];
+      const [left, ...leftWith] = values('left').filter((value) => value !== '-');
       return {
         number: Number(values('number')[0]),
         stopped: values('stopped'),
@@ -535,6 +535,7 @@ export function createHosts({ ssh, workerStateDirectory, scrub }: HostsOptions) 
           return { runId, workflowId };
         }),
         ...(left !== undefined ? { left } : {}),
+        ...(leftWith.length > 0 ? { leftWith } : {}),
       };
     },
 

@@ -15,6 +15,8 @@ export interface RaisedFence {
   number: number;
   /** The run that had the host before and never left it: it was terminated. */
   left?: string;
+  /** Runs that were steps of it and worked here: they were terminated with it. */
+  leftWith?: string[];
   /** Jobs and commands of earlier runs that were still under way and were stopped. */
   stopped: string[];
   /** Runs that were terminated here and whose changes nobody has seen to yet. */

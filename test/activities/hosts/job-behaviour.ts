@@ -482,7 +482,12 @@ export function promisesOfRunAndJob(under: () => HostUnderTest): void {
       const seen = (open: boolean) => expect.arrayContaining(left.map((run) => ({ ...run, steps: ['a'], open })));
       expect(await hosts.leftRuns(target)).toEqual(seen(true));
       const raised = await hosts.raiseFence(target, { runId: first, workflowId: 'x/shop/3' });
-      expect(raised.unrepaired).toEqual(expect.arrayContaining(left));
+      expect(raised).toMatchObject({ left: dead, leftWith: [child], unrepaired: expect.arrayContaining(left) });
+      // The same again when the answer was lost on its way.
+      expect(await hosts.raiseFence(target, { runId: first, workflowId: 'x/shop/3' })).toEqual({
+        ...raised,
+        stopped: [],
+      });
       await hosts.closeFence(target, first);
       const again = await hosts.raiseFence(target, { runId: second, workflowId: 'x/shop/4' });
       expect(again.unrepaired).toHaveLength(2);

@@ -3,6 +3,7 @@ import { execa } from 'execa';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { createFenceActivities } from '../../../activities/hosts/fence-activities.js';
 import { createHosts } from '../../../activities/hosts/hosts.js';
 import { createSshPool } from '../../../activities/hosts/ssh-pool.js';
 import { workerHost } from '../../../workflows/contracts/host-target.js';
@@ -78,6 +79,24 @@ describe('this machine, without systemd', () => {
       expect((await Promise.all(hanging)).map(({ exitCode }) => exitCode)).toEqual([94, 94]);
       await under.hosts.journalForget(workerHost, run);
     });
+  });
+
+  test('what a terminated run and the steps of it that were runs have at work on the worker is stopped and tidied away', async () => {
+    const { raiseFence, joinFence, closeFence } = createFenceActivities(under.hosts);
+    const [dead, child, next] = [newId(), newId(), newId()];
+    const { number: fence } = await raiseFence({ target: workerHost, runId: dead, workflowId: 'deploy/shop/1' });
+    await joinFence({ target: workerHost, fence, runId: child, workflowId: 'backup/shop/2' });
+    const jobs = [dead, child].map((run) => `${run}-verify-g1`);
+    const command = { script: 'sleep 1000', args: [] };
+    for (const id of jobs) await under.hosts.startJob(workerHost, { id, command, timeoutSeconds: 2000 });
+    expect(await raiseFence({ target: workerHost, runId: next, workflowId: 'deploy/shop/3' })).toMatchObject({
+      left: dead,
+      leftWith: [child],
+    });
+    const left = (await under.hosts.listJobs(workerHost)).map(({ id }) => id);
+    expect(left.filter((id) => jobs.includes(id))).toEqual([]);
+    await closeFence({ target: workerHost, runId: next, keepJournal: false, inherited: false, again: false });
+    await under.hosts.closeFence(workerHost, next);
   });
 
   test('a run that takes it over stops no command of another fence: of another worker, or in a container here', async () => {
