@@ -52,6 +52,7 @@ export const deployPlanner: Planner<DeployInput> = {
     const behind = balancer
       .idleFirst(application.balancer, application.hosts, now.balancer?.servers)
       .filter((host) => input.force || !isCurrent(application, host, commit, now));
+    balancer.refuseLastServer(application.balancer, behind, now.balancer?.servers);
     const migrations = migrationsOf(application, behind, next.id, now);
     if (behind.length === 0 && migrations === undefined)
       return nothingToDo(

@@ -54,6 +54,7 @@ export const rollbackPlanner: Planner<RollbackInput> = {
         system.system,
         `the release from before ${deploy.release} is current on ${Object.keys(deploy.hosts).join(', ')} already`,
       );
+    balancer.refuseLastServer(application.balancer, hosts, servers);
     const before = (host: string): string => previousOf(system, application, deploy, host, now);
     const down = migrationsToTakeBack(input, system, application, deploy, now);
     const rowsGo = (now.atStake?.rows.length ?? 0) > 0;

@@ -1,5 +1,7 @@
 import type { ApplicationBalancer } from '../contracts/application.js';
 import { isDown, type ServerStates } from '../contracts/balancer.js';
+import { failure } from '../contracts/errors.js';
+import { listed } from '../contracts/names.js';
 import type { Step } from '../contracts/plan.js';
 import { call } from './call.js';
 
@@ -90,3 +92,43 @@ function calls(
     undo: call('restoreServers', { ...argument, waitSeconds: back }),
   };
 }
+
+/**
+ * Refuses a plan in which a host could not be taken out because nobody would be left: at its turn another server of each backend has to answer,
+ * or to have been given requests by its own host's turn before. `hosts` in the order of their turns. Throws `InvalidPlan`. Pure.
+ */
+export function refuseLastServer(
+  balancer: ApplicationBalancer | undefined,
+  hosts: readonly string[],
+  servers: ServerStates = {},
+): void {
+  if (!balancer) return;
+  for (const [turn, host] of hosts.entries()) {
+    if (isOut(balancer, host, servers)) continue;
+    const own = balancer.serversOf(host);
+    const back = hosts.slice(0, turn).filter((one) => !isOut(balancer, one, servers));
+    const answering = (name: string): boolean =>
+      answers(servers[name]) || back.some((one) => balancer.serversOf(one).includes(name));
+    for (const name of own.filter((one) => answers(servers[one]))) {
+      const backend = name.slice(0, name.lastIndexOf('/') + 1);
+      const others = Object.keys(servers).filter((one) => one.startsWith(backend) && !own.includes(one));
+      if (others.some(answering)) continue;
+      const short = (one: string): string => one.slice(backend.length);
+      const out = others.filter((one) => servers[one]?.admin !== 'ready').map(short);
+      throw failure(
+        'InvalidPlan',
+        `without ${name} nobody is left in ${backend.slice(0, -1)}: ${others.map((one) => `${short(one)} is ${servers[one]?.admin}, ${servers[one]?.check}`).join('; ') || 'it is the only server'}`,
+        {
+          remedy:
+            out.length > 0
+              ? `Give ${listed(out)} requests first`
+              : `Bring ${others.length > 0 ? listed(others.map(short)) : 'another server'} back first`,
+        },
+      );
+    }
+  }
+}
+
+/** As HAProxy decides whether a server may leave: it takes requests, and its check passes. */
+const answers = (server: ServerStates[string] | undefined): boolean =>
+  server?.admin === 'ready' && (server.check.startsWith('UP') || server.check === 'no check');

@@ -208,12 +208,36 @@ describe('a deploy over two hosts behind a balancer', () => {
   });
 
   test('a host that somebody has taken out gets the release and stays out', () => {
-    const plan = planOf(proofpass('scaled'), calm(servers({ app1: ['ready', 'UP'], app2: ['maint', 'MAINT'] })));
+    // Another server of the backend answers while app1 is out.
+    const seen = calm(servers({ app1: ['ready', 'UP'], app2: ['maint', 'MAINT'], app3: ['ready', 'UP'] }));
+    const plan = planOf(proofpass('scaled'), seen);
     expect(released(plan)).toEqual([
       'release | app2 | stop-app2, switch-app2, start-app2, wait-app2, smoke-app2',
       'release | app1 | drain-app1, stop-app1, switch-app1, start-app1, wait-app1, smoke-app1, ready-app1',
     ]);
     expect(plan.notes.join(' ')).toContain('Somebody has taken app2 out of the balancer: it stays out');
+  });
+
+  test('where the other one is taken out nobody would be left: refused when planning, and not in the middle', () => {
+    const maint = servers({ app1: ['ready', 'UP'], app2: ['maint', 'MAINT'] });
+    const planned = (seen: Record<string, unknown>) => () => planOf(proofpass('scaled'), calm(seen));
+    expect(planned(maint)).toThrow(
+      'without api_backend/app1 nobody is left in api_backend: app2 is maint, MAINT. Give app2 requests first',
+    );
+    expect(planned(servers({ app1: ['drain', 'DRAIN'], app2: ['ready', 'UP 1/3'] }))).toThrow(
+      'Give app1 requests first',
+    );
+    // A release that mends an outage goes out all the same: a server that answers nobody may always leave.
+    for (const check of ['DOWN', 'DOWN 1/2'])
+      expect(planned(servers({ app1: ['ready', check], app2: ['maint', 'MAINT'] }))).not.toThrow();
+    // What is down has its own turn first, and takes over, unless it has nothing to be brought.
+    expect(planned(servers({ app1: ['ready', 'UP'], app2: ['ready', 'DOWN'] }))).not.toThrow();
+    const done = host({ current: 'x', releases: [{ id: 'x', commit: V2 }] });
+    expect(planned({ ...servers({ app1: ['ready', 'UP'], app2: ['ready', 'DOWN'] }), 'host app2': done })).toThrow(
+      'app2 is ready, DOWN. Bring app2 back first',
+    );
+    // Only the one that is out is behind.
+    expect(planned({ ...maint, 'host app1': done })).not.toThrow();
   });
 
   test('both servers need what they sign and read with from one source', () => {
@@ -568,6 +592,18 @@ describe('a rollback', () => {
     );
     const later = { database: { applied: ['001_initial', '002_verification_code', '003_later'] } };
     expect(() => back(after(later))).toThrow('003_later was applied after the deploy that is to be taken back');
+  });
+
+  test('is refused where a server would leave nobody behind the balancer', () => {
+    const on = { app1: { from: before, downtimeSeconds: null }, app2: { from: before, downtimeSeconds: null } };
+    const server = (admin: string, check: string) => ({ admin, check, sessions: 0, queued: 0 });
+    const seen = (app2: ReturnType<typeof server>) =>
+      after({
+        ...{ 'host app1': now, 'host app2': now, deploys: { deploys: [record(on)] } },
+        balancer: { servers: { 'api_backend/app1': server('ready', 'UP'), 'api_backend/app2': app2 } },
+      });
+    expect(() => back(seen(server('maint', 'MAINT')), {}, proofpass('scaled'))).toThrow('Give app2 requests first');
+    expect(() => back(seen(server('ready', 'UP')), {}, proofpass('scaled'))).not.toThrow();
   });
 
   test('leaves no host on the release whose migrations it takes back', () => {
