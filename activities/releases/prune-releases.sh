@@ -1,4 +1,4 @@
-# Removes old releases: all but the newest KEEP, the current one and those named after "--". And what unfinished runs have left.
+# Removes old releases: all but the newest KEEP, the current one, those named after "--" and those that migrations still need. And what unfinished runs have left.
 # Prints the ids that it removed.
 shopt -s nullglob
 releases=${argument[releases]}
@@ -14,6 +14,6 @@ for path in "$releases"/*/; do
 done
 mapfile -t ids < <(printf '%s\n' "${ids[@]}" | sort --reverse)
 for id in "${ids[@]:argument[keep]}"; do
-  [[ -n $id && $protected != *" $id "* ]] || continue
+  [[ -n $id && $protected != *" $id "* && ! -e $releases/$id/.guardia-needed ]] || continue
   rm -rf "${releases:?}/$id" && echo "$id"
 done

@@ -37,6 +37,12 @@ export function onHost(now: Seen, host: string): ReleaseObservation {
   return seen;
 }
 
+/** Releases that a rollback of the last deploy on record would need. Pure. */
+export const namedBy = ({ deploys }: Seen['deploys']): string[] =>
+  deploys
+    .slice(0, 1)
+    .flatMap(({ release: id, hosts }) => [id, ...Object.values(hosts).flatMap(({ from }) => from ?? [])]);
+
 /** What of the inventory has to be filled in to work on an application. */
 export function applicationNeeds({ hosts, balancer, migrations }: Application): string[] {
   const visited = [...hosts, ...(balancer ? [balancer.on] : []), ...(migrations ? [migrations.database.on] : [])];
@@ -155,10 +161,12 @@ export function atStakeOf({ migrations }: Application): { atStake?: NonNullable<
 }
 
 /**
- * The part of what was seen that a plan rests on, and that must be the same again after everything was undone: releases and link, what
- * runs, what is applied, what the balancer was told. Not times, room, or how busy anything is.
+ * The part of what was seen that a plan rests on, and that must be the same again after everything was undone: link and the releases that it or a
+ * rollback may go to, what runs, what is applied, what the balancer was told. Not older releases, which are pruned for good; nor times, room, or how
+ * busy anything is.
  */
 export function applicationFacets(now: Seen): Record<string, unknown> {
+  const named = namedBy(now.deploys);
   const hosts = Object.entries(now).filter(([name]) => name.startsWith('host ')) as [string, ReleaseObservation][];
   return {
     ...Object.fromEntries(
@@ -167,7 +175,7 @@ export function applicationFacets(now: Seen): Record<string, unknown> {
         {
           link: seen.link,
           linkIsOther: seen.linkIsOther,
-          releases: seen.releases,
+          releases: seen.releases.filter(({ id }) => id === seen.current || named.includes(id)),
           missing: seen.missing,
           // A service that is still on its way up, on a host that has just booted, is started.
           services: Object.fromEntries(

@@ -1,6 +1,6 @@
 import { applicationOf, type Application } from '../contracts/application.js';
 import type { Observation } from '../contracts/calls.js';
-import type { DeployInput, DeployRecord } from '../contracts/deploy.js';
+import type { DeployInput } from '../contracts/deploy.js';
 import { failure } from '../contracts/errors.js';
 import { listed, SYSTEM_LANE } from '../contracts/names.js';
 import type { Planner } from '../contracts/planning.js';
@@ -23,6 +23,7 @@ import {
   downtimeOf,
   healthOf,
   lookAtApplication,
+  namedBy,
   onHost,
   probesOfApplication,
   type Seen,
@@ -112,7 +113,7 @@ export const deployPlanner: Planner<DeployInput> = {
         watching.after,
         configurationSaved(system),
         afterwards('tidy', behind, (host) => [
-          release.prune(host, application, [next.id, before(host) ?? next.id, ...namedBy(now.deploys.deploys)]),
+          release.prune(host, application, [next.id, before(host) ?? next.id, ...namedBy(now.deploys)]),
         ]),
       ],
       {
@@ -192,12 +193,6 @@ function migrationsOf(application: Application, behind: readonly string[], next:
     step: migrate(application, migrations, { release: id, before, pending: names, reversible }),
   };
 }
-
-/** Releases that a rollback of the deploys on record would need. */
-const namedBy = (deploys: readonly DeployRecord[]): string[] =>
-  deploys
-    .slice(0, 1)
-    .flatMap(({ release: id, hosts }) => [id, ...Object.values(hosts).flatMap(({ from }) => from ?? [])]);
 
 function notesOf(
   { balancer: balanced, hosts }: Application,

@@ -448,6 +448,17 @@ describe('before anything is done', () => {
     ])
       expect(facets(calm(change))).not.toBe(facets(calm()));
   });
+
+  test('a deploy that is cancelled while it prunes can be seen to be undone: old releases are gone for good, all others count', () => {
+    const deploys = { deploys: [record({ app: { from: 'previous', downtimeSeconds: 1 } }, { release: before })] };
+    const facets = (...ids: string[]) => {
+      const releases = ids.map((id) => ({ id, commit: V1 }));
+      return deployPlanner.facets(calm({ deploys, 'host app': host({ releases }) }));
+    };
+    expect(facets('previous', before)).toEqual(facets('ancient', 'previous', before));
+    expect(facets(before)).not.toEqual(facets('previous', before));
+    expect(facets('previous')).not.toEqual(facets('previous', before));
+  });
 });
 
 /** A deploy on record. */
