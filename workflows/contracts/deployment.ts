@@ -218,8 +218,8 @@ export type Balancer = z.infer<typeof Balancer>;
 export const Deployment = z.strictObject({
   description: z.string().optional().describe('What is deployed'),
   on: Name.describe('Host or group of this system that runs the application'),
-  directory: AbsolutePath.describe('Path that units name: a link to the current release'),
-  releases: AbsolutePath.describe('Directory of the releases'),
+  directory: AbsolutePath.describe('Path that units name: a link to the current release, of this deployment alone'),
+  releases: AbsolutePath.describe('Directory of the releases, which no other deployment of the host shares'),
   keep: z.int().min(2).max(100).default(5).describe('How many releases stay on a host'),
   user: z
     .string()

@@ -103,8 +103,6 @@ export function systemMistakes(system: unknown): SystemMistake[] {
       refer([...at, 'migrations', 'database'], migrations.database, databases, 'database');
     const balancer = fields(deployment.balancer);
     if (balancer.service !== undefined) service([...at, 'balancer', 'service'], balancer.service);
-    const inside = (path: unknown, directory: unknown): boolean =>
-      typeof path === 'string' && typeof directory === 'string' && `${path}/`.startsWith(`${directory}/`);
     if (inside(deployment.releases, deployment.directory))
       mistakes.push({ path: [...at, 'releases'], message: 'lies below `directory`, which is a link to one of them' });
     for (const [i, one] of (Array.isArray(deployment.shared) ? (deployment.shared as unknown[]) : []).entries())
@@ -115,6 +113,7 @@ export function systemMistakes(system: unknown): SystemMistake[] {
             message: `lies below \`${field}\`: it would go with a release`,
           });
   }
+  mistakes.push(...sharedPlaces(fields(root.deployments), members));
 
   const uploads = new Map<string, string>();
   for (const [name, value] of Object.entries(databases)) {
@@ -268,6 +267,30 @@ export function systemMistakes(system: unknown): SystemMistake[] {
     }
   }
   return mistakes;
+}
+
+const inside = (path: unknown, directory: unknown): boolean =>
+  typeof path === 'string' && typeof directory === 'string' && `${path}/`.startsWith(`${directory}/`);
+
+/** Deployments of one host with a place in common: each would prune the releases of the other, or take its link for its own. */
+function sharedPlaces(deployments: Fields, members: (on: unknown) => string[]): SystemMistake[] {
+  const places = ['directory', 'releases'] as const;
+  const all = Object.entries(deployments).map(([name, value]) => ({ name, of: fields(value) }));
+  return all.flatMap(({ name, of }, index) =>
+    all
+      .slice(0, index)
+      .filter((other) => members(of.on).some((host) => members(other.of.on).includes(host)))
+      .flatMap((other) =>
+        places.flatMap((field) =>
+          places
+            .filter((its) => inside(of[field], other.of[its]) || inside(other.of[its], of[field]))
+            .map((its) => ({
+              path: ['deployments', name, field],
+              message: `is, holds or lies in \`${its}\` of deployment "${other.name}", which is on the same host; give each a place of its own`,
+            })),
+        ),
+      ),
+  );
 }
 
 /**

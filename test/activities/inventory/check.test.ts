@@ -167,6 +167,38 @@ describe('checkSystems', () => {
     ]);
   });
 
+  test('two deployments on one host have places of their own: one would prune the running release of the other', () => {
+    const deployment = (name: string, on: string, directory: string, releases: string) =>
+      `  ${name}: { on: ${on}, directory: ${directory}, releases: ${releases}, user: shop, source: { kind: archive }, migrations: { kind: none }, services: [${on}] }\n`;
+    const found = (...deployments: string[]) =>
+      mistakes(
+        `${changed(
+          'databases:\n',
+          `  other:
+    connection: { address: other.example.org, user: u, identity: file:k, hostKeys: ['ssh-ed25519 AAAA'] }
+services:
+  app: { kind: systemd, on: app, unit: app.service }
+  other: { kind: systemd, on: other, unit: other.service }
+databases:
+`,
+        )}deployments:\n${deployments.join('')}`,
+      ).map(({ path: at, message }) => `${at} ${message}`);
+    const shop = deployment('shop', 'app', '/srv/shop/current', '/srv/shop/releases');
+    expect(found(shop, deployment('tools', 'app', '/srv/tools/current', '/srv/tools/releases'))).toEqual([]);
+    expect(found(shop, deployment('tools', 'other', '/srv/shop/current', '/srv/shop/releases'))).toEqual([]);
+    expect(found(shop, deployment('tools', 'app', '/srv/tools/current', '/srv/shop/releases'))).toEqual([
+      'deployments.tools.releases is, holds or lies in `releases` of deployment "shop", which is on the same host; give each a place of its own',
+    ]);
+    expect(found(shop, deployment('tools', 'app', '/srv/shop/current', '/srv/tools'))).toEqual([
+      expect.stringMatching(/^deployments\.tools\.directory is, holds or lies in `directory` of deployment "shop"/),
+    ]);
+    expect(found(shop, deployment('tools', 'app', '/srv/shop/releases/tools', '/srv'))).toEqual([
+      expect.stringMatching(/^deployments\.tools\.directory .* `releases`/),
+      expect.stringMatching(/^deployments\.tools\.releases .* `directory`/),
+      expect.stringMatching(/^deployments\.tools\.releases .* `releases`/),
+    ]);
+  });
+
   test('a value that has to be there cannot be left unset', () => {
     expect(mistakes(changed('user: guardia', 'user: { unset: the user }'))).toMatchObject([
       { path: 'hosts.app.connection.user', message: 'cannot be left unset', line: 8 },
