@@ -3,7 +3,7 @@ import type { ServerStates } from '../contracts/balancer.js';
 import type { Observation, ObservationCall } from '../contracts/calls.js';
 import type { DeployRecord, RollbackInput } from '../contracts/deploy.js';
 import { failure } from '../contracts/errors.js';
-import { SYSTEM_LANE } from '../contracts/names.js';
+import { listed, SYSTEM_LANE } from '../contracts/names.js';
 import type { Stage } from '../contracts/plan.js';
 import type { Planner } from '../contracts/planning.js';
 import { storeReference } from '../contracts/store-reference.js';
@@ -43,7 +43,7 @@ export const rollbackPlanner: Planner<RollbackInput> = {
   plan(input, system, observation) {
     const application = applicationOf(system, input.deployment);
     const now = observation as Observation & Seen;
-    const deploy = lastDeploy(system, application, now);
+    const { deploy, gone } = lastDeploy(system, application, now);
     const servers = now.balancer?.servers;
     const hosts = balancer
       .idleFirst(application.balancer, Object.keys(deploy.hosts), servers)
@@ -101,6 +101,7 @@ export const rollbackPlanner: Planner<RollbackInput> = {
         downtime: downtimeOf(application, hosts, now.deploys.deploys),
         notes: [
           `Goes back from ${deploy.release} to ${[...new Set(hosts.map(before))].join(', ')}: the deploy of ${deploy.endedAt} (${deploy.workflowId}).`,
+          ...(gone.length > 0 ? [goneNote(gone, deploy, down)] : []),
           ...balancer.outNotes(application.balancer, hosts, servers),
           ...(deploy.migrations && deploy.migrations.applied.length > 0 && down.length === 0
             ? [`${deploy.migrations.applied.join(', ')} stay applied, with everything that was written since.`]
@@ -154,33 +155,43 @@ function lookAtRows(system: System, { deployment, migrations }: Application): Ob
   ];
 }
 
-/** The deploy whose release runs now. Throws `InvalidPlan` where the records do not know it. */
-function lastDeploy(system: System, { deployment, hosts }: Application, now: Seen): DeployRecord {
+/**
+ * The deploy whose release runs now, on the hosts that the deployment still has, and those that it had. Throws `InvalidPlan` where the records do not
+ * know it.
+ */
+function lastDeploy(
+  system: System,
+  { deployment, hosts }: Application,
+  now: Seen,
+): { deploy: DeployRecord; gone: string[] } {
   const [last] = now.deploys.deploys;
   if (!last)
     throw failure('InvalidPlan', `no deploy of ${deployment.directory} of ${system.system} is on record`, {
       remedy: 'There is nothing that a rollback could go back from; deploy the release that you want by its commit',
     });
   const gone = Object.keys(last.hosts).filter((host) => !hosts.includes(host));
-  if (gone.length > 0)
+  const there = Object.entries(last.hosts).filter(([host]) => hosts.includes(host));
+  if (there.length === 0)
     throw failure(
       'InvalidPlan',
-      `the last deploy on record went to ${gone.join(', ')}, too, which the inventory no longer has`,
+      `the last deploy on record went to ${listed(gone)} only, which the inventory no longer has`,
       {
         remedy: 'Deploy the release that you want by its commit',
       },
     );
-  const other = Object.entries(last.hosts).find(
-    ([host, { from }]) => ![last.release, from].includes(onHost(now, host).current),
-  );
+  const other = there.find(([host, { from }]) => ![last.release, from].includes(onHost(now, host).current));
   if (other)
     throw failure(
       'InvalidPlan',
       `the last deploy on record brought ${last.release}, but ${onHost(now, other[0]).current ?? 'no release'} is current on ${other[0]}`,
       { remedy: 'Something was changed since; deploy the release that you want by its commit' },
     );
-  return last;
+  return { deploy: { ...last, hosts: Object.fromEntries(there) }, gone };
 }
+
+/** A host that nobody looks at any more may come back with what it had. Pure. */
+const goneNote = (gone: readonly string[], { release: id }: DeployRecord, down: readonly Stage[]): string =>
+  `The deploy went to ${listed(gone)}, too, which the inventory no longer has: left out. Should it come back it has ${id}${down.length > 0 ? ', whose migrations are taken back,' : ''} and starts it: keep it out of the balancer until it was deployed to.`;
 
 /** The release from before the deploy. Throws `InvalidPlan` where there was none or it is gone. */
 function previousOf(

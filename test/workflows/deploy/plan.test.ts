@@ -597,12 +597,25 @@ describe('a rollback', () => {
     expect(() => back(after({}, { hosts: { app: { from: null, downtimeSeconds: null } } }))).toThrow(
       'was the first release of proofpass on app',
     );
-    const wider = { app: { from: before, downtimeSeconds: 6 }, app9: { from: before, downtimeSeconds: 6 } };
-    expect(() => back(after({}, { hosts: wider }))).toThrow(
-      'the last deploy on record went to app9, too, which the inventory no longer has',
+    expect(() => back(after({}, { hosts: { app9: { from: before, downtimeSeconds: 6 } } }))).toThrow(
+      'the last deploy on record went to app9 only, which the inventory no longer has',
     );
     const later = { database: { applied: ['001_initial', '002_verification_code', '003_later'] } };
     expect(() => back(after(later))).toThrow('003_later was applied after the deploy that is to be taken back');
+  });
+
+  test('leaves out a host that the inventory no longer has, dead at night for one, and says so', () => {
+    const hosts = { app9: { from: before, downtimeSeconds: 6 }, app: { from: before, downtimeSeconds: 6 } };
+    const plan = back(after({}, { hosts }));
+    expect(outline(plan)).toEqual(outline(back(after())));
+    expect(stepOf(plan, 'take-back-migrations').place).toBe('app');
+    expect(plan.notes.join(' ')).toContain(
+      `The deploy went to app9, too, which the inventory no longer has: left out. Should it come back it has ${next}, whose migrations are taken back, and starts it: keep it out of the balancer until it was deployed to.`,
+    );
+    expect(back(after({}, { hosts }), { migrations: 'keep' }).notes.join(' ')).toContain(
+      `it has ${next} and starts it`,
+    );
+    expect(back(after()).notes.join(' ')).not.toContain('left out');
   });
 
   test('is refused where a server would leave nobody behind the balancer', () => {
