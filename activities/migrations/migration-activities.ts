@@ -47,6 +47,7 @@ type Migrate = z.infer<typeof Migrate>;
 const TakeBack = Migrate.extend({ down: ReleaseCommand, migrations: z.array(z.string()).min(1) });
 const CountRows = z.object({
   database: Database,
+  applied: Applied.optional().describe('Its own rows are never at stake'),
   tables: Tables,
   baseline: RowBaseline.optional(),
   record: z
@@ -59,6 +60,8 @@ const CountRows = z.object({
 const SESSION_MS = 20_000;
 /** The most tables that are named. */
 const NAMED_TABLES = 8;
+/** So soon after the end of the migrations who waits for it has seen it. Milliseconds. */
+const SEEN_MS = 10_000;
 
 /** Migrations of a database: what is applied is read from the database itself, never believed of the command. */
 export function createMigrationActivities(parts: { hosts: Hosts; secrets: Secrets }) {
@@ -89,25 +92,31 @@ select 1 where false`;
     );
   };
 
-  /** What was written since: new rows exactly where a column tells of them, all else by the counters of the server. */
+  /**
+   * What was written since, but for the list of the migrations: new rows exactly where a column tells of them, all else by the counters of the
+   * server.
+   */
   const writtenSince = async (
     { target, server }: z.infer<typeof Database>,
+    where: z.infer<typeof Applied> | undefined,
     tables: z.infer<typeof Tables>,
     then: RowBaseline,
   ): Promise<RowsAtStake['rows']> => {
     const now = await baseline(target, server);
     const exact = new Map<string, number>();
     for (const { table, createdAt } of tables) {
-      const sql = `select to_regclass('${table}') is not null as there \\gset
+      // A migration may have taken the column away, or the table.
+      const sql = `select count(*) = 1 as there from pg_attribute
+where attrelid = to_regclass('${table}') and attname = '${createdAt}' and not attisdropped \\gset
 \\if :there
 select count(*) from ${table} where ${createdAt} >= '${new Date(then.at).toISOString()}';
-\\else
-select 0;
 \\endif
 select 1 where false`;
-      exact.set(table, Number(await queryServer(parts, target, server, sql, { signal: cancellationSignal() })));
+      const count = await queryServer(parts, target, server, sql, { signal: cancellationSignal() });
+      if (count !== '') exact.set(table, Number(count));
     }
     return Object.keys({ ...now.writes, ...Object.fromEntries(exact) })
+      .filter((table) => table !== where?.table)
       .map((table) => {
         const writes = countedSince(now.writes[table], then.writes[table]);
         const inserted = exact.get(table);
@@ -121,12 +130,28 @@ select 1 where false`;
       .sort((a, b) => b.rows + b.changes - (a.rows + a.changes));
   };
 
-  /** Remembers what is applied before a step changes it. Throws `ThirdState` where that is not what the plan saw. */
-  const asPlanned = async ({ database, applied: where, before }: Migrate, context: CallContext): Promise<string[]> => {
+  /** The same with its lines. */
+  const rowsSince = async (
+    {
+      database,
+      applied: where,
+      atStake,
+    }: Pick<Migrate, 'database' | 'atStake'> & { applied?: Migrate['applied'] | undefined },
+    then: RowBaseline,
+  ): Promise<RowsAtStake> => {
+    const rows = await writtenSince(database, where, atStake, then);
+    return { rows, lines: linesOf(rows, then.at) };
+  };
+
+  /** What is applied before a step changes it, and how busy the tables are; `fresh`: by the first attempt of all. Throws `ThirdState` where that is not what the plan saw. */
+  const asPlanned = async (
+    { database, applied: where, before }: Migrate,
+    context: CallContext,
+  ): Promise<{ before: string[]; baseline: RowBaseline; fresh: boolean }> => {
     const { target, server } = database;
-    const { entry } = await remember(hosts, context, async () => ({
+    const { entry, fresh } = await remember(hosts, context, async () => ({
       before: await applied(target, server, where),
-      // Where the step fails with a part of it applied, this is what the rows at stake are measured by.
+      // By this the rows at stake are measured where nobody has seen the migrations end.
       baseline: await baseline(target, server),
     }));
     if (JSON.stringify(entry.before) !== JSON.stringify(before))
@@ -135,7 +160,7 @@ select 1 where false`;
         `the list of migrations in ${server.database}`,
         'Start the run again: it plans with what is applied now',
       );
-    return entry.before;
+    return { ...entry, fresh };
   };
 
   const jobArguments = ({ releases, id, user, environment }: Migrate, command: ReleaseCommand): string[] => [
@@ -265,13 +290,15 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
     /**
      * Applies the migrations of a release: runs its command once, as a job under the login that the environment names, and reads
      * before and after from the database. Refuses a database that is not as the plan saw it (`ThirdState`). Idempotent by (run, step, generation).
-     * Undo: `revertMigrations` with the same argument.
+     * Returns the baseline that rows written since are measured by: of the end of the migrations, or, where nobody was there to see it, of before them.
+     * That names too much, and never too little. Undo: `revertMigrations` with the same argument.
      */
     async applyMigrations({ with: raw, context }: CallInput) {
       const argument = Migrate.parse(raw);
       const { target, server } = argument.database;
-      const before = await asPlanned(argument, context);
-      await runStepJob(hosts, targetOf(context), context, {
+      const { before, baseline: from, fresh } = await asPlanned(argument, context);
+      const began = Date.now();
+      const { seconds } = await runStepJob(hosts, targetOf(context), context, {
         command: { script: scripts.run, args: jobArguments(named(argument, context), argument.up) },
         stdin: await environmentSecrets(secrets, argument.environment),
         timeoutSeconds: argument.timeoutSeconds,
@@ -279,9 +306,11 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
       const added = await since(argument, before, context);
       // Its own writes are no rows at stake: a session has told the counters of all it did once it is gone.
       await endSessions(argument, context);
+      const end = await baseline(target, server);
+      const isSeen = fresh && Date.now() - began - seconds * 1000 < SEEN_MS;
       return {
         applied: added,
-        baseline: await baseline(target, server),
+        baseline: isSeen ? end : from,
         summary: added.length === 0 ? 'nothing to apply' : `applied ${added.join(', ')}`,
       };
     },
@@ -301,14 +330,12 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
       if (added.length === 0) return markNeeded(argument, context, 'not needed');
       // Until they are gone the release must stay: it knows the way back, or the way on.
       await markNeeded(argument, context, 'needed');
+      const { baseline: from } = entry;
       if (!argument.down) {
-        const { database, atStake } = argument;
-        const lines = entry.baseline
-          ? linesOf(await writtenSince(database, atStake, entry.baseline), entry.baseline.at)
-          : ['nobody counted'];
+        const { lines } = from ? await rowsSince(argument, from) : { lines: ['nobody counted'] };
         throw failure(
           'DataAtStake',
-          `${added.join(', ')} is applied in ${database.server.database} and cannot be taken back. At stake, with what the migrations have written themselves: ${lines.join('; ')}`,
+          `${added.join(', ')} is applied in ${argument.database.server.database} and cannot be taken back. At stake, with what the migrations have written themselves: ${lines.join('; ')}`,
           {
             step: context.step,
             remedy:
@@ -378,7 +405,7 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
      * the last deploy; nothing where that has none. Reads only.
      */
     async countRowsAtStake({ with: raw }: CallInput): Promise<RowsAtStake> {
-      const { database, tables, record, ...argument } = CountRows.parse(raw);
+      const { database, applied: where, tables, record, ...argument } = CountRows.parse(raw);
       const recorded = async (): Promise<RowBaseline | undefined> =>
         record &&
         (await withBucket(secrets, record.store, async (bucket) => {
@@ -387,8 +414,7 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
         }));
       const then = argument.baseline ?? (await recorded());
       if (!then) return { rows: [], lines: [] };
-      const rows = await writtenSince(database, tables, then);
-      return { rows, lines: linesOf(rows, then.at) };
+      return rowsSince({ database, applied: where, atStake: tables }, then);
     },
   };
 }

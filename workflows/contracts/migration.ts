@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-/** How busy the tables were when the migrations had been applied: what a way back has to be measured against. */
+/** How busy the tables were when the migrations had been applied, or, where nobody saw that, before: what a way back has to be measured against. */
 export const RowBaseline = z.object({
   at: z.string().describe('Time of the server'),
   writes: z

@@ -153,6 +153,7 @@ export function atStakeOf({ migrations }: Application): { atStake?: NonNullable<
       on: database.on,
       call: call('countRowsAtStake', {
         database: { target: database.target, server: database.server },
+        applied: declared.applied,
         tables: declared.atStake,
         baseline: { from: 'migrate', path: 'baseline' },
       }),

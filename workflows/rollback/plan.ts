@@ -148,6 +148,7 @@ function lookAtRows(system: System, { deployment, migrations }: Application): Ob
       on: migrations.database.on,
       call: call('countRowsAtStake', {
         database: { target: migrations.database.target, server: migrations.database.server },
+        applied: migrations.declared.applied,
         tables: migrations.declared.atStake,
         record: { store: storeReference(system), directory: deployment.directory },
       }),

@@ -62,6 +62,7 @@ const argument = (before: string[], more: Record<string, unknown> = {}) => ({
   timeoutSeconds: 180,
   ...more,
 });
+const orders = [{ table: 'public.orders', createdAt: 'at' }];
 const irreversible = (before: string[]) => {
   const { down: _, ...rest } = argument(before);
   return rest;
@@ -225,10 +226,10 @@ describe('a migration that cannot be taken back', () => {
   });
 
   type AtStake = { rows: { table: string; rows: number; changes: number; exact: boolean }[]; lines: string[] };
-  const orders = [{ table: 'public.orders', createdAt: 'at' }];
   const count = async (baseline: unknown, tables: unknown[] = orders) =>
     (await on('countRowsAtStake', {
       database: { target: here.target(), server: server() },
+      applied: table,
       tables,
       baseline,
     })) as AtStake;
@@ -256,6 +257,32 @@ describe('a migration that cannot be taken back', () => {
     await here.shell(`echo 'update public.orders set id = id + 10;' >/srv/releases/r2/migrations/004_fill.up.sql`);
     const { baseline } = await on('applyMigrations', irreversible(['001_orders']), step());
     expect((await count(baseline)).rows).toEqual([]);
+  });
+
+  test('rows written while nobody followed it are at stake: who comes later counts from before it', async () => {
+    const at = step();
+    await on('applyMigrations', irreversible(['001_orders']), at);
+    await sql('insert into orders (id) values (1)');
+    // The attempt after a worker that died.
+    const { baseline } = await on('applyMigrations', irreversible(['001_orders']), at);
+    expect((await count(baseline)).rows).toEqual([{ table: 'public.orders', rows: 1, changes: 0, exact: true }]);
+  });
+
+  test('rows written while its host could not be reached are at stake, too', async () => {
+    const job: typeof here.hosts.job = async (...of) => {
+      const result = await here.hosts.job(...of);
+      await sql('insert into orders (id) values (1)');
+      const later = Date.now() + 60_000;
+      jest.spyOn(Date, 'now').mockImplementation(() => later);
+      return result;
+    };
+    const late = here.calls(createMigrationActivities({ ...here, hosts: { ...here.hosts, job } }));
+    try {
+      const { baseline } = await late('applyMigrations', irreversible(['001_orders']), step());
+      expect((await count(baseline)).rows).toMatchObject([{ table: 'public.orders', rows: 1 }]);
+    } finally {
+      jest.restoreAllMocks();
+    }
   });
 
   test('of which a part is applied when the next one fails is left, and the failure names the rows', async () => {
