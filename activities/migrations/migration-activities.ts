@@ -142,6 +142,9 @@ select 1 where false`;
     const rows = await writtenSince(database, where, atStake, then);
     return { rows, lines: linesOf(rows, then.at) };
   };
+  /** The same as it was before the first migration went: a table that is gone is in no counter any more. */
+  const rowsBefore = async (argument: Migrate, then: RowBaseline, context: CallContext): Promise<RowsAtStake> =>
+    (await remember(hosts, partOf(context, 'written'), () => rowsSince(argument, then))).entry;
 
   /** What is applied before a step changes it, and how busy the tables are; `fresh`: by the first attempt of all. Throws `ThirdState` where that is not what the plan saw. */
   const asPlanned = async (
@@ -318,16 +321,20 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
     /**
      * Undo of `applyMigrations`: stops its job, and takes back what it has applied where that is possible. Idempotent by what the database says is
      * applied; a way back that an attempt before has left running is gone on with. Does nothing when the step never began or its transaction went back
-     * by itself. Without `down` an applied migration is left and named, with the rows written since the step began: `DataAtStake`.
+     * by itself. Says which rows were written since the step began, where that was anything. Without `down` an applied migration is left and named, with
+     * these rows: `DataAtStake`.
      */
-    async revertMigrations({ with: raw, context }: CallInput) {
+    async revertMigrations({ with: raw, context }: CallInput): Promise<{ summary: string } | undefined> {
       const argument = Migrate.parse(raw);
       await cancelStepJobs(hosts, targetOf(context), context);
       const entry = await recall<{ before: string[]; baseline?: RowBaseline }>(hosts, context);
       if (!entry) return;
       await goOnOrBeginAnew(argument, 'down', context);
       const added = await since(argument, entry.before, context);
-      if (added.length === 0) return markNeeded(argument, context, 'not needed');
+      if (added.length === 0) {
+        await markNeeded(argument, context, 'not needed');
+        return;
+      }
       // Until they are gone the release must stay: it knows the way back, or the way on.
       await markNeeded(argument, context, 'needed');
       const { baseline: from } = entry;
@@ -343,8 +350,13 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
           },
         );
       }
+      const written = from && (await rowsBefore(argument, from, context));
       await takeBack(argument, argument.down, added, { ...context, runAgainIfLost: true });
       await markNeeded(argument, context, 'not needed');
+      if (!written || written.rows.length === 0) return;
+      return {
+        summary: `took back ${added.join(', ')}; what was written into their columns and tables is lost. Written since they began, with what they have written themselves: ${written.lines.join('; ')}`,
+      };
     },
 
     /**
@@ -437,6 +449,12 @@ export function linesOf(rows: RowsAtStake['rows'], since: string): string[] {
     ...(more > 0 ? [`and rows in ${more} more tables`] : []),
   ];
 }
+
+/** An entry of a step in the journal beside its first one. */
+const partOf = (context: CallContext, part: 'written' | 'gone'): CallContext => ({
+  ...context,
+  step: `${context.step}-${part}`,
+});
 
 type WayBack = 'down' | 'up';
 const wayBackPrefix = ({ runId, step }: CallContext, part: WayBack): string => `${runId}-${step}-${part}-`;

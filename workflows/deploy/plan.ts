@@ -202,6 +202,7 @@ function notesOf(
   now: Now,
 ): string[] {
   const irreversible = migrations?.pending?.filter((one) => !one.reversible).map(({ name }) => name);
+  const pending = migrations?.pending?.map(({ name }) => name).join(', ') ?? 'The migrations';
   const failing = (now.health?.results ?? []).filter(isFailing).map(({ title, on }) => `${title} (${on})`);
   const { errorBudget } = pace;
   const atOnce = Math.min(pace.atOnce, errorBudget + 1);
@@ -209,6 +210,11 @@ function notesOf(
     ...(migrations && !migrations.reversible
       ? [
           `${irreversible?.length ? irreversible.join(', ') : 'The migrations'} cannot be taken back. Once applied, a failure holds for a person and names the rows at stake; data is never restored silently.`,
+        ]
+      : []),
+    ...(migrations?.reversible
+      ? [
+          `${pending}: taken back where the deploy fails. What was written into their columns and tables by then is lost with them; the report names the rows written.`,
         ]
       : []),
     ...(balanced

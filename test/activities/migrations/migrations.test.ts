@@ -99,7 +99,8 @@ describe('migrations that can be taken back', () => {
         baseline: { writes: { 'public.orders': expect.any(Number) }, changes: { 'public.orders': expect.any(Number) } },
       });
     expect(await applied()).toBe('001_orders 002_note 003_index');
-    for (const _ of [1, 2]) await on('revertMigrations', argument(['001_orders']), at);
+    // Nobody has written anything: nothing is said.
+    for (const _ of [1, 2]) expect(await on('revertMigrations', argument(['001_orders']), at)).toEqual({});
     expect(await schema()).toBe(before);
     // Newest first, each told what it goes back to
     expect(await here.shell('cat /tmp/taken-back')).toBe('003_index 002_note\n002_note 001_orders\n');
@@ -120,6 +121,32 @@ describe('migrations that can be taken back', () => {
     expect(await sql('select id from orders')).toBe('7');
   });
 
+  test('what users wrote into them goes with them, and is named', async () => {
+    const at = step();
+    const withOrders = argument(['001_orders'], { atStake: orders });
+    await on('applyMigrations', withOrders, at);
+    await sql(`insert into orders (id, note) values (1, 'gone'), (2, 'gone')`);
+    expect(await on('revertMigrations', withOrders, at)).toEqual({
+      summary: expect.stringMatching(
+        /^took back 002_note, 003_index; what was written into their columns and tables is lost\. Written since they began, with what they have written themselves: public\.orders: 2 rows written since 20[^;]*$/,
+      ),
+    });
+    expect(await sql('select count(*) from orders')).toBe('2');
+  });
+
+  test('what was written is counted by the server where a migration has taken the column away that would tell', async () => {
+    await here.shell(`cd /srv/releases/r2/migrations; echo 'alter table public.orders rename column at to placed;' >004_placed.up.sql
+      echo 'alter table public.orders rename column placed to at;' >004_placed.down.sql`);
+    const at = step();
+    const withOrders = argument(['001_orders'], { atStake: orders });
+    await on('applyMigrations', withOrders, at);
+    await sql('insert into orders (id) values (1)');
+    expect(await on('revertMigrations', withOrders, at)).toEqual({
+      summary: expect.stringContaining('public.orders: about 1 rows written, changed or deleted since'),
+    });
+    expect(await applied()).toBe('001_orders');
+  });
+
   test('one that is cut off in the middle: the undo ends its job first, and nothing of it is ever applied', async () => {
     const before = await schema();
     await here.shell('touch /srv/releases/r2/hold');
@@ -137,16 +164,21 @@ describe('migrations that can be taken back', () => {
   test('a way back that failed is gone again once its cause is put right', async () => {
     const before = await schema();
     const at = step();
-    await on('applyMigrations', argument(['001_orders']), at);
     const down = '/srv/releases/r2/migrations/002_note.down.sql';
-    await here.shell(`cp ${down} /tmp/down; echo 'select 1/0;' >>${down}`);
+    await here.shell(`cp ${down} /tmp/down; echo 'select 1/0;' >>${down}; cd /srv/releases/r2/migrations
+      echo 'create table public.extra (id int);' >004_extra.up.sql; echo 'drop table public.extra;' >004_extra.down.sql`);
+    await on('applyMigrations', argument(['001_orders']), at);
+    await sql('insert into extra values (1), (2)');
     await expect(on('revertMigrations', argument(['001_orders']), at)).rejects.toMatchObject({ type: 'JobFailed' });
     expect(await applied()).toBe('001_orders 002_note');
     // Only this release can take it back: it is not to be discarded now.
     const needed = () => here.shell('cd /srv/releases/r2; [[ -e .guardia-needed ]] && echo yes || echo no');
     expect(await needed()).toBe('yes\n');
     await here.shell(`cat /tmp/down >${down}; rm /tmp/down`);
-    await on('revertMigrations', argument(['001_orders']), at);
+    // The table that went with the first attempt is named all the same.
+    expect(await on('revertMigrations', argument(['001_orders']), at)).toEqual({
+      summary: expect.stringMatching(/public\.extra: about 2 rows written/),
+    });
     expect(await schema()).toBe(before);
     expect(await needed()).toBe('no\n');
   });

@@ -197,6 +197,7 @@ describe('a deploy over two hosts behind a balancer', () => {
   test('says in words what an operator wants to know', () => {
     expect(planOf(proofpass('scaled')).notes).toEqual([
       `22222222: Attestations have a code, instead of ${before} on app1 and app2.`,
+      '002_verification_code: taken back where the deploy fails. What was written into their columns and tables by then is lost with them; the report names the rows written.',
       'app1 and app2 one after the other: each leaves the balancer on balancer, lets its requests end, and comes back once it is healthy. Meanwhile both releases answer, on the new schema.',
       'A host that fails, or that is lost, ends the deploy: all hosts go back.',
     ]);
@@ -319,6 +320,7 @@ describe('what a deploy does with migrations', () => {
       title: 'apply 002_verification_code, 004_drop to proofpass_prod, which cannot be taken back',
     });
     expect(stepOf(plan, 'migrate').do.with).not.toHaveProperty('down');
+    expect(plan.notes.join(' ')).not.toContain('taken back where the deploy fails');
   });
 
   test('where nothing says what a release brings: always the step, under what the inventory declares', () => {
