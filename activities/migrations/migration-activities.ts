@@ -44,7 +44,15 @@ const Migrate = z.object({
   timeoutSeconds: z.number(),
 });
 type Migrate = z.infer<typeof Migrate>;
-const TakeBack = Migrate.extend({ down: ReleaseCommand, migrations: z.array(z.string()).min(1) });
+const TakeBack = Migrate.extend({
+  down: ReleaseCommand,
+  migrations: z.array(z.string()).min(1),
+  baseline: RowBaseline.optional().describe('From when rows count that go with them; none in plans of older versions'),
+  rowsGo: z
+    .boolean()
+    .default(true)
+    .describe('Whether people have read in the plan that rows go: else none may have been written'),
+});
 const CountRows = z.object({
   database: Database,
   applied: Applied.optional().describe('Its own rows are never at stake'),
@@ -360,13 +368,20 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
     },
 
     /**
-     * Takes named migrations back, newest first: the way back hours later. Refuses a database that is not as the plan saw it.
-     * Idempotent by (run, step, generation). Undo: `reapplyMigrations` with the same argument.
+     * Takes named migrations back, newest first: the way back hours later. Refuses a database that is not as the plan saw it, and, before the first
+     * of them, rows of which nobody has read in the plan (`DataAtStake`). Idempotent by (run, step, generation). Undo: `reapplyMigrations` with the same argument.
      */
     async takeBackMigrations({ with: raw, context }: CallInput) {
       const argument = TakeBack.parse(raw);
       const { target, server } = argument.database;
       await asPlanned(argument, context);
+      const written = argument.baseline && (await rowsBefore(argument, argument.baseline, context));
+      if (written && written.rows.length > 0 && !argument.rowsGo)
+        throw failure(
+          'DataAtStake',
+          `rows were written into ${server.database} since this was planned, and taking ${argument.migrations.join(', ')} back would lose them: ${written.lines.join('; ')}`,
+          { step: context.step, remedy: 'Nothing was taken back. Start the run again: its plan says what is lost' },
+        );
       const now = await applied(target, server, argument.applied);
       const left = argument.migrations.filter((name) => now.includes(name));
       await takeBack(argument, argument.down, left, context);
@@ -374,8 +389,8 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
     },
 
     /**
-     * Undo of `takeBackMigrations`: applies them again with the up command of the same release, without what they held. Idempotent by what the database
-     * says is applied.
+     * Undo of `takeBackMigrations`: applies them again with the up command of the same release, without what they held. Where that was anything, it fails
+     * with what is lost (`DataAtStake`), each time, until a person says that it is seen to. Idempotent by what the database says is applied.
      */
     async reapplyMigrations({ with: raw, context }: CallInput): Promise<{ summary: string } | undefined> {
       const argument = TakeBack.parse(raw);
@@ -389,27 +404,42 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
         const now = await applied(argument.database.target, argument.database.server, argument.applied);
         return entry.before.filter((name) => !now.includes(name));
       };
-      const taken = await missing();
-      if (taken.length === 0) return;
-      await hosts.job(
-        host,
+      if ((await missing()).length > 0) {
+        // Once they are there again nothing shows that they were away.
+        await remember(hosts, partOf(context, 'gone'), missing);
+        await hosts.job(
+          host,
+          {
+            id: jobId(context, context.generation, 'up-all'),
+            runAgainIfLost: true,
+            command: { script: scripts.run, args: jobArguments(named(argument, context), argument.up) },
+            stdin: await environmentSecrets(secrets, argument.environment),
+            timeoutSeconds: argument.timeoutSeconds,
+          },
+          { fence: context.fence, signal: cancellationSignal() },
+        );
+        const still = await missing();
+        if (still.length > 0)
+          throw failure('VerificationFailed', `${still.join(', ')} could not be applied again`, {
+            host: host.name,
+            step: context.step,
+            remedy: 'Apply it by hand with the up command of the release',
+          });
+      }
+      const gone = await recall<string[]>(hosts, partOf(context, 'gone'));
+      if (!gone) return;
+      const written = await recall<RowsAtStake>(hosts, partOf(context, 'written'));
+      if (!written || written.rows.length === 0)
+        return { summary: `applied ${gone.join(', ')} again; what they had held is in the recovery point only` };
+      throw failure(
+        'DataAtStake',
+        `${gone.join(', ')} was taken back and is applied again in ${argument.database.server.database}, but what it had held of these is lost: ${written.lines.join('; ')}`,
         {
-          id: jobId(context, context.generation, 'up-all'),
-          runAgainIfLost: true,
-          command: { script: scripts.run, args: jobArguments(named(argument, context), argument.up) },
-          stdin: await environmentSecrets(secrets, argument.environment),
-          timeoutSeconds: argument.timeoutSeconds,
-        },
-        { fence: context.fence, signal: cancellationSignal() },
-      );
-      const still = await missing();
-      if (still.length > 0)
-        throw failure('VerificationFailed', `${still.join(', ')} could not be applied again`, {
-          host: host.name,
           step: context.step,
-          remedy: 'Apply it by hand with the up command of the release',
-        });
-      return { summary: `applied ${taken.join(', ')} again; what they had held is in the recovery point only` };
+          remedy:
+            'No retry brings it back: it is in the recovery point of this run only. Fetch from there what is missed, then say done',
+        },
+      );
     },
 
     /**

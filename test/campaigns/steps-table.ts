@@ -83,7 +83,7 @@ export function report(lines: readonly Line[], scenarios: readonly string[], tod
     'what the person says for whom the run holds there; after `fail` and `lose` the person has it done again. Every step fails once; the others come once for each kind of step.',
     'Each cell starts from a snapshot of the lab. Allowed: `succeeded` after a kill, or a lost host, with the hosts as they are after an undisturbed run; `rolled back`, or `failed`',
     'before anything was changed, with files, modes, owners, links, accounts, packages, units, ports, containers, volumes, firewall rules, crontabs, roles, settings and schema of the',
-    'database as before; behind the point of no return `succeeded` after a retry, and `failed` with the hosts as an undisturbed run has them at that point, after `accept` also with what',
+    'database as before, `after done` where a person had to be told of rows that do not come back; behind the point of no return `succeeded` after a retry, and `failed` with the hosts as an undisturbed run has them at that point, after `accept` also with what',
     'came since. A health check reports the same probes, and that it cannot look at a lost host. Compared by an observer that is not guardia (`test/faults/host-observation.sh`), which',
     'also looks for what a run has left over.',
     '',

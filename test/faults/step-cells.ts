@@ -417,6 +417,7 @@ async function answerHolds(
   let answer: { said?: RecoverChoice; held?: Observed } = {};
   let retries = 0;
   const decisionAt = async ({ kind, choices }: Hold): Promise<RecoverChoice> => {
+    if (kind === 'undo failed' && losesRows(cell)) return 'done';
     if (kind !== 'point of no return') return choices.includes('accept') ? 'accept' : 'rollback';
     if (cell.kind === 'accept' || cell.kind === 'rollback') {
       await delay(AT_REST_MS);
@@ -441,12 +442,16 @@ async function answerHolds(
   return answer;
 }
 
+/** Its undo brings back what it has taken, and not the rows that it held: that is no way back of its own, and a person is told. */
+const losesRows = ({ commits, undo }: Pick<Cell, 'commits' | 'undo'>): boolean =>
+  commits && undo === 'reapplyMigrations';
+
 /**
  * Why an outcome is not allowed; empty where it is. Allowed are, each compared with what it has to look like (`expectation`):
  * - after a kill the end of an undisturbed run, after a lost host that or `rolled back`; a health check says that it cannot look there
  * - after a failure `rolled back`, or `failed` where nothing was done by then, for that reason and no other
  * - behind the point of no return a hold: `succeeded` once the step was done again, `failed` after accept and rollback; of an unattended plan `failed`
- * - at a point of no return that was passed and has no way back a person who is told so
+ * - at a point of no return that was passed and has no way back a person who is told so; one who is told which rows are lost has the rest undone
  * - of what undoes for another run a failure that a second run makes good.
  * Pure.
  */
@@ -466,7 +471,8 @@ export function whatIsWrong(
   return cell.stands || end.startsWith('rollback incomplete') ? 'it is not what has to stand' : 'it is not as before';
 }
 
-function endsAllowed({ kind, scenario, stands, commits, attended, tolerated, changed }: Cell): string[] {
+function endsAllowed(cell: Cell): string[] {
+  const { kind, scenario, stands, commits, attended, tolerated, changed } = cell;
   const undisturbed = scenario.ends ?? 'succeeded';
   if (kind === 'kill') return [undisturbed];
   if (kind === 'lose' && isLook(scenario)) return ['failed'];
@@ -474,10 +480,12 @@ function endsAllowed({ kind, scenario, stands, commits, attended, tolerated, cha
   if (scenario.again)
     return [...(kind === 'lose' ? [undisturbed] : []), 'failed, then succeeded', 'failed, then nothing to do'];
   const undone = changed ? ['rolled back'] : ['rolled back', 'failed'];
-  if (kind === 'lose' && !stands) return [undisturbed, ...undone];
+  const told = losesRows(cell) ? ['rolled back after done'] : [];
+  if (kind === 'lose' && !stands) return [undisturbed, ...undone, ...told];
   if (tolerated) return [undisturbed, ...(stands ? [] : undone)];
   if (kind === 'accept' || kind === 'rollback') return [`failed after ${kind}`];
   if (stands && attended) return ['succeeded after retry', ...(kind === 'lose' ? [undisturbed] : [])];
   if (stands) return ['failed', ...(kind === 'lose' ? [undisturbed] : [])];
+  if (told.length > 0) return told;
   return commits && attended ? [...undone, 'rollback incomplete after accept'] : undone;
 }

@@ -231,6 +231,7 @@ describe('what is wrong', () => {
   const wrong = (more: Partial<Cell>, end: string, differences: string[] = [], planted = true, message = PLANTED) =>
     whatIsWrong(cell(more), { end, message, planted, differences });
   const asks: Partial<Cell> = { stands: true };
+  const losesRows: Partial<Cell> = { commits: true, undo: 'reapplyMigrations' };
   const health = { name: 'health', runbook: 'health-check' } as Scenario;
   const again = { name: 'repair', runbook: 'repair', again: true } as Scenario;
 
@@ -247,6 +248,8 @@ describe('what is wrong', () => {
     expect(wrong({ ...asks, kind: 'accept' }, 'failed after accept')).toBe('');
     expect(wrong({ ...asks, kind: 'rollback' }, 'failed after rollback')).toBe('');
     expect(wrong({ commits: true }, 'rollback incomplete after accept')).toBe('');
+    expect(wrong(losesRows, 'rolled back after done')).toBe('');
+    expect(wrong({ ...losesRows, kind: 'lose' }, 'rolled back after done')).toBe('');
     expect(wrong({ scenario: again }, 'failed, then succeeded')).toBe('');
     expect(wrong({ scenario: health, kind: 'lose' }, 'failed')).toBe('');
     expect(wrong({ scenario: { ...health, ends: 'failed' }, kind: 'kill' }, 'failed')).toBe('');
@@ -267,6 +270,7 @@ describe('what is wrong', () => {
     [wrong(asks, 'failed after accept'), 'behind the point of no return it ended as failed after accept'],
     [wrong({ ...asks, kind: 'accept' }, 'failed after accept', ['x']), 'it is not what has to stand'],
     [wrong({ stands: true, attended: false }, 'failed', ['x']), 'it is not what has to stand'],
+    [wrong(losesRows, 'rolled back'), 'it ended as rolled back'],
     [wrong({}, 'rolled back', [], false), 'the step was never reached, and it ended as rolled back'],
   ])('%s', (found, expected) => expect(found).toBe(expected));
 });

@@ -227,14 +227,14 @@ function migrationsToTakeBack(
 ): ReturnType<typeof once> {
   const applied = now.database?.applied ?? [];
   const brought = deploy.migrations?.applied.filter((name) => applied.includes(name)) ?? [];
-  if (brought.length === 0 || input.migrations === 'keep') return [];
+  if (!deploy.migrations || brought.length === 0 || input.migrations === 'keep') return [];
   const later = applied.filter((name) => name > (brought.at(-1) ?? '') && !brought.includes(name));
   if (later.length > 0)
     throw failure('InvalidPlan', `${later.join(', ')} was applied after the deploy that is to be taken back`, {
       remedy: 'Look who applied it; "migrations": "keep" goes back with the release alone',
     });
   const { migrations } = application;
-  if (!migrations?.down || deploy.migrations?.reversible === false) {
+  if (!migrations?.down || !deploy.migrations.reversible) {
     const rows = now.atStake?.lines.join('; ');
     throw failure(
       'DataAtStake',
@@ -252,6 +252,7 @@ function migrationsToTakeBack(
       release: deploy.release,
       before: applied,
       migrations: brought,
+      baseline: deploy.migrations.baseline,
       atStake: now.atStake?.rows.length ? now.atStake.lines : [],
     }),
   ]);

@@ -1,4 +1,5 @@
 import type { Application, ApplicationMigrations } from '../contracts/application.js';
+import type { RowBaseline } from '../contracts/migration.js';
 import type { Step } from '../contracts/plan.js';
 import { call } from './call.js';
 import { placeOf } from './release.js';
@@ -27,15 +28,23 @@ export function migrate(
 /** The id of the step that takes migrations back. */
 export const TAKE_BACK = 'take-back-migrations';
 
-/** Takes migrations back, newest first, with the release that brought them. `atStake`: what was written since, for who approves. */
+/** Takes migrations back, newest first, with the release that brought them. `atStake`: what was written since the baseline, for who approves. */
 export function takeBack(
   application: Application,
   migrations: ApplicationMigrations,
-  options: { release: string; before: readonly string[]; migrations: readonly string[]; atStake: readonly string[] },
+  options: {
+    release: string;
+    before: readonly string[];
+    migrations: readonly string[];
+    baseline: RowBaseline;
+    atStake: readonly string[];
+  },
 ): Step {
   const argument = {
     ...argumentOf(application, migrations, { ...options, reversible: true }),
     migrations: options.migrations,
+    baseline: options.baseline,
+    rowsGo: options.atStake.length > 0,
   };
   return {
     id: TAKE_BACK,

@@ -509,7 +509,7 @@ describe('a rollback', () => {
     ]);
     expect(stepOf(plan, 'switch-app').do.with).toMatchObject({ from: next, to: before });
     expect(stepOf(plan, 'take-back-migrations')).toMatchObject({
-      do: { activity: 'takeBackMigrations', with: { id: next, migrations: ['002_verification_code'] } },
+      do: { activity: 'takeBackMigrations', with: { id: next, migrations: ['002_verification_code'], baseline } },
       undo: { activity: 'reapplyMigrations' },
     });
     expect(plan.downtime[0]).toEqual({ service: 'api', seconds: 14, ifUndone: 88 });
@@ -540,6 +540,7 @@ describe('a rollback', () => {
     const plan = back({ ...after(), atStake });
     // Taken back, they can be made again, but not what they held.
     expect(plan.pointOfNoReturn).toBe('take-back-migrations');
+    expect(stepOf(plan, 'take-back-migrations').do.with).toMatchObject({ rowsGo: true });
     expect(stepOf(plan, 'take-back-migrations').why).toContain(
       'what they hold of these is lost: 12 new rows in attestations',
     );
@@ -550,6 +551,8 @@ describe('a rollback', () => {
   test('where nothing was written into them nothing is lost, and the way back can be undone', () => {
     const plan = back({ ...after(), atStake: { rows: [], lines: ['no row has been written since'] } });
     expect(plan.pointOfNoReturn).toBeUndefined();
+    // Rows of which nobody has read here are not lost: the step counts once more.
+    expect(stepOf(plan, 'take-back-migrations').do.with).toMatchObject({ rowsGo: false });
     expect(stepOf(plan, 'take-back-migrations').why).not.toContain('no row has been written');
     // What goes is said all the same: the counters lag, and people go on writing.
     expect(plan.notes.join(' ')).toContain(
