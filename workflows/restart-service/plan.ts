@@ -72,6 +72,7 @@ export const restartServicePlanner: Planner<RestartServiceInput> = {
     const now = observation as Seen;
     const servers = now.balancer?.servers;
     const order = balancer.idleFirst(balanced, hosts, servers);
+    balancer.refuseLastServer(balanced, order, servers);
     const along = dependantsOf(system, name);
     const seals = probesAbout(system, { services: [name], kinds: ['openbao'] }).length > 0;
     const look = health.asBefore(system, probesOfAll(system, name), { patienceSeconds });

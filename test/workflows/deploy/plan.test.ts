@@ -735,6 +735,21 @@ describe('restart-service', () => {
     ]);
   });
 
+  test('where nobody would be left behind the balancer it is refused; a host that is done goes through no drain on the way back', () => {
+    const seen = (admin: string, check: string) => ({
+      balancer: {
+        servers: {
+          'api_backend/app1': { admin: 'ready', sessions: 0, queued: 0, check: 'UP' },
+          'api_backend/app2': { admin, sessions: 0, queued: 0, check },
+        },
+      },
+    });
+    expect(() => plan(proofpass('scaled'), 'api', seen('maint', 'MAINT'))).toThrow('Give app2 requests first');
+    const both = plan(proofpass('scaled'), 'api', seen('ready', 'UP'));
+    expect(stepOf(both, 'drain-app1').undo).toMatchObject({ activity: 'restoreServers' });
+    expect(stepOf(both, 'ready-app1').undo).toEqual({ none: 'the way back of a restart ends in the balancer, too' });
+  });
+
   test('the downtime names what does not work without it, however far; the run waits for that, too', () => {
     const api = plan(proofpass(), 'api');
     expect(api.downtime).toEqual([
