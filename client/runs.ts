@@ -20,7 +20,7 @@ import { parseLockWorkflowId, parseRunWorkflowId, runWorkflowId } from '../workf
 import { CommandFailure } from './command-failure.js';
 import type { RunReference } from './run-observer.js';
 import { endOf, type RunEnd } from './run-view.js';
-import type { TemporalAccess } from './temporal-access.js';
+import { isGrpcError, type TemporalAccess } from './temporal-access.js';
 
 /** The end of a workflow id for a run started now: `20251122T082305-4fz`. Sorts by time; two starts in one second differ. */
 export function newRunSuffix(now: Date = new Date()): string {
@@ -154,12 +154,13 @@ export async function listRuns(
   const { system, runbook, open, id, limit = 100, dryRuns = true, steps = true, where = [] } = filter;
   const conditions = [ofRunbooks, ...where];
   if (runbook !== undefined) conditions.push(`WorkflowType = '${nameIn(runbook, 'runbook')}'`);
-  // A run that no worker has taken up yet has no search attributes: its id says as much.
+  // A run that no worker has taken up yet has no search attributes: its id says as much, or else its input, which no query knows.
   if (system !== undefined) {
     const ids = (runbook === undefined ? Object.keys(runbooks) : [runbook]).map(
       (name) => `WorkflowId STARTS_WITH '${name}/${system}/'`,
     );
-    conditions.push(`(GuardiaSystem = '${nameIn(system, 'system')}' OR ${ids.join(' OR ')})`);
+    const notTakenUp = open === false ? [] : ["(GuardiaSystem IS NULL AND ExecutionStatus = 'Running')"];
+    conditions.push(`(${[`GuardiaSystem = '${nameIn(system, 'system')}'`, ...ids, ...notTakenUp].join(' OR ')})`);
   }
   if (open !== undefined) conditions.push(open ? "ExecutionStatus = 'Running'" : "ExecutionStatus != 'Running'");
   if (!steps) conditions.push('ParentWorkflowId IS NULL');
@@ -171,10 +172,25 @@ export async function listRuns(
     query: conditions.join(' AND '),
     pageSize: Math.min(limit, 200),
   })) {
-    found.push(summaryOf(info));
+    const run = summaryOf(info);
+    if (run.open) run.system = await systemOf(access, run);
+    if (run.open && system !== undefined && run.system !== system) continue;
+    found.push(run);
     if (found.length >= limit) break;
   }
   return found.sort((a, b) => (a.startedAt < b.startedAt ? 1 : a.startedAt > b.startedAt ? -1 : 0));
+}
+
+/** The system of a run: by its search attributes or its id, else by the input that it was started with. */
+export async function systemOf(access: TemporalAccess, run: RunSummary): Promise<string | undefined> {
+  if (run.system !== undefined) return run.system;
+  try {
+    return Name.safeParse((await inputOf(access, run)).input['system']).data;
+  } catch (error) {
+    // An input that cannot be read names no system.
+    if (isGrpcError(error)) throw error;
+    return undefined;
+  }
 }
 
 function nameIn(value: string, what: string): string {

@@ -7,6 +7,7 @@ import { emptyMemory, memoryFile, readMemory } from '../../../client/watcher/mem
 import type { Round } from '../../../client/watcher/round.js';
 import { watch } from '../../../client/watcher/watcher.js';
 import { recordKeys } from '../../../workflows/contracts/run-record.js';
+import { WORKFLOW_TASK_QUEUE } from '../../../workflows/contracts/task-queues.js';
 import { freePort } from '../../activities/object-store/versity-gateway.js';
 import { doctoredBundle } from '../../workflows/doctored-bundle.js';
 import { lane, step, toyPlan } from '../../workflows/toy-plan.js';
@@ -54,9 +55,18 @@ describe('what no run can tell by itself is told once, and once when it is over'
   });
 
   test('no worker while a run is open', async () => {
-    const run = await lab.start('one', 'waits');
+    // Only its input says what this one is about: an id from the Web UI may be any.
+    const typed = await lab.client.workflow.start('backup', {
+      ...{ taskQueue: WORKFLOW_TASK_QUEUE, workflowId: 'typed into the form' },
+      args: [{ system: 'one', requester: 'ana' }],
+    });
     const now = () => minutesFromNow(2);
     const round = await roundUntil(sees('no worker'), { now });
+    const run = await lab.start('one', 'waits');
+    const listed = await runMain(['status', 'one', '--json'], lab.env);
+    expect((JSON.parse(listed.stdout) as { open: unknown[] }).open).toContainEqual(
+      expect.objectContaining({ workflowId: 'typed into the form', system: 'one' }),
+    );
     expect(shown(round)).toEqual([
       ['no-worker', 'no worker', 'new'],
       ['no-worker', 'no worker', 'new'],
@@ -75,10 +85,10 @@ describe('what no run can tell by itself is told once, and once when it is over'
       system: 'one',
       command: 'systemctl restart guardia-worker',
     });
-    expect(notices[0]?.text).toContain('backup/one/waits');
+    expect(notices[0]?.text).toContain('the oldest is typed into the form');
 
     await lab.worker.start();
-    await run.result();
+    await Promise.all([run.result(), typed.result()]);
     expect(shown(await roundUntil(({ findings }) => findings.every(({ state }) => state === 'over'), { now }))).toEqual(
       [
         ['no-worker', 'no worker', 'over'],
