@@ -148,8 +148,8 @@ async function deliver(
   return result('sent');
 }
 
-/** What the target lacks, in words; undefined when nothing. */
-function missingValue(system: NoticeSystem, name: string, target: NotificationTarget): string | undefined {
+/** What the target lacks in the inventory, in words; undefined when nothing. Pure. */
+export function missingValue(system: NoticeSystem, name: string, target: NotificationTarget): string | undefined {
   const at = `notifications.${name}`;
   const open = unsetNeeded({ notifications: { [name]: target } })[0];
   if (open !== undefined) return `${open.path} is not filled in`;

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { sendNotice } from '../../activities/notify/send-notice.js';
+import { missingValue, sendNotice } from '../../activities/notify/send-notice.js';
 import { DeliveryFailure, type Bounds } from '../../activities/notify/attempt.js';
 import type { Secrets } from '../../activities/secrets/resolve.js';
 import { readInventory } from '../../activities/inventory/load.js';
@@ -358,12 +358,19 @@ async function tellOne(
   const say = (text: string): void => void trouble.push({ system: system.system, text });
   const one = noticeOf(kept, system, now);
   const known = kept.over === undefined ? kept.told : kept.toldOver;
-  const wanted = Object.entries(system.notifications)
+  const asked = Object.entries(system.notifications)
     .filter(([name, target]) => isFor(target, one) && !known.includes(name))
     .filter(([name]) => kept.over === undefined || kept.told.includes(name))
-    .map(([name]) => name);
+    .map(([name, target]) => ({ name, lacks: missingValue(system, name, target) }));
+  const wanted = asked.flatMap(({ name, lacks }) => (lacks === undefined ? [name] : []));
+  const unset = asked.flatMap(({ name, lacks }) => (lacks === undefined ? [] : [{ name, lacks }]));
   if (Object.keys(system.notifications).length === 0)
     say(`nobody can be told "${one.title}": ${system.system} has no notifications`);
+  // Who knew of it cannot be told that it is over, and is not waited for.
+  else if (kept.over !== undefined) kept.toldOver.push(...unset.map(({ name }) => name));
+  // Where somebody else knows, one that is not filled in is a matter of the inventory.
+  else if (unset.length === asked.length && unset.length > 0 && kept.told.length === 0)
+    say(`nobody can be told "${one.title}": ${unset.map(({ lacks }) => lacks).join('; ')}`);
   if (wanted.length === 0) return;
   if (kept.notBefore !== undefined && now.toISOString() < kept.notBefore) {
     say(`${wanted.join(', ')} could not be told "${one.title}" yet`);
@@ -372,8 +379,7 @@ async function tellOne(
   try {
     const report = await sendNotice(system, one, { secrets, only: wanted, ...(bounds ? { bounds } : {}) });
     for (const text of report.notes) say(text);
-    // What is not filled in will not be so in a minute either.
-    known.push(...report.deliveries.filter(({ outcome }) => outcome !== 'failed').map(({ target }) => target));
+    known.push(...report.deliveries.filter(({ outcome }) => outcome.startsWith('sent')).map(({ target }) => target));
   } catch (error) {
     say(`could not tell "${one.title}": ${explain(error).message}`);
   }

@@ -501,6 +501,40 @@ describe('the watcher does not depend on anything', () => {
     expect(lab.beats()).toEqual(['ok']);
   });
 
+  test('a target that is not filled in is not told, which fails where nobody else is; it is told once it is filled in', async () => {
+    const one = (notifications: object) =>
+      lab.system('one', {
+        notifications,
+        watcher: { heartbeat: 'env:HEARTBEAT', overdueAfterMinutes: { backup: 30 } },
+      });
+    const ops = { kind: 'webhook', url: 'env:NOTICES' };
+    const open = { kind: 'webhook', url: { unset: 'its address' } };
+    one({ ops: open });
+    await (await lab.start('one', 'unread')).terminate('for the test');
+    const unread = ({ findings }: Round) => findings.find(({ workflowId }) => workflowId === 'backup/one/unread');
+    await roundUntil((round) => unread(round) !== undefined);
+    lab.beats();
+    const round = await lab.round();
+    expect(unread(round)?.told).toEqual([]);
+    const trouble = 'nobody can be told "backup of one: terminated": notifications.ops.url is not filled in';
+    expect(round.trouble).toEqual([{ system: 'one', text: trouble }]);
+    expect(lab.beats()).toEqual([trouble]);
+
+    // One beside it that was told is enough.
+    one({ ops: open, other: ops });
+    const other = await lab.round();
+    expect(unread(other)?.told).toEqual(['other']);
+    expect(other.trouble).toEqual([]);
+    expect(lab.beats()).toEqual(['ok']);
+    lab.notices();
+    one({ ops, other: ops });
+    expect(unread(await lab.round())?.told).toEqual(['other', 'ops']);
+    expect(lab.notices().filter(({ workflowId }) => workflowId === 'backup/one/unread')).toHaveLength(1);
+    await (await lab.start('one', 'read')).result();
+    await roundUntil(seesNothing);
+    one({ ops });
+  });
+
   test('what comes back before everybody was told that it was over is told anew to those who were told so', async () => {
     lab.system('seven', {
       notifications: {
