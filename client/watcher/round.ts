@@ -115,8 +115,21 @@ function readSystems(
   return systems;
 }
 
-/** Whether a system is in service: a schedule of one that cannot be reached is not missed. */
-const inService = (system: System): boolean => unsetNeeded(system, ['hosts.*.connection']).length === 0;
+/**
+ * Whether a system is in service, which is once the connection of one of its hosts is filled in: nothing of one that nobody has filled in is missed. A `local`
+ * host needs nothing filled in, and so says nothing, unless there are no others.
+ */
+function inService(system: System): boolean {
+  const ways = Object.entries(system.hosts).flatMap(([name, { connection }]) =>
+    connection === 'local' ? [] : [[name, ...(connection.jump === undefined ? [] : [connection.jump])]],
+  );
+  const isFilledIn = (way: string[]): boolean =>
+    unsetNeeded(
+      system,
+      way.map((name) => `hosts.${name}.connection`),
+    ).length === 0;
+  return ways.length === 0 || ways.some(isFilledIn);
+}
 
 /** What was seen, and what could not be looked at: of that nothing is over. */
 interface Seen {

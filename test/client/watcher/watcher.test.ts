@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { putOnce } from '../../../activities/object-store/objects.js';
@@ -374,6 +374,21 @@ describe('what no run can tell by itself is told once, and once when it is over'
         app: { connection: { address: { unset: 'x' }, user: 'x', identity: 'env:X', hostKeys: ['ssh-ed25519 AAAA'] } },
       },
     });
+    // In service is one with a host that is filled in; a `local` one needs nothing, and counts where there are no others.
+    const ssh = { address: 'app.example', user: 'x', identity: 'env:X', hostKeys: ['ssh-ed25519 AAAA'] };
+    const open = { connection: { ...ssh, address: { unset: 'x' } } };
+    const served = async (hosts: object) => {
+      lab.system('eight', { schedules, hosts });
+      await lab.round();
+      rmSync(path.join(lab.env['GUARDIA_SYSTEMS'] ?? '', 'eight.yaml'));
+      const { 'eight/nightly': seen, ...others } = lab.memory.schedules;
+      lab.memory.schedules = others;
+      return seen !== undefined;
+    };
+    expect(await served({ app: { connection: ssh }, db: open })).toBe(true);
+    expect(await served({ app: { connection: { ...ssh, jump: 'db' } }, db: open })).toBe(false);
+    expect(await served({ app: { connection: 'local' }, db: open })).toBe(false);
+    expect(await served({ app: { connection: 'local' } })).toBe(true);
     // Who only looks once, and remembers nothing, sees it all the same.
     const looking = { ...lab.env, GUARDIA_STATE: path.join(lab.env['GUARDIA_STATE'] ?? '', 'nothing') };
     const looked = await runMain(['watcher', 'two', '--once', '--no-tell'], looking);
