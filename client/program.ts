@@ -297,7 +297,7 @@ Run it where the worker runs: its secrets and tools are what counts. Without SYS
     name: 'watcher',
     group: SETUP,
     summary: 'watch over the runs, the workers and the schedules, and tell people what no run can tell by itself',
-    about: `Runs until Ctrl-C; in production it is guardia-watcher.service. Looks for runs that were terminated, timed out, are parked or overdue, for scheduled
+    about: `Runs until Ctrl-C; in production it is guardia-watcher.service. Looks for runs that were terminated, timed out, could not start, are parked or overdue, for scheduled
 runs that did not start, for task queues without a worker, and whether Temporal answers. Each is told once to the notifications of its system, and once when it is over.
 After each good round it pings the system's heartbeat, with /fail behind it when it could not look or could not tell.
 With --once exit code 1: something is wrong.`,

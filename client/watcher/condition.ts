@@ -5,6 +5,7 @@ import { NoticeEvent } from '../../workflows/contracts/notice.js';
 export const LookName = z.enum([
   'temporal',
   'lost runs',
+  'refused runs',
   'parked runs',
   'overdue runs',
   'workers',
@@ -38,6 +39,8 @@ export function endOfCondition({ event, runbook, system }: Condition): string {
     case 'terminated':
     case 'timed out':
       return `A later ${runbook ?? 'run'} of ${system} or a repair has made it good, or it is too long ago to be followed any further.`;
+    case 'refused':
+      return `A later ${runbook ?? 'run'} of ${system} has ended well, or it is too long ago to be followed any further.`;
     case 'parked':
       return 'The worker can take it up again, or it has ended.';
     case 'overdue':

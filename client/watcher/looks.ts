@@ -14,7 +14,7 @@ import { millisecondsOf } from '../protobuf-time.js';
 import { mayHaveLeft, stepsMilliseconds } from '../run-view.js';
 import { commandLine } from '../../activities/hosts/shell-quoting.js';
 import { settingsOf } from '../run-input.js';
-import { inputOf, listRuns, type RunSummary } from '../runs.js';
+import { inputOf, listRuns, systemOf, type RunSummary } from '../runs.js';
 import { runPage, type TemporalAccess } from '../temporal-access.js';
 import { durationText } from '../text-units.js';
 import { workersSeen } from '../workers-seen.js';
@@ -52,11 +52,13 @@ export async function lostRuns(access: TemporalAccess, now: Date): Promise<Condi
   });
   const conditions: Condition[] = [];
   for (const run of lost) {
-    const { system, runbook, end, phase } = run;
+    const { runbook, end, phase } = run;
     // One that had ended, and was only telling of it, has the end that it said.
     // A step ends with its run, which is told.
     if (lost.some(({ runId }) => runId === run.parent?.runId)) continue;
-    if (system === undefined || (end !== 'terminated' && end !== 'timed out')) continue;
+    if (end !== 'terminated' && end !== 'timed out') continue;
+    const system = await systemOf(access, run);
+    if (system === undefined) continue;
     if ((await inputOf(access, run)).input['plan'] === true) continue;
     const left = mayHaveLeft(runbook, phase);
     if (await isMadeGood(access, { ...run, system }, left)) continue;
@@ -76,6 +78,41 @@ export async function lostRuns(access: TemporalAccess, now: Date): Promise<Condi
           : `This is over when a later ${runbook} of ${system} has ended well.`,
       ].join('\n'),
       command: left ? `guardia run repair ${system} --plan` : `guardia watch ${run.workflowId}`,
+      ...aboutRun(access, { ...run, system }),
+    });
+  }
+  return conditions;
+}
+
+/**
+ * Runs of the last seven days that could not start, because their input was refused, and that no later run has made good. Such a run knows no inventory yet
+ * and tells nobody; every other one says how it ended before it fails. One that is a step of another one is that one's to tell.
+ */
+export async function refusedRuns(access: TemporalAccess, now: Date): Promise<Condition[]> {
+  const since = new Date(now.getTime() - LOST_DAYS * DAY_MS).toISOString();
+  const refused = await listRuns(access, {
+    where: ["ExecutionStatus = 'Failed'", 'GuardiaEnd IS NULL', `CloseTime > '${since}'`, 'ParentWorkflowId IS NULL'],
+    limit: 200,
+  });
+  const conditions: Condition[] = [];
+  for (const run of refused) {
+    const { runbook, workflowId, endedAt, startedAt } = run;
+    const system = await systemOf(access, run);
+    if (system === undefined || (await inputOf(access, run)).input['plan'] === true) continue;
+    if (await isMadeGood(access, { ...run, system }, false)) continue;
+    const [last] = await newestEvents(access, run, 1);
+    const why = last?.workflowExecutionFailedEventAttributes?.failure?.message;
+    conditions.push({
+      key: `refused/${run.runId}`,
+      event: 'refused',
+      look: 'refused runs',
+      from: endedAt ?? startedAt,
+      title: `${runbook} of ${system} could not start: its input was refused`,
+      text: [
+        `${workflowId}: ${why || 'Temporal does not say why'}.`,
+        `It had changed nothing. This is over when a later ${runbook} of ${system} has ended well.`,
+      ].join('\n'),
+      command: `guardia runbooks ${runbook}`,
       ...aboutRun(access, { ...run, system }),
     });
   }
@@ -287,7 +324,7 @@ export async function missingWorkers(
 }
 
 /**
- * Schedules of a system whose last time has passed without a run, as far as their runbook exists. A run counts whoever started it where it does all that the
+ * Schedules of a system whose last time has passed without a run, as far as their runbook exists. A run that could start counts whoever started it where it does all that the
  * schedule asks, and also one that Temporal has forgotten and the bucket remembers. `memory.schedules` is brought up to date: nothing was due before the watcher
  * saw the schedule, or of one that the memory does not know before `unknownSince`.
  */
@@ -314,7 +351,7 @@ export async function missedRuns(
       system: system.system,
       runbook,
       dryRuns: false,
-      where: [`StartTime >= '${from.toISOString()}'`],
+      where: [`StartTime >= '${from.toISOString()}'`, "(ExecutionStatus != 'Failed' OR GuardiaEnd IS NOT NULL)"],
     });
     if ((await oneDoesAllOf(access, runs, input)) || (await recordedSince(system, schedule, secrets, from))) continue;
     conditions.push({
@@ -326,8 +363,8 @@ export async function missedRuns(
       runbook,
       title: `${runbook} of ${system.system} did not start: schedule ${name} was due at ${due.toISOString()}`,
       text: [
-        `Schedule ${name} (${cron}, ${system.timezone}) was due at ${due.toISOString()}, and neither Temporal nor the bucket knows of a ${runbook} of ${system.system} since then that does all that it asks.`,
-        'Look whether the schedule is there and not paused in Temporal, then start the run by hand.',
+        `Schedule ${name} (${cron}, ${system.timezone}) was due at ${due.toISOString()}, and neither Temporal nor the bucket knows of a ${runbook} of ${system.system} since then that could start and does all that it asks.`,
+        'Look whether the schedule is there and not paused in Temporal, and whether it has the right input, then start the run by hand.',
       ].join('\n'),
       command: commandLine([
         ...['guardia', 'run', runbook, system.system],

@@ -13,7 +13,16 @@ import { explain } from '../exit-codes.js';
 import { isGrpcError, isNoAnswer, withTemporal, type TemporalAccess } from '../temporal-access.js';
 import { endOfCondition, type Condition, type LookName } from './condition.js';
 import { beat } from './heartbeat.js';
-import { lostRuns, missedRuns, missingWorkers, openRuns, overdueRuns, parkedRuns, type OpenRun } from './looks.js';
+import {
+  lostRuns,
+  missedRuns,
+  missingWorkers,
+  openRuns,
+  overdueRuns,
+  parkedRuns,
+  refusedRuns,
+  type OpenRun,
+} from './looks.js';
 import type { KeptCondition, WatcherMemory } from './memory.js';
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -172,9 +181,9 @@ async function look(
     withTemporal(env, async (access) => {
       const all = await access.client.withDeadline(Date.now() + LOOK_MS, () => openRuns(access));
       const runs = all.filter((run): run is OpenRun => run.system !== undefined && systems.has(run.system));
-      await one('lost runs', access, async () =>
-        (await lostRuns(access, now)).filter(({ system }) => systems.has(system)),
-      );
+      const ofSystems = (conditions: Condition[]) => conditions.filter(({ system }) => systems.has(system));
+      await one('lost runs', access, async () => ofSystems(await lostRuns(access, now)));
+      await one('refused runs', access, async () => ofSystems(await refusedRuns(access, now)));
       await one('parked runs', access, () => parkedRuns(access, runs));
       await one('overdue runs', access, () => overdueRuns(access, runs, systems, memory, now));
       await one('workers', access, () => missingWorkers(access, runs, systems, now));
@@ -225,6 +234,7 @@ async function look(
 /** What cannot be looked at without Temporal. */
 const OF_TEMPORAL = [
   'lost runs',
+  'refused runs',
   'parked runs',
   'overdue runs',
   'workers',

@@ -148,6 +148,44 @@ describe('what no run can tell by itself is told once, and once when it is over'
     ]);
   });
 
+  test('a run that could not start, because its input was refused, until a later one ends well', async () => {
+    const start = (workflowId: string, input: object) =>
+      lab.client.workflow.start('backup', { taskQueue: WORKFLOW_TASK_QUEUE, workflowId, args: [input] });
+    const refused = [
+      await lab.start('one', 'from-a-schedule', { input: { sistem: 'one' } }),
+      await start('mistyped', { system: 'one', onFailure: 'pray' }),
+      // Of one that was only to make a plan nothing is lost, and of one without a system nobody can be told.
+      await lab.start('one', 'a-plan-of-it', { input: { plan: true, sistem: 'one' } }),
+      await start('nowhere', { sistem: 'one' }),
+    ];
+    for (const run of refused) await expect(run.result()).rejects.toThrow();
+    const seen = ({ findings }: Round) => findings.map(({ event, workflowId }) => [event, workflowId]).sort();
+    const both = [
+      ['refused', 'backup/one/from-a-schedule'],
+      ['refused', 'mistyped'],
+    ];
+    expect(seen(await roundUntil(({ findings }) => findings.length === 2))).toEqual(both);
+    // The others come into the list with them.
+    await delay(1_500);
+    expect(seen(await lab.round())).toEqual(both);
+    const notices = lab.notices().sort((a, b) => ((a.workflowId ?? '') < (b.workflowId ?? '') ? -1 : 1));
+    expect(notices).toEqual([
+      expect.objectContaining({
+        event: 'refused',
+        severity: 'warning',
+        title: 'backup of one could not start: its input was refused',
+        text: expect.stringContaining('the input of backup is wrong: unknown field "sistem"') as unknown,
+        command: 'guardia runbooks backup',
+      }),
+      expect.objectContaining({ event: 'refused', text: expect.stringContaining('"onFailure"') as unknown }),
+    ]);
+    await (await lab.start('one', 'typed-rightly')).result();
+    await roundUntil(seesNothing);
+    expect(told()).toEqual(
+      Array(2).fill(['recovered', 'refused', 'Over: backup of one could not start: its input was refused']),
+    );
+  });
+
   test('a run that was terminated while it worked: over once a repair has seen to this run, or a later one has succeeded', async () => {
     const { plan } = lab.script;
     const terminated = async (id: string): Promise<string> => {
@@ -389,6 +427,11 @@ describe('what no run can tell by itself is told once, and once when it is over'
     expect(await served({ app: { connection: { ...ssh, jump: 'db' } }, db: open })).toBe(false);
     expect(await served({ app: { connection: 'local' }, db: open })).toBe(false);
     expect(await served({ app: { connection: 'local' } })).toBe(true);
+    // It was due and began, and yet it did not start.
+    const refused = await lab.start('two', 'nightly-2026', { input: { onFailure: 'pray' } });
+    await expect(refused.result()).rejects.toThrow();
+    await roundUntil(sees('refused'));
+    expect(lab.notices()).toEqual([expect.objectContaining({ event: 'refused', system: 'two' })]);
     // Who only looks once, and remembers nothing, sees it all the same.
     const looking = { ...lab.env, GUARDIA_STATE: path.join(lab.env['GUARDIA_STATE'] ?? '', 'nothing') };
     const looked = await runMain(['watcher', 'two', '--once', '--no-tell'], looking);
@@ -412,6 +455,7 @@ describe('what no run can tell by itself is told once, and once when it is over'
 
     const round = await lab.round();
     expect(round.findings).toEqual([
+      expect.objectContaining({ event: 'refused', state: 'open' }),
       expect.objectContaining({ key: 'missed/six/nightly', event: 'missed' }),
       expect.objectContaining({ key: 'missed/two/nightly', event: 'missed', severity: 'error', state: 'new' }),
     ]);
@@ -427,16 +471,19 @@ describe('what no run can tell by itself is told once, and once when it is over'
       }),
     ]);
     await (await lab.start('six', 'by-hand')).result();
-    await roundUntil(({ findings }) => findings.length === 1);
+    await roundUntil(({ findings }) => findings.length === 2);
     expect(told()).toEqual([['recovered', 'missed', expect.stringContaining('Over: backup of six did not start')]]);
     // Half an hour later it is still so: the second tier is told, the first one not again.
     const escalated = await lab.round({ now: () => minutesFromNow(31) });
-    expect(escalated.findings[0]?.told).toEqual(['first', 'second']);
+    expect(escalated.findings.map(({ event, told: names }) => [event, names])).toEqual([
+      ['refused', ['first']],
+      ['missed', ['first', 'second']],
+    ]);
     expect(lab.notices()).toEqual([expect.objectContaining({ event: 'missed', tier: 2 })]);
     await (await lab.start('two', 'by-hand')).result();
     await roundUntil(seesNothing);
     const over = ['recovered', 'missed', expect.stringContaining('Over: backup of two did not start')];
-    expect(told()).toEqual([over, over]);
+    expect(told().sort()).toEqual([over, over, ['recovered', 'refused', expect.stringContaining('could not start')]]);
   });
 
   test('what cannot be looked at three rounds in a row, until it can', async () => {
