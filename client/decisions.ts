@@ -1,5 +1,5 @@
 import { userInfo } from 'node:os';
-import { WorkflowNotFoundError, type WorkflowHandle } from '@temporalio/client';
+import { QueryNotRegisteredError, WorkflowNotFoundError, type WorkflowHandle } from '@temporalio/client';
 import {
   decideUpdate,
   SIGNATURE_NAMESPACE,
@@ -9,10 +9,11 @@ import {
 } from '../workflows/contracts/gate.js';
 import { recoverUpdate, type Recovery, type TakenRecovery } from '../workflows/contracts/hold.js';
 import { planQuery, statusQuery, type CurrentPlan, type RunStatus } from '../workflows/contracts/run.js';
+import { GuardiaEnd } from '../workflows/contracts/search-attributes.js';
 import { CommandFailure } from './command-failure.js';
 import type { RunReference } from './run-observer.js';
 import { signText } from './signing.js';
-import { isNoAnswer, type TemporalAccess } from './temporal-access.js';
+import { isNoAnswer, notPassedOn, type TemporalAccess } from './temporal-access.js';
 import { withoutWorker, workersSeen } from './workers-seen.js';
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -21,10 +22,11 @@ type Environment = Readonly<Record<string, string | undefined>>;
 const QUESTION_MS = 5_000;
 /** The same for what a person decides: its signature is verified meanwhile, and that is tried again. Milliseconds. */
 const DECISION_MS = 30_000;
-/** gRPC status of a question that the server does not even pass on: no worker has been seen for long, or the run is parked. */
-const FAILED_PRECONDITION = 9;
 
-/** Asks a run itself, which needs a worker. Throws `unreachable` when none answers, and not Temporal's words for that. */
+/**
+ * Asks a run itself, which needs a worker. Throws `unreachable` when none answers, and not Temporal's words for that, and `not found` for what is no run of guardia,
+ * or one whose input was refused.
+ */
 async function ask<T>(
   access: TemporalAccess,
   run: RunReference,
@@ -34,7 +36,13 @@ async function ask<T>(
   try {
     return await access.client.withDeadline(Date.now() + QUESTION_MS, () => question(handle));
   } catch (error) {
-    const refusal = unmetCondition(error);
+    if (error instanceof QueryNotRegisteredError)
+      throw new CommandFailure(
+        'not found',
+        { message: `${run.workflowId} does not answer as a run of guardia does: ${error.message}` },
+        { cause: error },
+      );
+    const refusal = notPassedOn(error);
     if (refusal === undefined && !isNoAnswer(error)) throw error;
     throw await noWorkerAnswers(access, run, error, refusal ?? `not within ${QUESTION_MS / 1000} s`);
   }
@@ -83,14 +91,6 @@ async function noWorkerAnswers(
   );
 }
 
-/** What the server says about a question that it does not pass on. */
-function unmetCondition(error: unknown): string | undefined {
-  for (let at: unknown = error; at instanceof Error; at = at.cause)
-    if ('code' in at && at.code === FAILED_PRECONDITION)
-      return 'details' in at && typeof at.details === 'string' ? at.details : at.message;
-  return undefined;
-}
-
 /** A decision about a run that has ended. */
 export function tooLate(run: RunReference, cause?: unknown): CommandFailure {
   return new CommandFailure(
@@ -105,15 +105,24 @@ export async function statusOf(access: TemporalAccess, run: RunReference): Promi
   return ask(access, run, (handle) => handle.query(statusQuery));
 }
 
-/** The plan of a run and its digest. Throws `not found` while it has none, and `unreachable` when no worker answers. */
+/** The plan of a run and its digest. Throws `not found` while it has none, or ended without one, and `unreachable` when no worker answers. */
 export async function planOf(access: TemporalAccess, run: RunReference): Promise<CurrentPlan> {
-  const current = await ask(access, run, (handle) => handle.query(planQuery));
-  if (current === null)
-    throw new CommandFailure('not found', {
-      message: `${run.workflowId} has no plan yet`,
-      remedy: `Wait until it has looked at the hosts: guardia watch ${run.workflowId}`,
-    });
-  return current;
+  let stranger: unknown;
+  const current = await ask(access, run, (handle) => handle.query(planQuery)).catch((error: unknown) => {
+    if (!(error instanceof CommandFailure && error.reason === 'not found')) throw error;
+    stranger = error;
+    return null;
+  });
+  if (current !== null) return current;
+  const { status, typedSearchAttributes } = await access.client.workflow
+    .getHandle(run.workflowId, run.runId)
+    .describe();
+  const ended = status.name !== 'RUNNING' || typedSearchAttributes.get(GuardiaEnd) !== undefined;
+  if (stranger !== undefined && !ended) throw stranger;
+  throw new CommandFailure('not found', {
+    message: `${run.workflowId} ${ended ? 'ended without a plan' : 'has no plan yet'}`,
+    remedy: `${ended ? 'How it ended' : 'Wait until it has looked at the hosts'}: guardia watch ${run.workflowId}`,
+  });
 }
 
 /** The gate that is meant: the one that is open, or one by its name. Throws `refused` where none is. */

@@ -225,7 +225,7 @@ function summaryOf(info: WorkflowExecutionInfo): RunSummary {
 /**
  * The run that a person means: a workflow id, the beginning of one that fits a single run, a run id, `latest`, or a runbook
  * and a system for the newest run of these: of those that were started by themselves and do more than plan. `toAnswer`: the newest that is still open, if there is one.
- * Throws `not found`, and `usage` with the candidates when several fit.
+ * Throws `not found`, and `usage` for an empty reference and, with the candidates, when several fit.
  */
 export async function findRun(
   access: TemporalAccess,
@@ -238,6 +238,7 @@ export async function findRun(
       message: `there is no run ${what}`,
       remedy: '`guardia status` lists the last runs',
     });
+  if (reference === '') throw new CommandFailure('usage', { message: 'the id of the run is empty' });
   if (system !== undefined || reference === 'latest') {
     const wanted = { ...(system === undefined ? {} : { runbook: reference, system }), dryRuns: false, steps: false };
     const [open] = toAnswer ? await listRuns(access, { ...wanted, open: true }) : [];

@@ -2,6 +2,7 @@ import type { Client } from '@temporalio/client';
 import { connectClient, explainTemporalError, type TemporalTarget } from '../activities/temporal/connection.js';
 import { runningDevServer } from '../activities/temporal/dev-server-state.js';
 import { runPageUrl } from '../activities/temporal/run-page.js';
+import { CommandFailure } from './command-failure.js';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -15,14 +16,15 @@ export interface TemporalAccess {
 
 /**
  * Connects to the Temporal of the environment (findTarget), runs `use`, and closes the connection.
- * Throws TemporalConnectionError when it cannot be reached, before or in between.
+ * Throws TemporalConnectionError when it cannot be reached, before or in between, and `refused` with its words where it answers that it does not do what it was
+ * asked for.
  */
 export async function withTemporal<T>(env: Environment, use: (access: TemporalAccess) => Promise<T>): Promise<T> {
   const { client, connection, target } = await connectClient({ env });
   try {
     return await use({ client, target, webUi: webUiOf(target, env) });
   } catch (error) {
-    throw isGrpcError(error) ? explainTemporalError(error, target) : error;
+    throw errorOfCall(error, target);
   } finally {
     await connection.close();
   }
@@ -55,17 +57,46 @@ export function startPage(
   return `${access.webUi}/namespaces/${access.target.namespace}/workflows/start-workflow?${new URLSearchParams(start).toString()}`;
 }
 
+/**
+ * gRPC statuses of a Temporal that is there and does not do what it is asked for: INVALID_ARGUMENT, ALREADY_EXISTS, RESOURCE_EXHAUSTED, FAILED_PRECONDITION,
+ * ABORTED, OUT_OF_RANGE.
+ */
+const REFUSALS: readonly unknown[] = [3, 6, 8, 9, 10, 11];
+
+/** What went wrong in a call of Temporal, in words and with what to do; anything else as it is. */
+export function errorOfCall(error: unknown, target: TemporalTarget): unknown {
+  if (!isGrpcError(error)) return error;
+  const refusal = causesOf(error).find((at) => 'code' in at && REFUSALS.includes(at.code));
+  if (refusal === undefined) return explainTemporalError(error, target);
+  const words = 'details' in refusal && typeof refusal.details === 'string' ? refusal.details : refusal.message;
+  return new CommandFailure(
+    'refused',
+    {
+      message: `Temporal at ${target.address}, namespace ${target.namespace}, does not do what it was asked for: ${words}`,
+      remedy: 'guardia doctor says what its namespace lacks, search attributes among it',
+    },
+    { cause: error },
+  );
+}
+
 /** An answer of the server that is about the connection or the namespace, and not about a run. */
 export function isGrpcError(error: unknown): boolean {
   if (error instanceof Error && ['WorkflowNotFoundError', 'CommandFailure'].includes(error.name)) return false;
-  for (let at: unknown = error; at instanceof Error; at = at.cause)
-    if ('code' in at && typeof at.code === 'number') return true;
-  return false;
+  return causesOf(error).some((at) => 'code' in at && typeof at.code === 'number');
 }
 
 /** Whether a call ended because its time was over (gRPC DEADLINE_EXCEEDED) or nobody answered (UNAVAILABLE, CANCELLED). */
 export function isNoAnswer(error: unknown): boolean {
-  for (let at: unknown = error; at instanceof Error; at = at.cause)
-    if ('code' in at && [1, 4, 14].includes(at.code as number)) return true;
-  return false;
+  return causesOf(error).some((at) => 'code' in at && [1, 4, 14].includes(at.code as number));
+}
+
+/** What the server says of a question to a run that it does not pass on, as no worker has been seen for long or the run is parked (gRPC FAILED_PRECONDITION). */
+export function notPassedOn(error: unknown): string | undefined {
+  const refusal = causesOf(error).find((at) => 'code' in at && at.code === 9);
+  return refusal && ('details' in refusal && typeof refusal.details === 'string' ? refusal.details : refusal.message);
+}
+
+/** An error and what caused it. */
+function causesOf(error: unknown): Error[] {
+  return error instanceof Error ? [error, ...causesOf(error.cause)] : [];
 }

@@ -4,13 +4,12 @@ import { DeliveryFailure, type Bounds } from '../../activities/notify/attempt.js
 import type { Secrets } from '../../activities/secrets/resolve.js';
 import { readInventory } from '../../activities/inventory/load.js';
 import { inventoryLocations } from '../../activities/inventory/locations.js';
-import { explainTemporalError } from '../../activities/temporal/connection.js';
 import { notice, noticeEvents, type Notice } from '../../workflows/contracts/notice.js';
 import { isFor } from '../../workflows/contracts/notifications.js';
 import type { System } from '../../workflows/contracts/system.js';
 import { isUnset, unsetNeeded } from '../../workflows/contracts/unset.js';
 import { explain } from '../exit-codes.js';
-import { isGrpcError, isNoAnswer, withTemporal, type TemporalAccess } from '../temporal-access.js';
+import { errorOfCall, isNoAnswer, withTemporal, type TemporalAccess } from '../temporal-access.js';
 import { endOfCondition, type Condition, type LookName } from './condition.js';
 import { beat } from './heartbeat.js';
 import {
@@ -172,7 +171,7 @@ async function look(
     try {
       seen.conditions.push(...(await access.client.withDeadline(Date.now() + LOOK_MS, work)));
     } catch (error) {
-      const { message } = explain(isGrpcError(error) ? explainTemporalError(error, access.target) : error);
+      const { message } = explain(errorOfCall(error, access.target));
       fail(key);
       trouble.push({ ...(system === undefined ? {} : { system }), text: `could not look at ${key}: ${message}` });
     }
@@ -209,12 +208,17 @@ async function look(
     const { message } = explain(error);
     for (const name of OF_TEMPORAL) seen.failed.add(name);
     trouble.push({ text: isAway(error) ? message : `could not look at temporal: ${message}` });
-    if (isAway(error)) seen.conditions.push(...served.map(({ system }) => temporalIsAway(system, message, now)));
-    else fail('temporal');
-    return seen;
+    if (isAway(error)) {
+      seen.conditions.push(...served.map(({ system }) => temporalIsAway(system, message, now)));
+      return seen;
+    }
+    fail('temporal');
   }
   for (const key of seen.failed) {
-    if ((memory.failing[key] ?? 0) < BLIND_ROUNDS) continue;
+    const text = trouble
+      .flatMap((one) => (one.text.startsWith(`could not look at ${key}:`) ? [one.text] : []))
+      .join('\n');
+    if (text === '' || (memory.failing[key] ?? 0) < BLIND_ROUNDS) continue;
     const own = served.filter(({ system }) => key.endsWith(` ${system}`));
     for (const { system } of own.length > 0 ? own : served)
       seen.conditions.push({
@@ -223,8 +227,8 @@ async function look(
         look: 'looks',
         from: now.toISOString(),
         system,
-        title: `The watcher cannot look at the ${key.replace(` ${system}`, '')} of ${system}`,
-        text: trouble.flatMap(({ text }) => (text.startsWith(`could not look at ${key}:`) ? [text] : [])).join('\n'),
+        title: `The watcher cannot look at the ${key === 'temporal' ? 'runs' : key.replace(` ${system}`, '')} of ${system}`,
+        text,
         command: 'guardia watcher --once --no-tell',
       });
   }

@@ -10,6 +10,7 @@ import { scheduleCommand } from '../../workflows/adopt/schedule-command.js';
 import { failure } from '../../workflows/contracts/errors.js';
 import { WORKFLOW_TASK_QUEUE } from '../../workflows/contracts/task-queues.js';
 import { lane, stage, step, toyPlan } from '../workflows/toy-plan.js';
+import { runMain } from './command-run.js';
 import { openCommandLab, type Act, type CommandLab } from './scripted-worker.js';
 
 jest.setTimeout(120_000);
@@ -433,6 +434,46 @@ describe('the command on a real Temporal', () => {
       expect(exitCode).toBe(3);
       expect(stdout).toContain('"sistem"');
       expect(stdout).toContain('Nothing was started');
+      // It did not even come to answer questions.
+      const asked = await lab.guardia('plan', id);
+      expect(asked.stderr).toContain(`${id} ended without a plan`);
+      expect(asked.exitCode).toBe(13);
+    });
+
+    test('a run that ended before its plan has none, and is not waited for', async () => {
+      const id = `web-${newId()}`;
+      const args = [{ system: 'nobody', requester: 'ana' }];
+      await lab.client.workflow.start('backup', { workflowId: id, taskQueue: WORKFLOW_TASK_QUEUE, args });
+      expect((await lab.guardia('watch', id)).exitCode).toBe(3);
+      expect(await lab.guardia('plan', id)).toMatchObject({
+        exitCode: 13,
+        stderr: expect.stringMatching(
+          new RegExp(`${id} ended without a plan\n +-> How it ended: guardia watch`),
+        ) as unknown,
+      });
+    });
+
+    test('an empty id is a mistake of the command line, and a namespace without search attributes none of the network', async () => {
+      expect(await lab.guardia('watch', '')).toMatchObject({
+        exitCode: 2,
+        stderr: expect.stringContaining('the id of the run is empty') as unknown,
+      });
+      await lab.client.workflowService.registerNamespace({
+        namespace: 'bare',
+        workflowExecutionRetentionPeriod: { seconds: 86_400 as never },
+      });
+      const inBare = () =>
+        runMain(['status', 'one'], {
+          ...{ HOME: '/nonexistent', GUARDIA_SYSTEMS: '/nonexistent' },
+          ...{ TEMPORAL_ADDRESS: lab.address, TEMPORAL_NAMESPACE: 'bare' },
+        });
+      // A new namespace is known everywhere after a moment.
+      await until(async () => !(await inBare()).stderr.includes('has no namespace'), 20_000);
+      const { exitCode, stderr } = await inBare();
+      expect(stderr).toMatch(/does not do what it was asked for: .*Guardia/);
+      expect(stderr).toContain('guardia doctor');
+      expect(stderr).not.toContain('cannot reach Temporal');
+      expect(exitCode).toBe(3);
     });
 
     test('a run that was terminated says that nothing undid what it had done', async () => {

@@ -503,6 +503,23 @@ describe('what no run can tell by itself is told once, and once when it is over'
     expect(told()).toEqual([['recovered', 'blind', expect.stringContaining('Over: ')]]);
   });
 
+  test('a Temporal that answers and does not do what it is asked for is not away: the watcher is blind', async () => {
+    const { memory, env } = lab;
+    // Longer than it takes a name.
+    const refusing = { only: ['one'], env: { ...env, TEMPORAL_NAMESPACE: 'n'.repeat(2_000) } };
+    lab.memory = emptyMemory();
+    try {
+      const rounds = [await lab.round(refusing), await lab.round(refusing), await lab.round(refusing)];
+      expect(rounds.map(shown)).toEqual([[], [], [['blind', 'blind', 'new']]]);
+      expect(rounds[2]?.findings[0]?.text).toMatch(/^could not look at temporal: .*does not do what it was asked for/);
+      expect(told()).toEqual([['blind', undefined, 'The watcher cannot look at the runs of one']]);
+      expect(lab.beats()).toHaveLength(3);
+      expect(shown(await lab.round({ only: ['one'] }))).toEqual([['blind', 'blind', 'over']]);
+    } finally {
+      lab.memory = memory;
+    }
+  });
+
   test('Temporal is away: told once, what was wrong stays as it is, and the heartbeat says so', async () => {
     await (await lab.start('one', 'before-the-fall')).terminate('for the test');
     await roundUntil(sees('terminated'));
