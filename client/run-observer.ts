@@ -4,11 +4,12 @@ import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { decodeArrayFromPayloads } from '@temporalio/common/lib/internal-non-workflow/index.js';
 import { RunReport, RunStatus, statusQuery } from '../workflows/contracts/run.js';
 import { GuardiaPhase, GuardiaRunbook, GuardiaSystem } from '../workflows/contracts/search-attributes.js';
+import { DEFAULT_SITE, siteOfTaskQueue } from '../workflows/contracts/task-queues.js';
 import { parseRunWorkflowId } from '../workflows/contracts/workflow-ids.js';
 import { CommandFailure } from './command-failure.js';
 import { millisecondsOf } from './protobuf-time.js';
 import { endOf, endSentence, exitCodeOfEnd, stepOfJob, type RunActivity, type RunView } from './run-view.js';
-import { isNoAnswer, type TemporalAccess } from './temporal-access.js';
+import { isNoAnswer, notPassedOn, type TemporalAccess } from './temporal-access.js';
 import { withoutWorker, workersSeen } from './workers-seen.js';
 
 export interface RunReference {
@@ -112,7 +113,7 @@ function createRunObserver(access: TemporalAccess, run: RunReference): { look():
           answeredAt = description.historyLength;
         } catch (error) {
           // Not ours, not started yet, or nobody there to ask: what is known stays.
-          answered = !isNoAnswer(error);
+          answered = !isNoAnswer(error) && notPassedOn(error) === undefined;
         }
       }
       view.report = status;
@@ -128,17 +129,20 @@ function createRunObserver(access: TemporalAccess, run: RunReference): { look():
       const waits = (since: number | undefined): boolean => since !== undefined && Date.now() - since > STUCK_MS;
       const taskWaits =
         task !== null && task !== undefined && isScheduled(task.state) && waits(millisecondsOf(task.scheduledTime));
-      const activityWaits = (description.raw.pendingActivities ?? []).some(
-        (activity) =>
-          isScheduled(activity.state) && (activity.attempt ?? 1) <= 1 && waits(millisecondsOf(activity.scheduledTime)),
+      // Of one that is tried again: since it may be.
+      const waiting = (description.raw.pendingActivities ?? []).filter(
+        ({ state, scheduledTime }) => isScheduled(state) && waits(millisecondsOf(scheduledTime)),
       );
       if ((task?.attempt ?? 0) >= PARKED_ATTEMPTS)
         view.trouble = {
           kind: 'parked',
           message: `the worker fails whenever it takes this run up (${task?.attempt} times so far): the run waits as it is for a worker that can go on. The worker's log says why`,
         };
-      else if (taskWaits || activityWaits || !answered) {
-        const nobody = withoutWorker(await workersSeen(access));
+      else if (taskWaits || waiting.length > 0 || !answered) {
+        const sites = waiting.flatMap(
+          ({ activityOptions }) => siteOfTaskQueue(activityOptions?.taskQueue?.name ?? '') ?? [],
+        );
+        const nobody = withoutWorker(await workersSeen(access, [DEFAULT_SITE, ...sites]));
         if (nobody !== undefined)
           view.trouble = { kind: 'no worker', message: `${nobody}. The run waits and loses nothing` };
       }

@@ -22,6 +22,7 @@ import { watchRun } from '../run-observer.js';
 import { newRunSuffix, startRun } from '../runs.js';
 import { runPage, withTemporal } from '../temporal-access.js';
 import type { Terminal } from '../terminal.js';
+import { sitesOf } from './run.js';
 import { textTable } from '../text-table.js';
 import { withoutWorker, workersSeen } from '../workers-seen.js';
 
@@ -45,8 +46,9 @@ async function runHealthCheck(system: string, bad: boolean, terminal: Terminal):
       place: (field) => (field === 'system' ? 'SYSTEM' : field),
     },
   ]);
+  const sites = sitesOf(system, terminal);
   return withTemporal(terminal.env, async (access) => {
-    const nobody = withoutWorker(await workersSeen(access, ['main']));
+    const nobody = withoutWorker(await workersSeen(access, sites));
     if (nobody !== undefined)
       throw new CommandFailure('unreachable', {
         message: nobody.split(': ')[0] ?? nobody,

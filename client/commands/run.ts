@@ -163,7 +163,7 @@ function checkedId(runbook: Runbook, system: string, suffix: string): string {
 }
 
 /** Where the hosts of the system are reached from. The worker's inventory counts, not this machine's: a system that only it knows is fine. */
-function sitesOf(name: string, terminal: Terminal): string[] {
+export function sitesOf(name: string, terminal: Terminal): string[] {
   try {
     const { system } = loadSystem(name, inventoryLocations(terminal.env));
     return ['main', ...Object.values(system.hosts).map(({ site }) => site)];

@@ -3,12 +3,15 @@ import { activityInfo, cancellationSignal, heartbeat, sleep } from '@temporalio/
 import { ApplicationFailure } from '@temporalio/common';
 import type { RunView } from '../../client/run-view.js';
 import { execa } from 'execa';
+import { rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { inventoryLocations } from '../../activities/inventory/locations.js';
 import { loadSystem } from '../../activities/inventory/load.js';
 import { findServerExecutable } from '../../infra/temporal/server-executable.js';
 import { scheduleCommand } from '../../workflows/adopt/schedule-command.js';
 import { failure } from '../../workflows/contracts/errors.js';
 import { WORKFLOW_TASK_QUEUE } from '../../workflows/contracts/task-queues.js';
+import { smallSystem } from '../workflows/small-system.js';
 import { lane, stage, step, toyPlan } from '../workflows/toy-plan.js';
 import { runMain } from './command-run.js';
 import { openCommandLab, type Act, type CommandLab } from './scripted-worker.js';
@@ -88,6 +91,23 @@ describe('the command on a real Temporal', () => {
 
   describe('with a worker', () => {
     beforeAll(() => lab.worker.start());
+
+    test('a run whose hosts are at a site without a worker says so, and a health check of them is not started', async () => {
+      const file = path.join(lab.systemsDirectory, 'far.yaml');
+      writeFileSync(file, smallSystem('far').replaceAll(/^( {4})(?=connection)/gm, '$1site: branch\n$1'));
+      try {
+        const id = newId();
+        const run = lab.start('run', 'backup', 'far', '--id', id);
+        await run.says('no worker: no worker asks for tasks of guardia-branch: ');
+        await lab.client.workflow.getHandle(`backup/far/${id}`).terminate('nobody comes');
+        expect((await run.ended).exitCode).toBe(6);
+        const health = await lab.guardia('health', 'far');
+        expect(health.stderr).toContain('no worker asks for tasks of guardia-branch');
+        expect(health.exitCode).toBe(12);
+      } finally {
+        rmSync(file);
+      }
+    });
 
     test('run follows to the end, says each change once, and where else to look', async () => {
       lab.script.acts = { a: () => Promise.resolve({ summary: '412 MB' }) };

@@ -43,6 +43,8 @@ export interface CommandLab {
   client: Client;
   /** host:port of the server. */
   address: string;
+  /** The inventory. */
+  systemsDirectory: string;
   /** The plan of the next runs, and what their steps do; a step without a word here succeeds at once. */
   script: {
     plan: (system: string) => Plan;
@@ -170,6 +172,7 @@ export async function openCommandLab(plan: (system: string) => Plan): Promise<Co
   return {
     client,
     address: server.address,
+    systemsDirectory,
     script,
     start,
     guardia: (...argv) => start(...argv).ended,

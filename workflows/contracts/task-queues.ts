@@ -15,3 +15,9 @@ export function taskQueueOfSite(site: string): string {
   if (!Name.safeParse(site).success) throw new TypeError(`not a site name: ${JSON.stringify(site)}`);
   return `${WORKFLOW_TASK_QUEUE}-${site}`;
 }
+
+/** The site whose activities this task queue carries; undefined for any other queue. Pure. */
+export function siteOfTaskQueue(queue: string): string | undefined {
+  const prefix = `${WORKFLOW_TASK_QUEUE}-`;
+  return queue.startsWith(prefix) ? queue.slice(prefix.length) : undefined;
+}
