@@ -185,7 +185,7 @@ every step that failed for good. It keeps its locks until somebody decides; guar
     ],
     options: [
       ['--reason <text>', 'why; kept in the record'],
-      ['--hold <name>', 'which one, where the run holds at several places'],
+      ['--hold <name>', 'where it holds: without it the one place that there is'],
       ['--by <name>', 'who says so (default: GUARDIA_APPROVER or the login, at this host)'],
       ['--no-follow', 'return as soon as it is said'],
     ],

@@ -123,7 +123,7 @@ export function howToAnswer({ gates, holds, workflowId }: RunStatus): string[] {
       ...hold.byHand.map((line) => `left to be done by hand, if it ends here: ${line}`),
       ...hold.choices.map(
         (choice) =>
-          `guardia recover ${workflowId} ${choice} --reason WHY${holds.length > 1 ? ` --hold ${hold.id}` : ''}    ${recoverChoices[choice]}`,
+          `guardia recover ${workflowId} ${choice} --hold ${hold.id} --reason WHY    ${recoverChoices[choice]}`,
       ),
     ]),
   ];

@@ -45,8 +45,9 @@ export const recoverCommand = command({
           ...(several ? [{ name: '--hold', placeholder: 'STEP', choices: holds.map((one) => one.id) }] : []),
           ...(reason === undefined ? [{ name: '--reason', placeholder: 'WHY' }] : []),
         ];
-        const said = Object.entries({ hold, reason, by }).flatMap(([name, value]) =>
-          value === undefined ? [] : [`--${name}`, value],
+        // With the only place named, what is typed later cannot mean another one.
+        const said = Object.entries({ hold: hold ?? (several ? undefined : holds[0]?.id), reason, by }).flatMap(
+          ([name, value]) => (value === undefined ? [] : [`--${name}`, value]),
         );
         if (missing.length > 0)
           throw missingOptions(missing, [
@@ -55,12 +56,13 @@ export const recoverCommand = command({
             ...said,
           ]);
       }
-      const at = several ? await chooseHold(holds) : hold;
-      const meant = holds.find((one) => one.id === at) ?? holds[0];
+      const at = hold ?? (several ? await chooseHold(holds) : holds[0]?.id);
+      const meant = holds.find((one) => one.id === at);
       const choice = decision ?? (await chooseDecision(meant, terminal));
       const why = reason ?? (await askWhy());
+      // Named always: somebody else may have answered meanwhile, and the run hold at another place.
       const taken = await recover(access, run, {
-        ...(at === undefined ? {} : { hold: at }),
+        hold: at,
         decision: choice,
         reason: why,
         by: by ?? requesterHere(terminal.env),

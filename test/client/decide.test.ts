@@ -266,6 +266,41 @@ describe('on a terminal', () => {
     expect((await run.failure()).message).toContain(`ben said no to "backup of ${run.system}": wrong day`);
   });
 
+  test('recover answers what it has shown, and not what the run holds at by then', async () => {
+    const system = runs.system();
+    const run = await runs.start(
+      { plan: [stage([lane('app', 'a', 'b')])], acts: { 'do a': fails(), 'do b': fails() } },
+      { system, input: { system, requester: 'kim', onFailure: 'hold' } },
+    );
+    const holdsAt = (id: string) => async () => (await run.status()).holds[0]?.id === id;
+    await until(holdsAt('a'), 'the run holds at a');
+    const say = (...argv: string[]) =>
+      runMain(['recover', run.workflowId, ...argv, '--reason', 'why', '--no-follow'], as('ben'));
+    const { shown, exitCode } = await typedCommand(
+      ['recover', run.workflowId, '--no-follow'],
+      [
+        [
+          'What now?',
+          `${DOWN}\r`,
+          async () => {
+            await say('skip');
+            await until(holdsAt('b'), 'the run holds at b');
+          },
+        ],
+        ['Why?', 'a was done by hand\r'],
+      ],
+      as('kim'),
+    );
+    expect(shown).toContain('the run does not hold at "a"; it holds at: b');
+    expect(exitCode).toBe(3);
+    expect((await run.status()).recoveries).toMatchObject([{ id: 'a', by: `ben@${hostname()}` }]);
+    expect((await runMain(['recover', run.workflowId, 'skip'], as('ben'))).stderr).toContain(
+      `guardia recover ${run.workflowId} skip --hold b --reason WHY`,
+    );
+    await say('skip', '--hold', 'b');
+    expect((await run.report()).recoveries).toHaveLength(2);
+  });
+
   test('recover asks where, what now with what each choice means, and why', async () => {
     const system = runs.system();
     const run = await runs.start(

@@ -105,6 +105,27 @@ describe('the tree of a run', () => {
       expect(text).toContain(part);
   });
 
+  test('each answer to a run that holds names where it holds, also where that is one place', () => {
+    const hold = {
+      ...{
+        id: 'dump',
+        kind: 'step failed' as const,
+        title: 'do dump',
+        on: 'app',
+        reason: 'it failed',
+        since: after(1),
+      },
+      ...{ atStake: [], byHand: [], choices: ['retry' as const, 'skip' as const] },
+    };
+    const lines = tree(view({ phase: 'waiting for a person', holds: [hold] })).filter((line) =>
+      line.includes('recover'),
+    );
+    expect(lines.map((line) => line.trim().replace(/ {4}.*/, ''))).toEqual([
+      'guardia recover backup/proofpass/one retry --hold dump --reason WHY',
+      'guardia recover backup/proofpass/one skip --hold dump --reason WHY',
+    ]);
+  });
+
   test('the end: state, sentence, result; time stands still', () => {
     const run = view(
       { phase: 'ended', end: 'succeeded', result: { recoveryPoint: '20260131T020000Z-1a2b3c4d', bytes: 4556935 } },

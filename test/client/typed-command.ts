@@ -5,7 +5,8 @@ import { compiled } from '../../infra/temporal/server-executable.js';
 export const ESCAPE = '\u001b';
 export const DOWN = `${ESCAPE}[B`;
 
-export type Answer = [question: string, keys: string];
+/** `before`: what happens while the question stands there. */
+export type Answer = [question: string, keys: string, before?: () => Promise<unknown>];
 
 /**
  * The built command on a terminal, which `script` (util-linux) makes. Types each answer once the question before it is there. Resolves with all
@@ -31,8 +32,9 @@ export function typedCommand(
     if (next === undefined || at < 0) return;
     left.shift();
     answered = raw.length;
+    const [, keys, before = () => Promise.resolve()] = next;
     // The prompt listens a moment after it is shown.
-    setTimeout(() => child.stdin.write(next[1]), 300);
+    setTimeout(() => void before().finally(() => child.stdin.write(keys)), 300);
   });
   return new Promise((resolve) =>
     child.once('close', (exitCode) => resolve({ shown: stripVTControlCharacters(raw), raw, exitCode })),
