@@ -173,22 +173,18 @@ export function loginName(): string | undefined {
 }
 
 /**
- * The decision with its signature, for this run and nothing else, good for `minutes`. `ssh-keygen` asks for a passphrase itself, or the agent
+ * The decision with its signature, for this run and nothing else, good until `expiry` (ISO 8601). `ssh-keygen` asks for a passphrase itself, or the agent
  * signs. Throws `usage` with what ssh-keygen said.
  */
 export async function signDecision(
   access: TemporalAccess,
   status: Pick<RunStatus, 'workflowId' | 'runId'>,
   decision: Decision,
-  options: { key: string; minutes: number; now?: number },
+  options: { key: string; expiry: string },
 ): Promise<Decision> {
-  const expiry = new Date((options.now ?? Date.now()) + options.minutes * 60_000).toISOString();
-  const full = { ...decision, expiry };
+  const full = { ...decision, expiry: options.expiry };
   const place = { namespace: access.target.namespace, workflowId: status.workflowId, runId: status.runId };
-  const signed = await signText(signedText(place, full), {
-    ...options,
-    namespace: SIGNATURE_NAMESPACE,
-  });
+  const signed = await signText(signedText(place, full), { key: options.key, namespace: SIGNATURE_NAMESPACE });
   if (signed.signature === undefined)
     throw new CommandFailure('usage', {
       message: `the decision could not be signed with ${options.key}: ${signed.trouble}`,

@@ -5,6 +5,7 @@ import type { Decision, GateStatus } from '../../workflows/contracts/gate.js';
 import type { RunStatus } from '../../workflows/contracts/run.js';
 import { CommandFailure } from '../command-failure.js';
 import { command } from '../command.js';
+import { decisionText } from '../decision-text.js';
 import { approverHere, decide, openGate, planOf, signDecision, statusOf, tooLate } from '../decisions.js';
 import { missingOptions, type Missing } from '../missing-options.js';
 import { planText } from '../plan-text.js';
@@ -51,8 +52,12 @@ async function say(decision: 'approve' | 'reject', given: Options, terminal: Ter
       });
     const here = given.as ?? approverHere(gate, terminal.env);
     const types = decision === 'approve' && gate.typedSystemName;
-    if (terminal.interactive) terminal.print(`${planText(plan, { digest, colors: terminal.colors })}\n`);
-    else {
+    const expiry = new Date(Date.now() + (given.minutes ?? GOOD_FOR_MINUTES) * 60_000).toISOString();
+    if (terminal.interactive) {
+      const { colors } = terminal;
+      const about = { namespace: access.target.namespace, expiry: given.unsigned ? undefined : expiry, colors };
+      terminal.print(`${decisionText(status, gate, about)}\n\n${planText(plan, { digest, colors })}\n`);
+    } else {
       const missing: Missing[] = [
         ...(here === undefined ? [{ name: '--as', placeholder: 'NAME', choices: gate.approvers }] : []),
         ...(given.reason === undefined ? [{ name: '--reason', placeholder: 'WHY' }] : []),
@@ -70,10 +75,7 @@ async function say(decision: 'approve' | 'reject', given: Options, terminal: Ter
     };
     const sign = !given.unsigned && (gate.signed || hasKey(status, approver, terminal));
     const full = sign
-      ? await signDecision(access, status, plain, {
-          key: signingKey(given.key, terminal.env),
-          minutes: given.minutes ?? GOOD_FOR_MINUTES,
-        })
+      ? await signDecision(access, status, plain, { key: signingKey(given.key, terminal.env), expiry })
       : plain;
     const after = await decide(access, run, full);
     terminal.document({ workflowId: run.workflowId, gate: after });

@@ -168,7 +168,8 @@ describe('too late', () => {
       };
       const yesterday = Date.now() - 24 * 3_600_000;
       const status = await statusOf(access, run);
-      const old = await signDecision(access, status, plain, { key: key('ana'), minutes: 60, now: yesterday });
+      const good = (from: number) => ({ key: key('ana'), expiry: new Date(from + 3_600_000).toISOString() });
+      const old = await signDecision(access, status, plain, good(yesterday));
       await expect(decide(access, run, old)).rejects.toMatchObject({
         cause: {
           message: expect.stringMatching(
@@ -177,7 +178,7 @@ describe('too late', () => {
         },
       });
       expect((await run.status()).gates).toMatchObject([{ state: 'open', decisions: [] }]);
-      await decide(access, run, await signDecision(access, status, plain, { key: key('ana'), minutes: 60 }));
+      await decide(access, run, await signDecision(access, status, plain, good(Date.now())));
     });
     expect((await run.report()).end).toBe('succeeded');
   });
@@ -215,6 +216,18 @@ describe('on a terminal', () => {
       nobody('ana'),
     );
     expect(shown).toMatch(/Plan of backup for .*gate "backup of .*1\. do a .*digest: [0-9a-f]{64}.*Who are you\?/s);
+    // Above the plan: what a signature names beside it.
+    const { runId, gates } = await run.status();
+    const about = shown.slice(0, shown.indexOf('Plan of backup'));
+    for (const part of [
+      `${run.workflowId}, run id ${runId}, namespace ${runs.server.namespace}`,
+      `kim@${hostname()}`,
+      `apply, "backup of ${run.system}", open until ${gates[0]?.closesAt}`,
+      '0 of 1 have agreed; who may: ana, ben, eva, kim',
+    ])
+      expect(about).toContain(part);
+    const [, until = ''] = /counts until (\S+)/.exec(about) ?? [];
+    expect(Math.round((Date.parse(until) - Date.now()) / 60_000)).toBe(60);
     expect(shown).toContain(`backup of ${run.system}: approved`);
     expect(exitCode).toBe(0);
     expect((await run.report()).gates).toMatchObject([

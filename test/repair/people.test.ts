@@ -197,7 +197,7 @@ describe('a deploy that two people have to agree to, signed', () => {
         access,
         await here.status(run),
         { ...plain, approver: 'devops', reason: 'as it was' },
-        { key: path.join(keys, 'devops'), minutes: 60 },
+        { key: path.join(keys, 'devops'), expiry: new Date(Date.now() + 3_600_000).toISOString() },
       );
       await decide(access, await here.status(run), decision);
       return decision;

@@ -1,0 +1,41 @@
+import { stripVTControlCharacters } from 'node:util';
+import type pico from 'picocolors';
+import type { GateStatus } from '../workflows/contracts/gate.js';
+import type { RunStatus } from '../workflows/contracts/run.js';
+
+type Colors = ReturnType<typeof pico.createColors>;
+
+/**
+ * What somebody decides about, beside the plan: the run and the gate that a signature names, who asked for it and why, what was decided so far, and until when the
+ * signature counts (undefined: the decision is not signed). What other people wrote stays on its line. Pure.
+ */
+export function decisionText(
+  run: Pick<RunStatus, 'workflowId' | 'runId' | 'requester' | 'reason'>,
+  gate: GateStatus,
+  options: { namespace: string; expiry: string | undefined; colors: Colors },
+): string {
+  const { namespace, expiry, colors } = options;
+  const { decisions, approvals, oneMore } = gate;
+  const agreed = decisions.filter(({ decision }) => decision === 'approve').length;
+  const line = (name: string, text: string): string => `${colors.dim(name.padEnd(10))} ${onOneLine(text)}`;
+  return [
+    line('run', `${run.workflowId}, run id ${run.runId}, namespace ${namespace}`),
+    line('asked by', `${run.requester}${run.reason === undefined ? ', who gave no reason' : `: ${run.reason}`}`),
+    ...(oneMore === undefined
+      ? []
+      : [line('', `who asked is not proved (${oneMore}): one more than usual has to agree`)]),
+    line('gate', `${gate.id}, "${gate.title}", open until ${gate.closesAt}, then ${gate.onTimeout}`),
+    line('decided', `${agreed} of ${approvals} have agreed; who may: ${gate.approvers.join(', ')}`),
+    ...decisions.map(({ approver, decision, at, signed, reason }) =>
+      line('', `${approver}: ${decision}, ${at}, ${signed ? 'signed' : 'not signed'}: ${reason}`),
+    ),
+    line(
+      'signature',
+      expiry === undefined ? 'none' : `over all this, the plan below and your answer; counts until ${expiry}`,
+    ),
+  ].join('\n');
+}
+
+/** Without what moves the cursor, turns the writing round or begins a line. */
+const onOneLine = (text: string): string =>
+  stripVTControlCharacters(text).replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]+/gu, ' ');
