@@ -148,8 +148,9 @@ Ctrl-C leaves the run running (exit code 10). A run that has ended is shown as l
     group: RUNS,
     summary:
       decision === 'approve' ? 'agree to the plan of a run that waits for people' : 'say no to it: one no is a veto',
-    about: `Shows the plan and asks; without a terminal everything is said by options. The decision is signed with your SSH key over this run, this plan and
-this answer, and counts for nothing else. Who may decide and with which key is in the inventory (approvers).`,
+    about: `Shows what is decided about and the plan, and asks; without a terminal everything is said by options. The decision is signed with your SSH key over this
+run, this gate, this plan and this answer, and counts for nothing else. Who may decide and with which key is in the inventory (approvers): where it has no key of
+yours and the gate wants none, the decision is not signed, and the command says so.`,
     arguments: [
       ['<id>', 'as for guardia watch'],
       ['[system]', 'with a runbook: the newest run on this system'],
@@ -159,7 +160,7 @@ this answer, and counts for nothing else. Who may decide and with which key is i
       ['--as <name>', 'your name in the inventory (default: GUARDIA_APPROVER, or your login name)'],
       [
         '--key <file>',
-        'SSH key to sign with (default: GUARDIA_SIGNING_KEY, or your usual key); a public key for one in your agent',
+        'sign, with this SSH key (default: GUARDIA_SIGNING_KEY, or your usual key); a public key for one in your agent',
       ],
       ['--minutes <count>', 'how long the signed decision counts (default: 60)'],
       ['--unsigned', 'without a signature, where the gate counts one'],

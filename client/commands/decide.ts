@@ -73,7 +73,9 @@ async function say(decision: 'approve' | 'reject', given: Options, terminal: Ter
       ...{ gate: gate.id, planDigest: gate.planDigest, decision, approver, reason },
       ...(typed === undefined ? {} : { system: typed }),
     };
-    const sign = !given.unsigned && (gate.signed || hasKey(status, approver, terminal));
+    const sign = !given.unsigned && (gate.signed || given.key !== undefined || hasKey(status, approver, terminal));
+    if (!sign && !given.unsigned)
+      terminal.warn(`the decision is not signed: the inventory has no signing key of ${approver}`);
     const full = sign
       ? await signDecision(access, status, plain, { key: signingKey(given.key, terminal.env), expiry })
       : plain;

@@ -352,6 +352,23 @@ describe('on a terminal', () => {
   });
 });
 
+describe('who has no signing key in the inventory', () => {
+  test('is told that the decision is not signed; with --key it is signed, and the run says what it lacks', async () => {
+    const own = readFileSync(`${key('ana')}.pub`, 'utf8').trim();
+    const system = runs.system((name) => asking('{ approvals: 1 }')(name).replace(`'${own}'`, '{ unset: her key }'));
+    const run = await runs.start({}, { system, input: { system, requester: 'kim' } });
+    await until(async () => (await run.status()).gates.length === 1, 'the gate is open');
+    expect(await approve(run, as('ana'), '--key', key('ana'))).toMatchObject({
+      exitCode: 3,
+      stderr: expect.stringContaining('the inventory has no signing key of ana') as unknown,
+    });
+    const { exitCode, stderr } = await approve(run, as('ana'));
+    expect(exitCode).toBe(0);
+    expect(stderr).toContain('warning: the decision is not signed: the inventory has no signing key of ana');
+    expect((await run.report()).gates).toMatchObject([{ decisions: [{ approver: 'ana', signed: false }] }]);
+  });
+});
+
 describe('off a terminal', () => {
   test('approve names everything that is missing, with the whole command line', async () => {
     const run = await startedBy('kim', '{ typedSystemName: true }');
