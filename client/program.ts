@@ -233,7 +233,7 @@ Exit code 1: a probe is critical, or a critical one could not be looked at. Warn
     summary: 'recovery points of a system: age, size, and how far each has been proved',
     about: `Reads the bucket with the worker's key (GUARDIA_SECRETS); works without Temporal and without a worker.
 complete: everything is in the bucket. verified: read back to the last byte. restored: a restore from it was seen to work.
-damaged: does not read back. Warns when the newest verified one is older than a day.`,
+damaged: does not read back. Warns when the newest verified one that holds all databases of the system is older than a day.`,
     arguments: [['<system>', 'its name']],
     options: [['--newest <count>', 'how many (default: 20)']],
     examples: [

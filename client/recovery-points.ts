@@ -1,4 +1,5 @@
 import { readRecoveryPoints, type StoredRecoveryPoint } from '../activities/object-store/recovery-point-store.js';
+import { savesAllDatabases } from '../workflows/contracts/backup.js';
 import { timeOfRecoveryPoint, type RecoveryPointState } from '../workflows/contracts/recovery-point.js';
 import { durationText } from './text-units.js';
 import { withSystemStore } from './store-access.js';
@@ -28,6 +29,8 @@ export interface RecoveryPointSummary {
 export interface RecoveryPointList {
   system: string;
   location: string;
+  /** What the system has by the inventory: a backup without them is not one of all of it. */
+  databases: string[];
   points: RecoveryPointSummary[];
   /** Manifests that cannot be read, and why. */
   unreadable: string[];
@@ -42,7 +45,7 @@ export async function listRecoveryPoints(
   system: string,
   newest: number,
 ): Promise<RecoveryPointList> {
-  return withSystemStore(env, system, async (bucket, store) => {
+  return withSystemStore(env, system, async (bucket, store, { databases }) => {
     const { points, unreadable } = await readRecoveryPoints(
       bucket,
       { prefix: store.prefix, system: store.system },
@@ -51,6 +54,7 @@ export async function listRecoveryPoints(
     return {
       system,
       location: `${bucket.endpoint}/${bucket.bucket}/${store.prefix}${system}`,
+      databases: Object.keys(databases),
       points: points.map(summaryOf),
       unreadable,
     };
@@ -82,19 +86,31 @@ function summaryOf({ manifest, proofs, state }: StoredRecoveryPoint): RecoveryPo
 
 /** What an operator must know about a list of recovery points before anything goes wrong. Pure. */
 export function backupWarnings(
-  list: Pick<RecoveryPointList, 'system' | 'points' | 'unreadable'>,
+  list: Pick<RecoveryPointList, 'system' | 'databases' | 'points' | 'unreadable'>,
   now: number,
 ): string[] {
   const warnings = list.unreadable.map((message) => `a manifest cannot be read: ${message}`);
   const start = `start one with guardia run backup ${list.system}`;
-  const good = list.points.find(({ state }) => state === 'verified' || state === 'restored');
+  const { databases } = list;
+  // What a run that changed hosts ends with holds their configuration only.
+  const good = list.points.find(
+    ({ state, artifacts }) =>
+      (state === 'verified' || state === 'restored') &&
+      savesAllDatabases(
+        databases,
+        artifacts.flatMap(({ kind, name }) => (kind === 'database' ? [name] : [])),
+      ),
+  );
+  const whole = databases.length === 0 ? '' : ` with all of its databases (${databases.join(', ')})`;
   const [newest] = list.points;
   if (newest === undefined) warnings.push(`${list.system} has no backup: ${start}`);
   else if (good === undefined)
-    warnings.push(`no backup of ${list.system} has ever been read back to its end: ${start}`);
+    warnings.push(
+      `no backup of ${list.system}${whole} has been read back to its end, of the newest ${list.points.length}: ${start}`,
+    );
   else if (now - Date.parse(good.at) > FRESH_MS)
     warnings.push(
-      `the newest verified backup of ${list.system} is ${durationText(now - Date.parse(good.at))} old: ${start}`,
+      `the newest verified backup of ${list.system}${whole} is ${durationText(now - Date.parse(good.at))} old: ${start}`,
     );
   if (newest !== undefined && newest.state === 'damaged')
     warnings.push(`the newest backup, ${newest.id}, does not read back`);

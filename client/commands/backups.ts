@@ -5,8 +5,8 @@ import { textTable } from '../text-table.js';
 import type { Terminal } from '../terminal.js';
 import { ageText, bytesText, durationText } from '../text-units.js';
 
-/** Recovery points that are looked at for warnings: some days of them. */
-const LOOKED_AT = 20;
+/** Recovery points that are looked at for warnings: some days of them, also where each of many deploys has made one. */
+const LOOKED_AT = 100;
 
 /** `guardia backups SYSTEM`. Reads the bucket; needs neither Temporal nor a worker. */
 export const backups = command({

@@ -2,7 +2,7 @@ import { getSmallObject, listObjects, SMALL_OBJECT } from '../../activities/obje
 import { withBucket } from '../../activities/object-store/open-store.js';
 import { jsonOf } from '../../activities/run-record/record-json.js';
 import type { Secrets } from '../../activities/secrets/resolve.js';
-import { savesDatabases } from '../../workflows/contracts/backup.js';
+import { databasesSavedBy, savesAllDatabases } from '../../workflows/contracts/backup.js';
 import { stepsOf } from '../../workflows/contracts/plan.js';
 import { recordsOfWorkflow, RunRecord } from '../../workflows/contracts/run-record.js';
 import { RunReport } from '../../workflows/contracts/run.js';
@@ -399,14 +399,14 @@ async function recordedSince(
   const store = storeReference(system);
   const prefix = recordsOfWorkflow(store.prefix, store.system, `${runbook}/${store.system}/`).replace(/\/$/, '');
   // A record has no input: of a backup, its plan says whether it is about the databases too.
-  const withDatabases = runbook === 'backup' && input['only'] === undefined && Object.keys(system.databases).length > 0;
+  const databases = runbook === 'backup' && input['only'] === undefined ? Object.keys(system.databases) : [];
   return withBucket(secrets, store, async (bucket) => {
     const signal = AbortSignal.timeout(30_000);
     for await (const { key, modifiedAt, bytes } of listObjects(bucket, prefix, signal)) {
       if (!key.endsWith('/plan.json') || Date.parse(modifiedAt) < since.getTime() || bytes > SMALL_OBJECT) continue;
       const content = await getSmallObject(bucket, key, signal);
       const plan = content && RunRecord.safeParse(jsonOf(content)).data?.report.plan;
-      if (plan && (!withDatabases || savesDatabases(plan))) return true;
+      if (plan && savesAllDatabases(databases, databasesSavedBy(plan))) return true;
     }
     return false;
   });

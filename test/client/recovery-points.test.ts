@@ -13,8 +13,16 @@ const point = (hoursAgo: number, state: RecoveryPointSummary['state']): Recovery
   run: { workflowId: 'backup/proofpass/x', runId: 'x' },
   acceptedAnomalies: [],
 });
-const warnings = (...points: RecoveryPointSummary[]): string =>
-  backupWarnings({ system: 'proofpass', points, unreadable: [] }, NOW).join('\n');
+const warningsOf = (databases: string[], ...points: RecoveryPointSummary[]): string =>
+  backupWarnings({ system: 'proofpass', databases, points, unreadable: [] }, NOW).join('\n');
+const warnings = (...points: RecoveryPointSummary[]): string => warningsOf([], ...points);
+const holding = (of: RecoveryPointSummary, ...names: string[]): RecoveryPointSummary => ({
+  ...of,
+  artifacts: ['configuration', ...names].map((name) => ({
+    ...{ kind: names.includes(name) ? 'database' : 'configuration', name, host: 'app' },
+    ...{ plainBytes: 1, storedBytes: 1, seconds: 1 },
+  })),
+});
 
 describe('warnings about backups', () => {
   test('none is needed while a verified one is younger than a day', () => {
@@ -24,8 +32,20 @@ describe('warnings about backups', () => {
 
   test('an old one, only unproved ones, none at all', () => {
     expect(warnings(point(1, 'complete'), point(25, 'verified'))).toContain('is 1 d 1 h old');
-    expect(warnings(point(1, 'complete'))).toContain('has ever been read back');
+    expect(warnings(point(1, 'complete'))).toContain('no backup of proofpass has been read back to its end');
     expect(warnings()).toContain('has no backup');
+  });
+
+  test('a verified one of the configuration only, as a deploy ends with, does not stand for the databases', () => {
+    const old = holding(point(30, 'verified'), 'main', 'audit');
+    expect(warningsOf(['main', 'audit'], holding(point(1, 'verified')), old)).toBe(
+      'the newest verified backup of proofpass with all of its databases (main, audit) is 1 d 6 h old: start one with guardia run backup proofpass',
+    );
+    expect(warningsOf(['main', 'audit'], holding(point(1, 'verified'), 'main'))).toMatch(
+      /^no backup of proofpass with all of its databases \(main, audit\) has been read back to its end, of the newest 1: /,
+    );
+    expect(warningsOf(['main'], holding(point(1, 'verified'), 'main', 'gone'))).toBe('');
+    expect(warningsOf([], holding(point(1, 'verified')))).toBe('');
   });
 
   test('the newest is damaged, although an older one is good', () => {
@@ -33,8 +53,8 @@ describe('warnings about backups', () => {
   });
 
   test('a manifest that cannot be read is told', () => {
-    expect(backupWarnings({ system: 'x', points: [point(1, 'verified')], unreadable: ['b/k: no'] }, NOW)).toEqual([
-      'a manifest cannot be read: b/k: no',
-    ]);
+    expect(
+      backupWarnings({ system: 'x', databases: [], points: [point(1, 'verified')], unreadable: ['b/k: no'] }, NOW),
+    ).toEqual(['a manifest cannot be read: b/k: no']);
   });
 });

@@ -17,6 +17,12 @@ export const BackupInput = z.strictObject({
 });
 export type BackupInput = z.infer<typeof BackupInput>;
 
-/** Whether a plan of a backup saves databases, and not the configuration only. Pure. */
-export const savesDatabases = (plan: Plan): boolean =>
-  stepsOf(plan).some(({ step }) => step.do.activity === 'dumpDatabase');
+/** The databases that a plan of a backup saves, by their names in the inventory: none where it is about the configuration only. Pure. */
+export const databasesSavedBy = (plan: Plan): string[] =>
+  stepsOf(plan).flatMap(({ step: { do: call } }) =>
+    call.activity === 'dumpDatabase' && typeof call.with['name'] === 'string' ? [call.with['name']] : [],
+  );
+
+/** Whether a backup that saved these databases saved all that the system has. Pure. */
+export const savesAllDatabases = (databases: readonly string[], saved: readonly string[]): boolean =>
+  databases.every((name) => saved.includes(name));

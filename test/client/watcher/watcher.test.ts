@@ -448,7 +448,7 @@ describe('what no run can tell by itself is told once, and once when it is over'
       const text = JSON.stringify({ schemaVersion: 1, entry: 'plan', previous: null, report });
       return putOnce(lab.gateway.bucket, recordKeys('', system, run).entry('plan'), text);
     };
-    await record('three', 'configuration-app', step('database-main', { kind: 'job' }));
+    await record('three', 'configuration-app', step('database-main', { kind: 'job', with: { name: 'main' } }));
     await record('six', 'configuration-app');
     const part = await lab.start('two', 'a-part', { input: { only: 'configuration' } });
     await part.result();
