@@ -165,7 +165,7 @@ yours and the gate wants none, the decision is not signed, and the command says 
       ['--minutes <count>', 'how long the signed decision counts (default: 60)'],
       ['--unsigned', 'without a signature, where the gate counts one'],
       ['--typed <name>', 'the name of the system, where the gate wants it typed'],
-      ['--digest <digest>', 'refuse unless the plan is still this one'],
+      ['--digest <digest>', 'refuse unless the plan is still this one: the first 12 to 64 digits of its digest'],
       ['--gate <name>', 'which gate, where several are open'],
     ],
     examples: [[`guardia ${decision} deploy proofpass --reason "read it, fine"`, 'the newest deploy']],

@@ -26,7 +26,10 @@ const options = z.object({
   unsigned: z.boolean().default(false),
   reason: z.string().optional(),
   typed: z.string().optional(),
-  digest: z.string().optional(),
+  digest: z
+    .string()
+    .regex(/^[0-9a-f]{12,64}$/, '--digest takes the first 12 to 64 hex digits of the digest of the plan')
+    .optional(),
   minutes: z.coerce.number().int().min(1).max(1440).optional(),
 });
 type Options = z.infer<typeof options>;

@@ -116,7 +116,14 @@ describe('what guardia approve refuses, and the reason that the person reads', (
       as('ana', 'eva'),
     );
     await refused(/this gate counts signed decisions only/, as('ana'), '--unsigned');
-    await refused(/the plan is [0-9a-f]{12}, not 0000; nothing was decided/, as('ana'), '--digest', '0000');
+    const other = '0'.repeat(12);
+    await refused(/the plan is [0-9a-f]{12}, not 0{12}; nothing was decided/, as('ana'), '--digest', other);
+    // Fewer digits, and above all none, fit every plan.
+    for (const digest of ['', (await run.status()).gates[0]?.planDigest.slice(0, 11) ?? '', 'latest'])
+      expect(await approve(run, as('ana'), '--digest', digest)).toMatchObject({
+        exitCode: 2,
+        stderr: expect.stringContaining('--digest takes the first 12 to 64 hex digits') as unknown,
+      });
     await refused(/the gate "dns" of backup\/.* is not open; open: apply/, as('ana'), '--gate', 'dns');
     expect((await run.status()).gates[0]?.decisions).toEqual([]);
 
