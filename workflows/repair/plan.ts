@@ -98,27 +98,28 @@ function undoStages(plan: Plan | null, record: LeftRecord, hosts: ReadonlyMap<st
   return all
     .slice(behind + 1)
     .reverse()
-    .flatMap(({ lane, step }): Stage[] => {
+    .flatMap(({ lane, step }) => {
       const { undo } = step;
-      if (!('activity' in undo) || !begun.has(step.id)) return [];
-      return [
-        allOf(`undo: ${step.title}`.slice(0, 120), [
-          {
-            on: placeOf(lane, step),
-            steps: [
-              {
-                id: `undo-${step.id}`.slice(0, 60),
-                title: `undo: ${step.title}`,
-                why: `${record.workflowId} was terminated after this step had begun`,
-                do: undo,
-                undo: { none: 'it is an undo itself' },
-                repairs: { workflowId: record.workflowId, runId: record.runId, step: step.id },
-              },
-            ],
-          },
-        ]),
-      ];
-    });
+      return 'activity' in undo && begun.has(step.id) ? [{ lane, step, undo }] : [];
+    })
+    .map(({ lane, step, undo }, i): Stage =>
+      allOf(`undo: ${step.title}`.slice(0, 120), [
+        {
+          on: placeOf(lane, step),
+          steps: [
+            {
+              // Numbered: what two long ids differ in may lie behind the 60 characters that an id has.
+              id: `undo-${i + 1}-${step.id}`.slice(0, 60),
+              title: `undo: ${step.title}`,
+              why: `${record.workflowId} was terminated after this step had begun`,
+              do: undo,
+              undo: { none: 'it is an undo itself' },
+              repairs: { workflowId: record.workflowId, runId: record.runId, step: step.id },
+            },
+          ],
+        },
+      ]),
+    );
 }
 
 /** Its marks and journals go last: until then a repair that failed can be started again. */
