@@ -149,6 +149,7 @@ export function createFirewallActivities({ hosts }: { hosts: Hosts }) {
      * rule since. Idempotent by (run, step).
      */
     async restoreFirewall({ context }: CallInput) {
+      await settleDeadMan(hosts, context);
       const entry = await recall<FirewallEntry>(hosts, context);
       if (!entry) return;
       const { before, wanted, saved } = entry;

@@ -11,13 +11,15 @@ const script = readFileSync(new URL('./dead-man.sh', import.meta.url), 'utf8');
 export const DEAD_MAN_SECONDS = 45;
 /** How long the worker waits for the host to be back afterwards. Seconds. */
 const BACK_SECONDS = 120;
+/** What a worker meets whose way to the host is cut off; another key is one that the change has put in the place of the known one. */
+const CUT_OFF = ['HostUnreachable', 'HostLoginRefused', 'HostKeyRefused'] as const;
 
 /** Runs a command on the host while the old state is not back yet. Throws `AccessLost` when it is. */
 export type Act = (argv: readonly string[], stdin?: Uint8Array) => Promise<void>;
 
 /**
- * What an earlier attempt left armed is put back now: this one begins from the old state. Idempotent. Throws `HostUnusable` where it cannot
- * be put back.
+ * What an earlier attempt left armed is put back now: the next one, or the undo, begins from the old state, and nothing fires behind it. Idempotent.
+ * Throws `HostUnusable` where it cannot be put back.
  */
 export async function settleDeadMan(hosts: Hosts, context: CallContext): Promise<void> {
   const target = targetOf(context);
@@ -99,7 +101,7 @@ export async function underDeadMan(
     await change(act);
   } catch (error) {
     // A change that failed by itself leaves nothing half done; of one whose answer was lost the host knows whether it is whole.
-    if (!isFailure(error, 'HostUnreachable')) return takeBack(error);
+    if (!isFailure(error, ...CUT_OFF)) return takeBack(error);
     unknownEnd = error;
   }
   let reason = 'it was not tried';
@@ -108,7 +110,7 @@ export async function underDeadMan(
     try {
       ({ exitCode } = await deadMan(['confirm', directory], { newConnection: true }));
     } catch (error) {
-      if (!isFailure(error, 'HostUnreachable', 'HostLoginRefused', 'HostUnusable', 'SudoMissing')) throw error;
+      if (!isFailure(error, ...CUT_OFF, 'HostUnusable', 'SudoMissing')) throw error;
       reason = error.message;
       await delay(500);
       continue;
@@ -163,7 +165,7 @@ async function untilDecided(
       const { stdout } = await deadMan(['state', directory], { newConnection: true });
       if (stdout.trim() !== 'armed') return stdout.trim();
     } catch (error) {
-      if (!isFailure(error, 'HostUnreachable', 'HostLoginRefused')) throw error;
+      if (!isFailure(error, ...CUT_OFF)) throw error;
     }
     if (Date.now() > until)
       throw failure('HostUnreachable', `${host} does not answer since ${what} was changed`, {

@@ -211,6 +211,7 @@ export function createSshdActivities({ hosts }: { hosts: Hosts }) {
 
     /** Undo of `setSshd`: the drop-in as it was, and sshd reads it. Idempotent by (run, step). */
     async restoreSshd({ with: raw, context }: CallInput) {
+      await settleDeadMan(hosts, context);
       await restorePath(hosts, context, DropIn.parse(raw).path);
       await hosts.run(targetOf(context), { argv: ['/bin/sh', '-c', RESTART] }, { fence: context.fence });
     },

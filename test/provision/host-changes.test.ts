@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { createAccountActivities } from '../../activities/accounts/account-activities.js';
 import { createAdoptionActivities } from '../../activities/adoption/adoption-activities.js';
@@ -399,6 +399,24 @@ describe('on a host', () => {
       await does('restoreSshd', { path: drop }, at);
       expect(await state()).toBe(before);
     });
+  });
+
+  test.each([
+    ['restoreFirewall', {}],
+    ['restoreSshd', { path: '/etc/ssh/sshd_config.d/10-guardia.conf' }],
+  ])('%s settles a switch that a lost attempt has left armed, before it puts anything back', async (undo, argument) => {
+    const script = readFileSync('activities/hosts/dead-man.sh', 'utf8');
+    const armed = ['arm', '/var/lib/guardia/dead-man', '600', 'touch /run/fired'];
+    await here.hosts.run(here.target(), {
+      argv: ['/bin/bash', '-c', script, 'dead-man', ...armed],
+      stdin: Buffer.alloc(10_240), // an empty archive
+    });
+    await does(undo, argument, step());
+    expect(
+      await here.shell(
+        'ls -d /run/fired /var/lib/guardia/dead-man /etc/systemd/system/guardia-dead-man.service 2>/dev/null; systemctl is-active guardia-dead-man.timer; rm -f /run/fired',
+      ),
+    ).toBe('/run/fired\ninactive\n');
   });
 
   describe('secrets', () => {

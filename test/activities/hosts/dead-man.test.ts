@@ -125,6 +125,22 @@ describe("a dead man's switch", () => {
     expect(await command('confirm', directory)).toBe(7);
   });
 
+  test('a host that shows another key since the change is waited for until it is as it was', async () => {
+    await here.shell('echo old >/etc/guarded');
+    const refusing: Hosts = {
+      ...here.hosts,
+      run: async (...args) => {
+        if (args[2]?.newConnection && (await guarded()) === 'new\n') throw failure('HostKeyRefused', 'another key');
+        return here.hosts.run(...args);
+      },
+    };
+    await expect(underDeadMan(refusing, context(), guard({ seconds: 2 }), makeNew)).rejects.toMatchObject({
+      type: 'AccessLost',
+      message: expect.stringContaining('another key'),
+    });
+    expect([await guarded(), await leftovers()]).toEqual(['old\n', '']);
+  });
+
   test.each<[string, (act: Act) => Promise<void>]>([
     [
       'never began',
