@@ -54,6 +54,7 @@ export async function observeFirewall(hosts: Hosts, context: CallContext): Promi
     closed: one('INPUT') === 'DROP' && one('OUTPUT') === 'ACCEPT',
     rules: lines.flatMap(([key, value]) => (key === 'rule' ? [value] : [])),
     networks: lines.flatMap(([key, value]) => (key === 'network' ? [value] : [])),
+    bridges: lines.flatMap(([key, value]) => (key === 'bridge' ? [value] : [])),
     publishedPorts: { v4: block('after'), v6: block('after6') },
     ...(client === '-' || from === undefined ? {} : { login: { from, port: Number(port) } }),
   };

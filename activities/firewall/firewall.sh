@@ -18,8 +18,11 @@ look)
   echo 'installed yes'
   ufw status | sed -n '1s/^Status: /status /p'
   sed -n 's/^DEFAULT_\(INPUT\|OUTPUT\)_POLICY="\?\([A-Z]*\)"\?.*/\1 \2/p' /etc/default/ufw
+  # Docker names its bridges by the id of the network; another one may be the way to the world.
+  docker='docker[^ :@]*|br-[0-9a-f]{12}'
+  ip -o link show | sed -n 's/^[0-9]*: \(br-[^:@]*\).*/\1/p' | grep -vxE "$docker" | sed 's/^/bridge /'
   # Without links of containers: what comes from there is told by its address.
-  ip -o -4 addr show scope global | awk '$2 !~ /^(docker|br-|veth)/ { print "network " $4 }'
+  ip -o -4 addr show scope global | grep -vE "^[0-9]+: +($docker|veth[^ ]*) " | awk '{ print "network " $4 }'
   ufw show added | sed -n 's/^ufw /rule /p'
   for family in '' 6; do
     echo "after$family $(base64 -w0 "/etc/ufw/after$family.rules")"

@@ -18,7 +18,8 @@ import { readSources } from '../../activities/inventory/sources.js';
 import { haproxyConfiguration } from '../../workflows/provision-host/haproxy.js';
 import { fill } from '../../workflows/provision-host/template.js';
 import { publishedPortRules } from '../../workflows/provision-host/firewall.js';
-import type { FirewallRule } from '../../workflows/contracts/provision.js';
+import { spelled } from '../../workflows/contracts/network.js';
+import { ruleText, type FirewallRule } from '../../workflows/contracts/provision.js';
 import { startLabActivities, type LabActivities } from '../activities/lab-activities.js';
 
 jest.setTimeout(300_000);
@@ -295,6 +296,24 @@ describe('on a host', () => {
       await does('restoreFirewall', {}, at);
       expect(await state()).toBe(before);
       await here.shell('ufw --force reset; rm -f /etc/ufw/*.rules.2*');
+    });
+
+    test('gives ufw addresses that it does not spell in another way, and tells interfaces that pass for bridges of Docker', async () => {
+      await here.shell(
+        'ip link add br-lan type bridge; ip addr add 198.51.100.1/24 dev br-lan; ip link set br-lan up; docker network create trial',
+      );
+      const from = ['192.168.1.10/24', '10.0.0.1/32', '2001:DB8::0:5', '2001:db8:1:2:3:4:5:6/32', '::ffff:192.0.2.1'];
+      for (const one of from)
+        await here.shell(`ufw allow from ${spelled(one)} to any port 8090 proto tcp comment 'mine'`);
+      const { firewall } = await does('observeProvision', { ...nothing, firewall: true });
+      await here.shell(
+        'ufw --force reset; rm -f /etc/ufw/*.rules.2*; ip link del br-lan; docker network rm trial >/dev/null',
+      );
+      expect(firewall).toMatchObject({
+        bridges: ['br-lan'],
+        networks: [`${here.lab.hosts['app']?.address}/24`, '198.51.100.1/24'],
+        rules: from.map((one) => ruleText({ port: 8090, protocol: 'tcp', from: spelled(one), comment: 'mine' })),
+      });
     });
 
     test('is put back after a power cut in the moment before the confirmation', async () => {

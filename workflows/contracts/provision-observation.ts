@@ -42,6 +42,8 @@ export interface SeenFirewall {
   publishedPorts: { v4: string | null; v6: string | null };
   /** IPv4 networks that the host itself is in, `ADDRESS/LENGTH`; without those of its containers. */
   networks?: string[];
+  /** Interfaces that are called like bridges of Docker's networks (`br-...`) and are none. */
+  bridges?: string[];
   /** Where the worker's login comes from, and the port that it came to; missing where it is no SSH login. */
   login?: { from: string; port: number };
 }

@@ -231,7 +231,7 @@ export type Provision = z.infer<typeof Provision>;
 export const FirewallRule = z.strictObject({
   port: z.int().min(1).max(65535),
   protocol: z.enum(['tcp', 'udp']),
-  from: z.string().min(1).describe('`any`, an address or a network'),
+  from: z.string().min(1).describe('`any`, an address or a network, as ufw spells them'),
   comment: z.string().regex(/^[^'"\\\n]*$/),
 });
 export type FirewallRule = z.infer<typeof FirewallRule>;
@@ -239,8 +239,6 @@ export type FirewallRule = z.infer<typeof FirewallRule>;
 /** The rule in the words of `ufw show added`: that is how rules are compared. */
 export function ruleText({ port, protocol, from, comment }: FirewallRule): string {
   const what =
-    from === 'any'
-      ? `allow ${port}/${protocol}`
-      : `allow from ${from.replace(/\/(?:32|128)$/, '')} to any port ${port} proto ${protocol}`;
+    from === 'any' ? `allow ${port}/${protocol}` : `allow from ${from} to any port ${port} proto ${protocol}`;
   return comment === '' ? what : `${what} comment '${comment}'`;
 }

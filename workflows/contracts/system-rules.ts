@@ -1,4 +1,5 @@
 import { Name, WORKER_HOST } from './names.js';
+import { isAddress } from './network.js';
 import { isUnset } from './unset.js';
 
 /** A mistake across fields: `path` is where it has to be corrected. */
@@ -166,11 +167,15 @@ export function systemMistakes(system: unknown): SystemMistake[] {
     const { from, to } = fields(value);
     place(['flows', name, 'to'], to);
     const places = { ...hosts, ...groups };
-    if (typeof from === 'string' && from !== 'internet' && !Object.hasOwn(places, from) && !isNetwork(from))
-      mistakes.push({
-        path: ['flows', name, 'from'],
-        message: `"${from}" is neither "internet", nor a network; ${known('host', places)}`,
-      });
+    if (typeof from === 'string' && from !== 'internet' && !Object.hasOwn(places, from))
+      if (!isAddress(from))
+        mistakes.push({
+          path: ['flows', name, 'from'],
+          message: `"${from}" is neither "internet", nor a network; ${known('host', places)}`,
+        });
+      // ufw keeps no rule that says so: it would be planned anew for ever.
+      else if (/\/0+$/.test(from))
+        mistakes.push({ path: ['flows', name, 'from'], message: `"${from}" is everybody: write "internet"` });
   }
   for (const [name, value] of Object.entries(fields(root.probes))) {
     const probe = fields(value);
@@ -344,14 +349,6 @@ function circleFrom(start: string, hosts: Fields): string[] | undefined {
     if (seen) return jump === start ? way : undefined;
     at = jump;
   }
-}
-
-function isNetwork(text: string): boolean {
-  const [address = '', length] = text.split('/');
-  const v4 = /^\d{1,3}(\.\d{1,3}){3}$/.test(address) && address.split('.').every((part) => Number(part) <= 255);
-  const v6 = /^[0-9a-f:.]*:[0-9a-f:.]*:[0-9a-f:.]*$/i.test(address);
-  if (!v4 && !v6) return false;
-  return length === undefined || (/^\d{1,3}$/.test(length) && Number(length) <= (v4 ? 32 : 128));
 }
 
 function known(what: string, names: Fields): string {

@@ -1,12 +1,12 @@
 import { failure } from '../contracts/errors.js';
 import { hostsOf } from '../contracts/host-groups.js';
-import { isAddress, within } from '../contracts/network.js';
+import { isAddress, spelled, within } from '../contracts/network.js';
 import type { FirewallRule } from '../contracts/provision.js';
 import type { SeenFirewall } from '../contracts/provision-observation.js';
 import type { System } from '../contracts/system.js';
 import { given, isUnset } from '../contracts/unset.js';
 
-/** Docker's own networks, unless its configuration says otherwise: what comes from them comes from this host's containers. */
+/** Docker's own networks: what comes from them comes from this host's containers. A host with another interface of such a name is refused. */
 const CONTAINERS = ['docker0', 'br-+'];
 
 /**
@@ -27,15 +27,20 @@ export function rulesFor(
       continue;
     }
     for (const source of sources(system, from, host))
-      rules.push({ port, protocol, from: source, comment: `guardia: ${name}` });
+      rules.push({ port, protocol, from: spelled(source), comment: `guardia: ${name}` });
   }
   if (login) {
     const open = rules.some(
       ({ port, protocol, from }) =>
-        port === login.port && protocol === 'tcp' && (from === 'any' || from === login.from),
+        port === login.port && protocol === 'tcp' && (from === 'any' || within(login.from, from) === 'yes'),
     );
     if (!open)
-      rules.push({ port: login.port, protocol: 'tcp', from: login.from, comment: 'guardia: the way in of the worker' });
+      rules.push({
+        port: login.port,
+        protocol: 'tcp',
+        from: spelled(login.from),
+        comment: 'guardia: the way in of the worker',
+      });
   }
   return { rules: unique(rules), closed };
 }

@@ -182,6 +182,7 @@ function firewall({ system, part, now, notes }: Work): Step[] {
     throw failure('InvalidInventory', `no flow of ${system.system} lets anything in to ${part.host}`, {
       remedy: 'Name the flows to it in the inventory; at least the way in of the operators',
     });
+  if (part.firewall.docker) refuseOtherBridges(part.host, seen?.bridges ?? []);
   const ports = part.firewall.docker ? { v4: publishedPortRules(rules, 4), v6: publishedPortRules(rules, 6) } : null;
   const before = [...(seen?.rules ?? [])].sort();
   const after = rules.map(ruleText).sort();
@@ -208,6 +209,20 @@ function firewall({ system, part, now, notes }: Work): Step[] {
       ),
     },
   ];
+}
+
+/** Rules let pass what comes in by br-*: through an interface of that name that is not Docker's the whole network would reach published ports. */
+function refuseOtherBridges(host: string, bridges: readonly string[]): void {
+  if (bridges.length === 0) return;
+  throw failure(
+    'HostUnusable',
+    `${host} has interfaces that are called like bridges of Docker and are none that it has named: ${bridges.join(', ')}: what comes in there would pass for containers, and reach every published port`,
+    {
+      host,
+      remedy:
+        'Give them another name, such as br0 (those of Docker networks: without com.docker.network.bridge.name), or take the guard of published ports out: provision.firewall.docker: false',
+    },
+  );
 }
 
 function usersAndDirectories({ system, part, now }: Work): Step[] {

@@ -255,6 +255,16 @@ databases:
     );
   });
 
+  test('everybody is called internet in a flow, and what is neither that nor an address is named', () => {
+    const flow = (name: string, from: string) => `  ${name}: { from: '${from}', to: app, port: 80, why: users }\n`;
+    const flows = [flow('a', '0.0.0.0/0'), flow('b', '::/0'), flow('c', '10.0.0.300'), flow('d', '192.168.1.10/24')];
+    expect(mistakes(`${smallSystem('shop')}flows:\n${flows.join('')}`).map(({ message }) => message)).toEqual([
+      '"0.0.0.0/0" is everybody: write "internet"',
+      '"::/0" is everybody: write "internet"',
+      '"10.0.0.300" is neither "internet", nor a network; hosts: app',
+    ]);
+  });
+
   test('a jump that goes in a circle is refused, one that ends is not', () => {
     const host = (name: string, jump?: string) =>
       `  ${name}:\n    connection: { address: ${name}.example.org, user: u, identity: file:k, hostKeys: ['ssh-ed25519 AAAA']${jump ? `, jump: ${jump}` : ''} }\n`;

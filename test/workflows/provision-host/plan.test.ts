@@ -879,6 +879,40 @@ describe('the firewall', () => {
     expect(closed).toEqual([expect.stringMatching(/^postgresql: /)]);
   });
 
+  test('lets a worker in once: by the flow whose network it is in, or by a rule of its own', () => {
+    const system = proofpass();
+    const ownRules = (from: string, login: string) => {
+      Object.assign(system.flows['ssh'] as object, { from });
+      return rulesFor(system, 'app', { from: login, port: 22 })
+        .rules.filter(({ port }) => port === 22)
+        .map(({ from: source }) => source);
+    };
+    expect(ownRules('10.0.0.0/8', '10.0.0.9')).toEqual(['10.0.0.0/8']);
+    expect(ownRules('10.0.0.0/8', '192.0.2.9')).toEqual(['10.0.0.0/8', '192.0.2.9']);
+    expect(ownRules('FD00::/8', 'fd00:beef::2a')).toEqual(['fd00::/8']);
+    expect(ownRules('FD00:0::2A', 'fd00::2a')).toEqual(['fd00::2a']);
+  });
+
+  test('spells addresses as ufw does, so that the second run finds them', () => {
+    const system = proofpass();
+    Object.assign(system.flows['postgresql'] as object, { from: '192.168.1.10/24' });
+    Object.assign(system.flows['ssh'] as object, { from: '2001:DB8::0:5' });
+    const plan = planOf(system, { 'host app': bare });
+    const rules = stepOf(plan, 'firewall')?.do.with['rules'] as { from: string }[];
+    expect(rules.map(({ from }) => from)).toEqual(expect.arrayContaining(['192.168.1.0/24', '2001:db8::5']));
+    expect(JSON.stringify(stepOf(plan, 'firewall')?.do.with)).not.toMatch(/192\.168\.1\.10|DB8/);
+  });
+
+  test('is refused where an interface of another kind is called like a bridge of Docker', () => {
+    const system = proofpass();
+    const seen = { ...bare, firewall: { ...bare.firewall, bridges: ['br-lan'] } as NonNullable<SeenHost['firewall']> };
+    expect(() => planOf(system, { 'host app': seen })).toThrow(
+      /^app has interfaces that are called like bridges of Docker and are none that it has named: br-lan: /,
+    );
+    Object.assign(system.provision?.firewall as object, { docker: false });
+    expect(stepOf(planOf(system, { 'host app': seen }), 'firewall')).toBeDefined();
+  });
+
   test('holds published ports to the same flows, each family to its own addresses', () => {
     const rule = (from: string) => ({ port: 80, protocol: 'tcp' as const, from, comment: '' });
     const [v4, v6] = [4, 6].map((family) =>
