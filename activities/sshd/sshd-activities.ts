@@ -4,7 +4,7 @@ import { z } from 'zod';
 import type { CallContext, CallInput } from '../../workflows/contracts/calls.js';
 import { failure, isFailure } from '../../workflows/contracts/errors.js';
 import { AbsolutePath } from '../../workflows/contracts/names.js';
-import type { SeenSshd } from '../../workflows/contracts/provision-observation.js';
+import { overrideText, type SeenSshd } from '../../workflows/contracts/provision-observation.js';
 import { targetOf } from '../activity-context.js';
 import { changePath, restorePath, wantedFile } from '../files/file-activities.js';
 import { observeFirewall } from '../firewall/firewall-activities.js';
@@ -37,7 +37,7 @@ export const dropInText = (options: Record<string, string>): string =>
 async function ask(
   hosts: Hosts,
   context: CallContext,
-  command: 'look' | 'trial' | 'placed' | 'test',
+  command: 'look' | 'alone' | 'trial' | 'placed' | 'test',
   login: { user: string; from: string; port: number },
   stdin?: string,
   path?: string,
@@ -109,32 +109,49 @@ async function whatIsOverridden(
   wanted: Record<string, string>,
 ): Promise<NonNullable<SeenSshd['overridden']>> {
   const text = dropInText(wanted);
-  let placed: SshdOptions;
-  let first: SshdOptions;
   try {
-    placed = (await ask(hosts, context, 'placed', login, text, path)) ?? {};
-    first = (await ask(hosts, context, 'trial', login, text)) ?? {};
+    return await overriddenIn(hosts, context, login, path, wanted, (who) =>
+      ask(hosts, context, 'placed', who, text, path),
+    );
   } catch (error) {
     // Options that sshd does not take: `setSshd` refuses them in sshd's own words, before anything is written.
     if (isFailure(error, 'CommandFailed')) return [];
     throw error;
   }
-  const lost = Object.keys(wanted).filter((one) => {
-    const keyword = one.toLowerCase();
-    return placed[keyword]?.join(' ') !== first[keyword]?.join(' ');
-  });
-  if (lost.length === 0) return [];
+}
+
+/**
+ * Which of the wanted options do not hold under `inForce`, for the worker's own login and for root's: a Match block wins over every drop-in. What is wanted
+ * is what sshd makes of the drop-in alone; of a keyword that may come several times others may hold as well.
+ */
+async function overriddenIn(
+  hosts: Hosts,
+  context: CallContext,
+  login: Parameters<typeof ask>[3],
+  path: string,
+  wanted: Record<string, string>,
+  inForce: (login: Parameters<typeof ask>[3]) => Promise<SshdOptions | undefined>,
+): Promise<NonNullable<SeenSshd['overridden']>> {
+  const alone = (await ask(hosts, context, 'alone', login, dropInText(wanted))) ?? {};
+  const found: { keyword: string; value: string; user?: string }[] = [];
+  for (const user of new Set([login.user, 'root'])) {
+    const now = (await inForce({ ...login, user })) ?? {};
+    for (const keyword of Object.keys(wanted)) {
+      const values = now[keyword.toLowerCase()] ?? [];
+      if ((alone[keyword.toLowerCase()] ?? []).every((value) => values.includes(value))) continue;
+      const value = values.join(' ');
+      if (found.some((one) => one.keyword === keyword && one.value === value)) continue;
+      found.push({ keyword, value, ...(user === login.user ? {} : { user }) });
+    }
+  }
+  if (found.length === 0) return [];
   const { stdout } = await hosts.run(
     targetOf(context),
-    { argv: ['/bin/bash', '-c', script, 'sshd', 'places', path, ...lost] },
+    { argv: ['/bin/bash', '-c', script, 'sshd', 'places', path, ...new Set(found.map(({ keyword }) => keyword))] },
     { signal: cancellationSignal() },
   );
   const places = new Map(stdout.split('\n').map((line) => line.split('\t', 2) as [string, string]));
-  return lost.map((keyword) => ({
-    keyword,
-    value: placed[keyword.toLowerCase()]?.join(' ') ?? '',
-    place: places.get(keyword) ?? '',
-  }));
+  return found.map((one) => ({ ...one, place: places.get(one.keyword) ?? '' }));
 }
 
 export function createSshdActivities({ hosts }: { hosts: Hosts }) {
@@ -195,15 +212,15 @@ export function createSshdActivities({ hosts }: { hosts: Hosts }) {
             wantedFile(Buffer.from(text, 'utf8').toString('latin1'), '0644', 'root', 'root'),
           );
           await ask(hosts, context, 'test', login);
-          const now = (await ask(hosts, context, 'look', login)) ?? {};
-          const without = Object.keys(options).filter(
-            (keyword) => now[keyword.toLowerCase()]?.join(' ') !== trial[keyword.toLowerCase()]?.join(' '),
+          const lost = await overriddenIn(hosts, context, login, path, options, (who) =>
+            ask(hosts, context, 'look', who),
           );
-          if (without.length > 0)
-            throw failure('VerificationFailed', `${path} on ${target.name} has no effect on ${without.join(', ')}`, {
-              ...about,
-              remedy: `Another file sets them first: grep -ri ${without[0]} /etc/ssh/sshd_config /etc/ssh/sshd_config.d`,
-            });
+          if (lost.length > 0)
+            throw failure(
+              'VerificationFailed',
+              `${path} on ${target.name} has no effect on ${lost.map(overrideText).join(', ')}`,
+              { ...about, remedy: 'Another file sets them first, or a Match block: take these lines out' },
+            );
           await act(['/bin/sh', '-c', RESTART]);
         },
       );

@@ -1,43 +1,64 @@
 # Asks sshd what it would do. Run as `bash -c SCRIPT sshd COMMAND USER HOST ADDRESS LOCAL-ADDRESS PORT [DROP-IN]`.
 #   look                   the options in force for such a login, as `sshd -T` says them
+#   alone                  the options that the text by stdin sets, with nothing else in force than the ports and keys of the host
 #   trial                  the same as if the drop-in that comes by stdin were in force; exit code 3: sshd refuses it
 #   placed                 the same with that text as the drop-in DROP-IN, behind what is read before it
 #   test                   exit code 3: sshd refuses what is in force
-# Run as `bash -c SCRIPT sshd places DROP-IN KEYWORD...` it tells for each keyword, after a tab, where sshd reads it first besides the drop-in: FILE:LINE.
+# Run as `bash -c SCRIPT sshd places DROP-IN KEYWORD...` it tells for each keyword, after a tab, what takes it from the drop-in: the first FILE:LINE that
+# is read before it, else each in a Match block, which wins wherever it stands.
 set -u
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 command -v sshd >/dev/null || exit 4
 mkdir -p /run/sshd
 
-# The files in the order in which sshd reads them, as FILE:LINE TEXT. Includes in included files are not followed.
-read_order() {
-  local line n=0 included
+# The files in the order in which sshd reads them, as FILE:LINE SCOPE TEXT, with DROP-IN in its place as a line of its own. SCOPE is M below a Match, which
+# ends with its file. Includes in included files are not followed.
+read_order() { # DROP-IN
+  local line n=0 included scope=G
   while IFS= read -r line || [[ -n $line ]]; do
     n=$((n + 1))
+    [[ $line =~ ^[[:space:]]*[Mm][Aa][Tt][Cc][Hh][[:space:]] ]] && scope=M
     if [[ $line =~ ^[[:space:]]*[Ii][Nn][Cc][Ll][Uu][Dd][Ee][[:space:]=]+(.+)$ ]]; then
       for included in ${BASH_REMATCH[1]//\"/}; do # unquoted: patterns
         [[ $included == /* ]] || included=/etc/ssh/$included
-        for included in $included; do
-          [[ -f $included ]] && awk -v file="$included" '{ print file ":" NR " " $0 }' "$included"
+        { compgen -G "$included"; [[ $1 == $included ]] && echo "$1"; } | sort -u | while IFS= read -r included; do
+          if [[ $included == "$1" ]]; then
+            echo "$1"
+          elif [[ -f $included ]]; then
+            awk -v file="$included" -v scope="$scope" 'tolower($1) == "match" { scope = "M" } { print file ":" NR " " scope " " $0 }' "$included"
+          fi
         done
       done
     else
-      printf '/etc/ssh/sshd_config:%s %s\n' "$n" "$line"
+      printf '/etc/ssh/sshd_config:%s %s %s\n' "$n" "$scope" "$line"
     fi
   done </etc/ssh/sshd_config
 }
 if [[ $1 == places ]]; then
   own=$2
   shift 2
-  order=$(read_order | grep -vF "$own:")
+  order=$(read_order "$own")
   for keyword in "$@"; do
-    printf '%s\t%s\n' "$keyword" "$(grep -m 1 -iE "^[^ ]+ [[:space:]]*$keyword[[:space:]=]" <<<"$order" | cut -d ' ' -f 1)"
+    printf '%s\t%s\n' "$keyword" "$(awk -v own="$own" -v keyword="${keyword,,}" '
+      $0 == own { behind = 1; next }
+      { text = tolower($0); sub(/^[^ ]+ [^ ]+[ \t]+/, "", text); split(text, word, /[ \t=]+/) }
+      word[1] != keyword { next }
+      $2 == "M" { match_blocks = match_blocks (match_blocks == "" ? "" : " or ") $1 }
+      $2 == "G" && !behind && first == "" { first = $1 }
+      END { print first == "" ? match_blocks : first }' <<<"$order")"
   done
   exit
 fi
 of="user=$2,host=$3,addr=$4,laddr=$5,lport=$6"
 case $1 in
 look) sshd -T -C "$of" || exit 3 ;;
+alone)
+  work=$(mktemp) || exit 1
+  trap 'rm -f "$work"' EXIT
+  # Without a key sshd says nothing, and what it listens on is made of its ports.
+  { cat -; sshd -T -C "$of" | grep -E '^(hostkey|port) '; } >"$work"
+  sshd -T -f "$work" -C "$of" || exit 3
+  ;;
 trial)
   # What comes first wins, and the drop-ins come first.
   work=$(mktemp) || exit 1

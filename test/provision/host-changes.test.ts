@@ -405,6 +405,30 @@ describe('on a host', () => {
       await here.shell('mv /root/sshd_config /etc/ssh/sshd_config');
     });
 
+    test('is not taken for hardened where a Match block undoes it, for the worker or for root', async () => {
+      const options = { PermitRootLogin: 'no', X11Forwarding: 'no' };
+      const [before, at] = [await state(), step()];
+      await here.shell(`cp -p /etc/ssh/sshd_config /root/
+        printf 'Match User nobody\n X11Forwarding yes\nMatch User guardia\n X11Forwarding yes\nMatch User root\n PermitRootLogin yes\n' >>/etc/ssh/sshd_config`);
+      const end = Number(await here.shell('wc -l </etc/ssh/sshd_config'));
+      const [main, places] = ['/etc/ssh/sshd_config', (n: number) => `/etc/ssh/sshd_config:${n}`];
+      const lost = [
+        { keyword: 'X11Forwarding', value: 'yes', place: `${places(end - 4)} or ${places(end - 2)}` },
+        { keyword: 'PermitRootLogin', value: 'yes', user: 'root', place: places(end) },
+      ];
+      const { sshd } = await does('observeProvision', { ...nothing, sshd: { path: drop, options } });
+      expect(sshd).toMatchObject({ overridden: lost });
+      await expect(does('setSshd', { path: drop, options, jump: false }, at)).rejects.toMatchObject({
+        type: 'VerificationFailed',
+        message: expect.stringContaining(
+          `has no effect on X11Forwarding yes (${lost[0]?.place}), PermitRootLogin yes for root (${lost[1]?.place})`,
+        ),
+      });
+      await here.shell(`mv /root/sshd_config ${main}`);
+      await does('restoreSshd', { path: drop }, at);
+      expect(await state()).toBe(before);
+    });
+
     test('is hardened, seen by sshd itself, and as it was after the undo', async () => {
       const before = await state();
       const at = step();

@@ -52,9 +52,21 @@ export interface SeenFirewall {
 export interface SeenSshd {
   installed: boolean;
   options: Record<string, string>;
-  /** Options that the drop-in asks for and that would not be in force with it, and the place that sets them before it. */
-  overridden?: { keyword: string; value: string; place: string }[];
+  /** Options that the drop-in asks for and that would not be in force with it; of `user`, where it is not the worker's own login. */
+  overridden?: SshdOverride[];
 }
+
+/** What is in force instead, and the place that says so: read before the drop-in, or in a Match block. */
+export interface SshdOverride {
+  keyword: string;
+  value: string;
+  place: string;
+  user?: string;
+}
+
+/** `PermitRootLogin yes for root (/etc/ssh/sshd_config:122)`. Pure. */
+export const overrideText = ({ keyword, value, place, user }: SshdOverride): string =>
+  `${keyword} ${value}${user === undefined ? '' : ` for ${user}`} (${place === '' ? 'somewhere that it is not clear from its files' : place})`;
 
 /** A file with secrets, compared on the worker with what it should hold. */
 export interface SeenSecretFile {

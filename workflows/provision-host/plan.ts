@@ -5,7 +5,7 @@ import { PLAN_FORMAT, type Lane, type Stage, type Step } from '../contracts/plan
 import type { Planner } from '../contracts/planning.js';
 import type { Probe } from '../contracts/probe.js';
 import type { ProvisionHostInput } from '../contracts/provision-host.js';
-import { DOCKER_BLOCK, type SeenHost } from '../contracts/provision-observation.js';
+import { DOCKER_BLOCK, overrideText, type SeenHost } from '../contracts/provision-observation.js';
 import { isInstalled, ruleText } from '../contracts/provision.js';
 import { probeNeeds, probesAbout } from '../contracts/system-probes.js';
 import type { System } from '../contracts/system.js';
@@ -304,14 +304,16 @@ function sshd({ system, part, now }: Work): Step[] {
   ];
 }
 
-/** What sshd reads before the drop-in wins: root could go on logging in, with everything as the inventory says. Throws `HostUnusable` that names all of it. */
+/**
+ * What sshd reads before the drop-in wins, and so does a Match block: root could go on logging in, with everything as the inventory says. Throws
+ * `HostUnusable` that names all of it.
+ */
 function refuseSshdOverrides(host: string, { sshd: seen }: SeenHost): void {
   const lost = seen?.overridden ?? [];
   if (lost.length === 0) return;
-  const where = (place: string): string => (place === '' ? 'somewhere that it is not clear from its files' : place);
   throw failure(
     'HostUnusable',
-    `sshd on ${host} would go on with ${lost.map(({ keyword, value, place }) => `${keyword} ${value} (${where(place)})`).join(', ')}: it takes what it reads first, and that is read before ${SSHD_DROP_IN}`,
+    `sshd on ${host} would go on with ${lost.map(overrideText).join(', ')}: it takes what it reads first, and a Match block before anything else, so that ${SSHD_DROP_IN} says it in vain`,
     {
       host,
       remedy: lost.some(({ place }) => place !== '')

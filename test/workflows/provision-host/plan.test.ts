@@ -547,6 +547,10 @@ describe('the plan for a bare host of proofpass', () => {
       ).toThrow(
         'sshd on app would go on with PermitRootLogin yes (/etc/ssh/sshd_config.d/00-cloud.conf:3): it takes what it reads first',
       );
+    const blocked = [{ keyword: 'PermitRootLogin', value: 'yes', user: 'root', place: '/etc/ssh/sshd_config:122' }];
+    expect(() =>
+      planOf(system, { 'host app': { ...bare, sshd: { installed: true, options: {}, overridden: blocked } } }),
+    ).toThrow('would go on with PermitRootLogin yes for root (/etc/ssh/sshd_config:122)');
   });
 
   test('settings that the kernel has otherwise are put in force, although their file is as it should be', () => {
