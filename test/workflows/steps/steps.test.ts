@@ -109,7 +109,7 @@ describe('steps of units', () => {
 
 describe('a managed block', () => {
   const at = (where: 'start' | 'end') => ({ name: 'n', comment: '#', at: where });
-  const text = fc.string({ unit: fc.constantFrom('a', '\n', 'é', '#', ' ') });
+  const text = fc.string({ unit: fc.constantFrom('a', '\n', '\r\n', '\r', 'é', '#', ' ') });
 
   test('leaves the rest byte for byte: put in and taken out, the file is what it was', () => {
     fc.assert(
@@ -122,6 +122,15 @@ describe('a managed block', () => {
         expect(withoutBlock(put, at(where), lineEndAdded)).toBe(file);
       }),
     );
+  });
+
+  test('in a file that somebody has given other line ends is the same block, and keeps theirs', () => {
+    const dos = withBlock('theirs\n', at('end'), 'x\n').replaceAll('\n', '\r\n');
+    expect(blockIn(dos, at('end'))).toBe('x\n');
+    expect(withBlock(dos, at('end'), 'x\n')).toBe(dos);
+    expect(withBlock(dos, at('end'), 'y\n')).toBe(dos.replace('x', 'y'));
+    expect(withoutBlock(dos, at('end'))).toBe('theirs\r\n');
+    expect(withBlock('theirs\r\n', at('end'), 'x\n')).toBe(dos);
   });
 
   test('whose markers do not come in one pair is refused', () => {
