@@ -13,7 +13,7 @@ import { lookAtPath, putPath, type PathState } from '../files/paths.js';
 import type { Hosts } from '../hosts/hosts.js';
 import { recall, remember, thirdState } from '../journal.js';
 import { observeUnits } from '../systemd/systemd-activities.js';
-import { linesInForce, linesOf, linesTakenOver, withLines, withoutLines } from './cron-lines.js';
+import { commentsBack, linesBack, linesInForce, linesTakenOver, withoutLines } from './cron-lines.js';
 
 const script = readFileSync(new URL('./adoption.sh', import.meta.url), 'utf8');
 
@@ -39,7 +39,10 @@ interface RelocateEntry {
   made: string;
 }
 interface CronEntry {
+  /** Lines that the step turns, from comments or into some. */
   lines: string[];
+  /** Those that were on the other side already. */
+  before: string[];
 }
 
 const crontab = (user: string): string => `/var/spool/cron/crontabs/${user}`;
@@ -121,7 +124,7 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       for (const { name, user, commands } of asked.cron) {
         const { content = '' } = await lookAtPath(hosts, targetOf(context), crontab(user));
         cron[name] = {
-          inForce: linesInForce(content, commands),
+          inForce: linesInForce(content, commands).length,
           takenOver: linesTakenOver(content, commands).length,
         };
       }
@@ -205,8 +208,9 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       const text = now.content ?? '';
       const { entry } = await remember<CronEntry>(hosts, context, async () => ({
         lines: linesTakenOver(text, commands),
+        before: linesInForce(text, commands),
       }));
-      await putCrontab(context, user, now, withLines(text, entry.lines));
+      await putCrontab(context, user, now, linesBack(text, entry.lines, []));
     },
 
     /** Undo of `enableCronLines`: its lines are comments again. Idempotent by (run, step). */
@@ -215,7 +219,7 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       const entry = await recall<CronEntry>(hosts, context);
       if (!entry || entry.lines.length === 0) return;
       const now = await lookAtPath(hosts, targetOf(context), crontab(user));
-      await putCrontab(context, user, now, withoutLines(now.content ?? '', entry.lines));
+      await putCrontab(context, user, now, commentsBack(now.content ?? '', entry.lines, entry.before));
     },
 
     /**
@@ -227,7 +231,10 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       const target = targetOf(context);
       const now = await lookAtPath(hosts, target, crontab(user));
       const text = now.content ?? '';
-      await remember<CronEntry>(hosts, context, async () => ({ lines: linesOf(text, commands) }));
+      await remember<CronEntry>(hosts, context, async () => ({
+        lines: linesInForce(text, commands),
+        before: linesTakenOver(text, commands),
+      }));
       await putCrontab(context, user, now, withoutLines(text, commands));
     },
 
@@ -239,7 +246,7 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       const target = targetOf(context);
       const now = await lookAtPath(hosts, target, crontab(user));
       const text = now.content ?? '';
-      const changed = withLines(text, entry.lines);
+      const changed = linesBack(text, entry.lines, entry.before);
       const gone = entry.lines.filter((line) => !changed.split('\n').includes(line));
       if (gone.length > 0)
         throw thirdState(

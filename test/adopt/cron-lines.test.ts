@@ -1,6 +1,12 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { linesInForce, linesOf, withLines, withoutLines } from '../../activities/adoption/cron-lines.js';
+import {
+  commentsBack,
+  linesBack,
+  linesInForce,
+  linesTakenOver,
+  withoutLines,
+} from '../../activities/adoption/cron-lines.js';
 
 describe('lines of a crontab', () => {
   const commands = ['/opt/a.sh', 'b.sh'];
@@ -11,19 +17,45 @@ describe('lines of a crontab', () => {
     expect(changed).toBe(
       '# /opt/a.sh\n# guardia has taken this over: 0 2 * * * /opt/a.sh >>/log\n\nMAILTO=x\n# guardia has taken this over:   1 * * * * b.sh',
     );
-    expect([linesInForce(text, commands), linesInForce(changed, commands)]).toEqual([2, 0]);
+    expect([linesInForce(text, commands).length, linesInForce(changed, commands).length]).toEqual([2, 0]);
   });
 
-  test('come back byte for byte, also among lines that somebody added meanwhile', () => {
-    const line = fc.constantFrom('0 2 * * * /opt/a.sh', '# mine', '', 'b.sh', '\tx', '0 0 * * * other');
+  const line = fc.constantFrom('0 2 * * * /opt/a.sh', '# mine', '', 'b.sh', '\tx', '0 0 * * * other');
+
+  test('come back byte for byte, also among lines that somebody added meanwhile, and once only', () => {
     fc.assert(
       fc.property(fc.array(line), fc.array(line), (lines, added) => {
         const text = lines.join('\n');
-        const back = withLines(withoutLines(text, commands), linesOf(text, commands));
-        expect(back).toBe(text);
+        const inForce = linesInForce(text, commands);
+        expect(linesBack(withoutLines(text, commands), inForce, [])).toBe(text);
         const more = `${withoutLines(text, commands)}\n# added\n${added.join('\n')}`;
-        expect(withLines(more, linesOf(text, commands))).toBe(`${text}\n# added\n${added.join('\n')}`);
+        const back = linesBack(more, inForce, []);
+        expect(back).toBe(`${text}\n# added\n${added.join('\n')}`);
+        expect(linesBack(back, inForce, [])).toBe(back);
       }),
     );
+  });
+
+  test('that were taken over once and added again by hand come back as often as this run has ended them', () => {
+    fc.assert(
+      fc.property(fc.array(line), fc.array(line), (earlier, again) => {
+        const text = [withoutLines(earlier.join('\n'), commands), ...again].join('\n');
+        const [inForce, before] = [linesInForce(text, commands), linesTakenOver(text, commands)];
+        const back = linesBack(withoutLines(text, commands), inForce, before);
+        expect(back).toBe(text);
+        expect(linesBack(back, inForce, before)).toBe(text);
+        // And the way back of the way back.
+        expect(
+          commentsBack(linesBack(text, before, []), before, inForce)
+            .split('\n')
+            .sort(),
+        ).toEqual(text.split('\n').sort());
+      }),
+    );
+  });
+
+  test('are comments again as whole lines: one that only holds such a line stays in force', () => {
+    const text = 'b.sh\n5 * * * * b.sh --other';
+    expect(commentsBack(text, ['b.sh'], [])).toBe('# guardia has taken this over: b.sh\n5 * * * * b.sh --other');
   });
 });
