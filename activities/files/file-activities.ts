@@ -123,11 +123,12 @@ function isBetween(now: PathState, { before, after }: PathEntry): boolean {
 
 function seen(fingerprints: Fingerprints, question: FileQuestion, state: PathState): SeenFile {
   const mark = (value: string): string => `[masked ${fingerprints.of(Buffer.from(value, 'utf8')).slice(0, 6)}]`;
-  const { type, mode, owner, group, size, target } = state;
+  const { type, mode, owner, group, size, target, leadsTo } = state;
   const common = {
     type,
     ...(mode === undefined ? {} : { mode, owner, group }),
     ...(target === undefined ? {} : { target: textOf(target) }),
+    ...(leadsTo === undefined ? {} : { leadsTo }),
   };
   if (type !== 'file' || state.sha256 === undefined) return common;
   const wanted = question.wanted === undefined ? undefined : sha256(bytesOf(question.wanted));

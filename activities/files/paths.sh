@@ -2,7 +2,8 @@
 #   look MOST-BYTES PATH...                                one line for each path
 #   put PATH TYPE MODE OWNER GROUP TARGET NOW SUM         content by stdin, whose SHA-256 is SUM; NOW is the line, without its last field, that
 #                                                         must stand there
-# A line: TYPE MODE OWNER GROUP SIZE SHA256 TARGET CONTENT, '-' for what does not apply, TARGET and CONTENT in base64.
+# A line: TYPE MODE OWNER GROUP SIZE SHA256 TARGET CONTENT, '-' for what does not apply, TARGET and CONTENT in base64. Of a link to a directory, look
+# tells MODE:OWNER:GROUP of that in the place of CONTENT, in base64 as well.
 # Exit codes of put: 3 something else stands there, 4 it cannot be put there, 5 the directory is not empty.
 set -u
 export LC_ALL=C
@@ -96,7 +97,9 @@ look)
   shift
   for path in "$@"; do
     printf '%s ' "$(describe "$path")"
-    if [[ -f $path && ! -L $path ]]; then head -c "$most" -- "$path" | base64 -w0; else printf -- -; fi
+    if [[ -f $path && ! -L $path ]]; then head -c "$most" -- "$path" | base64 -w0
+    elif [[ -d $path && -L $path ]]; then describe "$path/." | cut -d ' ' -f 2-4 | tr ' ' : | tr -d '\n' | base64 -w0
+    else printf -- -; fi
     echo
   done
   ;;

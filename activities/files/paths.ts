@@ -20,6 +20,8 @@ export interface PathState {
   size?: number;
   sha256?: string;
   target?: string;
+  /** Of a link to a directory: what that is like. */
+  leadsTo?: { mode: string; owner: string; group: string };
   content?: string;
 }
 
@@ -163,8 +165,17 @@ function stateOf(line: string): PathState {
     ...(mode === '-' ? {} : { mode, owner, group }),
     ...(size === '-' ? {} : { size: Number(size), sha256 }),
     ...(target === '-' ? {} : { target: text(target) }),
-    ...(content === '-' ? {} : { content: text(content) }),
+    ...(content === '-'
+      ? {}
+      : type === 'symlink'
+        ? { leadsTo: directoryOf(text(content)) }
+        : { content: text(content) }),
   };
+}
+
+function directoryOf(text: string): NonNullable<PathState['leadsTo']> {
+  const [mode = '', owner = '', group = ''] = text.split(':');
+  return { mode, owner, group };
 }
 
 function lineOf(state: PathState): string {

@@ -14,7 +14,7 @@ import type { Hosts } from '../hosts/hosts.js';
 import type { Fingerprints } from '../secrets/fingerprint.js';
 import { Secret } from '../secrets/secret.js';
 import type { Secrets } from '../secrets/resolve.js';
-import { findSecrets, makeSecretValue, valueInEnvironmentFile } from './secret-values.js';
+import { findSecrets, makeSecretValue, refuseOtherThanFile, valueInEnvironmentFile } from './secret-values.js';
 
 export const SecretFileArgument = z.strictObject({
   path: AbsolutePath,
@@ -152,6 +152,7 @@ export async function observeSecretFile(
   const target = targetOf(context);
   const { values, missing } = await findSecrets({ hosts, secrets }, target, argument.secrets);
   const now = await lookAtPath(hosts, target, argument.path);
+  refuseOtherThanFile(target.name, argument.path, now);
   const made = new Set(missing.map(({ name }) => name));
   const before = Buffer.from(now.content ?? '', 'latin1').toString('utf8');
   const filled = fillSecrets(argument.template, (name) =>
@@ -203,6 +204,7 @@ export function createSecretFileActivities(dependencies: Dependencies) {
       const filled = fillSecrets(argument.template, (name) => values.get(name)?.reveal() ?? '');
       // An attempt that came as far as its journal has its values in there: the journal wins over what was made just now.
       await changePath(hosts, context, argument.path, (before) => {
+        refuseOtherThanFile(targetOf(context).name, argument.path, before);
         const text = withKeptLines(
           filled,
           Buffer.from(before.content ?? '', 'latin1').toString('utf8'),

@@ -2,7 +2,7 @@ import { randomBytes, randomInt } from 'node:crypto';
 import { failure } from '../../workflows/contracts/errors.js';
 import type { HostTarget } from '../../workflows/contracts/host-target.js';
 import type { SecretSource } from '../../workflows/contracts/secret-source.js';
-import { lookAtPaths, MOST_CHANGED_BYTES } from '../files/paths.js';
+import { lookAtPaths, MOST_CHANGED_BYTES, type PathState } from '../files/paths.js';
 import type { Hosts } from '../hosts/hosts.js';
 import { Secret } from '../secrets/secret.js';
 import type { Secrets } from '../secrets/resolve.js';
@@ -58,9 +58,30 @@ export interface SecretValues {
 }
 
 /**
+ * A file with secrets that is a link, a directory or the like would be taken for an empty one, and its secrets be made anew. A link to one of `others`,
+ * which are looked at themselves, holds nothing of its own. Throws `HostUnusable` that names it. Pure.
+ */
+export function refuseOtherThanFile(
+  host: string,
+  path: string,
+  { type, target = '' }: PathState,
+  others: readonly string[] = [],
+): void {
+  if (type === 'file' || type === 'absent') return;
+  const leads = Buffer.from(target, 'latin1').toString('utf8');
+  if (type === 'symlink' && others.includes(leads)) return;
+  throw failure('HostUnusable', `${path} on ${host} is ${type === 'symlink' ? `a link to ${leads}` : `no file`}`, {
+    host,
+    remedy:
+      'What it holds is not read, and is not to be lost: put the file itself there, or name in the inventory the one that it leads to',
+  });
+}
+
+/**
  * Finds secrets: what a file of the host holds wins, then what one of an earlier set-up holds, then the worker's reference. Every value is
  * known to the scrubber from then on. Throws `SecretUnavailable` that names each one that is nowhere and may not be made, that is guarded and would be
- * made although a file names its key, that files of the host do not agree about, or that several hosts need and this one has another value of.
+ * made although a file names its key, that files of the host do not agree about, or that several hosts need and this one has another value of;
+ * `HostUnusable` as `refuseOtherThanFile`.
  */
 export async function findSecrets(
   { hosts, secrets }: { hosts: Hosts; secrets: Secrets },
@@ -69,6 +90,8 @@ export async function findSecrets(
 ): Promise<SecretValues> {
   const paths = [...new Set(sources.flatMap(({ on }) => on.map(({ file }) => file)))];
   const states = await lookAtPaths(hosts, target, paths, MOST_CHANGED_BYTES);
+  for (const [i, path] of paths.entries())
+    refuseOtherThanFile(target.name, path, states[i] ?? { type: 'absent' }, paths);
   const textOf = new Map(
     paths.map((path, i) => [path, Buffer.from(states[i]?.content ?? '', 'latin1').toString('utf8')]),
   );

@@ -539,6 +539,26 @@ describe('on a host', () => {
       await here.shell(`rm ${file} /etc/old.env`);
     });
 
+    test('are not made anew because their file is a link; one to a file that is looked at itself says nothing', async () => {
+      const at = (path: string, older: boolean) => ({ file: path, key: 'TOKEN', form: 'value', older });
+      const on = [at(file, false), at('/etc/old.env', true)];
+      const linked = { ...argument, secrets: [secret('token', { on }), ...argument.secrets.slice(1)] };
+      const look = () => does('observeProvision', { ...nothing, secretFiles: [linked] });
+      await here.shell(`echo TOKEN=kept >${file}; ln -s ${file} /etc/old.env`);
+      expect(await look()).toMatchObject({ secretFiles: { [file]: { made: [] } } });
+      await here.shell(`mv ${file} /etc/real.env; ln -s /etc/real.env ${file}`);
+      const refused = {
+        type: 'HostUnusable',
+        message: expect.stringMatching(`^${file} on app is a link to /etc/real.env. What it holds is not read`),
+      };
+      await expect(look()).rejects.toMatchObject(refused);
+      await expect(does('writeSecretFile', linked, step())).rejects.toMatchObject(refused);
+      expect(await here.shell(`cat ${file}`)).toBe('TOKEN=kept\n');
+      await here.shell(`rm ${file}; mkdir ${file}`);
+      await expect(look()).rejects.toMatchObject({ message: expect.stringMatching(`^${file} on app is no file`) });
+      await here.shell(`rmdir ${file}; rm /etc/old.env /etc/real.env`);
+    });
+
     test('that nobody has and nobody may make are named', async () => {
       const open = { ...argument, secrets: [secret('token'), secret('issued', { kind: 'issued', make: false })] };
       await expect(does('writeSecretFile', open, step())).rejects.toMatchObject({

@@ -24,6 +24,10 @@ export const SeenFile = z.object({
     .optional()
     .describe('Tells whether the content changed: SHA-256, or a keyed digest where the file may hold secrets'),
   target: z.string().optional().describe('What a symlink points to, as written in it'),
+  leadsTo: z
+    .object({ mode: z.string(), owner: z.string(), group: z.string() })
+    .optional()
+    .describe('Of a symlink to a directory: mode and owner of that'),
   same: z.boolean().optional().describe('Whether the content is the wanted one, where the question named one'),
   text: z.string().optional().describe('The content, where it is asked for or not the wanted one; masked'),
   cut: z.boolean().optional().describe('`text` is only the beginning'),

@@ -240,7 +240,10 @@ function usersAndDirectories({ system, part, now }: Work): Step[] {
     ];
   });
   const directories = part.directories.flatMap(({ path, mode, owner, group }) =>
-    directory(now.files[path], { path, mode, owner, group, why: `${system.title} keeps its files there` }),
+    directory(now.files[path], {
+      ...{ path, mode, owner, group, host: part.host },
+      why: `${system.title} keeps its files there`,
+    }),
   );
   return [...accounts, ...directories];
 }

@@ -21,7 +21,9 @@ export function program(work: Work, name: string): Step[] {
   if (!wanted) return [];
   const coming = wanted.packages.some((spec) => !isInstalled(spec, now.packages));
   const files = [
-    ...wanted.directories.flatMap((one) => directory(now.files[one.path], { ...one, why: `${wanted.title} needs it` })),
+    ...wanted.directories.flatMap((one) =>
+      directory(now.files[one.path], { ...one, host: part.host, why: `${wanted.title} needs it` }),
+    ),
     ...wanted.files.flatMap((one) => programFile(work, wanted, one)),
     ...wanted.links.flatMap((one) => symlink(now.files[one.path], { ...one, why: `${wanted.title} reads it there` })),
     // What a package brings can only be seen once it is installed.
@@ -168,6 +170,14 @@ function programFile(work: Work, wanted: Program, one: ProvisionFile): Step[] {
     ...[now.firewall?.login?.from ?? []].flat(),
   ]);
   const content = fill(template, system, part.host, source, { login: [...logins].join(' ') });
+  // Of a link nothing is read: its keys would be lost.
+  const { type = 'absent', target } = now.files[path] ?? {};
+  if (one.keepsOthers !== undefined && type !== 'file' && type !== 'absent')
+    throw failure(
+      'HostUnusable',
+      `${path} on ${part.host} is ${type === 'symlink' ? `a link to ${target}` : 'no file'}, and its other keys are to stay`,
+      { host: part.host, remedy: 'Put the file itself there' },
+    );
   // What is kept is written back: a mark in its place would take it away.
   if (one.keepsOthers !== undefined && (now.files[path]?.masked === true || now.files[path]?.cut === true))
     throw failure(

@@ -1,4 +1,5 @@
 import { createTwoFilesPatch } from 'diff';
+import { failure } from '../contracts/errors.js';
 import type { SeenFile } from '../contracts/files.js';
 import { blockIn, type ManagedBlock } from '../contracts/managed-block.js';
 import type { Step } from '../contracts/plan.js';
@@ -42,11 +43,27 @@ export function file(now: SeenFile | undefined, wanted: Place & Ownership & { co
   ];
 }
 
-/** A directory with this mode and owner; what is in it stays. */
-export function directory(now: SeenFile | undefined, wanted: Place & Ownership): Step[] {
-  const { path, mode, owner, group, why, id } = wanted;
-  if (now?.type === 'directory' && isOwned(now, wanted)) return [];
+/**
+ * A directory with this mode and owner; what is in it stays. A link to such a directory will do: somebody has put it on another disk. Throws
+ * `HostUnusable` for any other link, and for what is no directory.
+ */
+export function directory(now: SeenFile | undefined, wanted: Place & Ownership & { host?: string }): Step[] {
+  const { path, mode, owner, group, why, id, host } = wanted;
+  const like = now?.type === 'symlink' ? now.leadsTo : now;
   const made = now === undefined || now.type === 'absent';
+  if (!made && like !== undefined && isOwned(like, wanted) && ['directory', 'symlink'].includes(now.type)) return [];
+  if (!made && now.type !== 'directory')
+    throw failure(
+      'HostUnusable',
+      `${path}${host === undefined ? '' : ` on ${host}`} is ${now.type !== 'symlink' ? 'no directory' : `a link to ${now.target}, ${now.leadsTo === undefined ? 'which is no directory' : `a directory of ${ownership(now.leadsTo)}, not ${ownership(wanted)}`}`}`,
+      {
+        ...(host === undefined ? {} : { host }),
+        remedy:
+          now.leadsTo === undefined
+            ? 'Put a directory there, or a link to one, or name another path in the inventory'
+            : `Give it that by hand: chown ${owner}:${group} and chmod ${mode}; nothing is changed through a link`,
+      },
+    );
   return [
     {
       id: id ?? `make-${idPart(path)}`,
@@ -138,5 +155,5 @@ function ownershipDiff(path: string, now: SeenFile, wanted: Ownership): string {
 
 const ownership = ({ mode, owner, group }: Ownership): string => `${mode} ${owner}:${group}`;
 
-const isOwned = (now: SeenFile, { mode, owner, group }: Ownership): boolean =>
+const isOwned = (now: Pick<SeenFile, 'mode' | 'owner' | 'group'>, { mode, owner, group }: Ownership): boolean =>
   now.mode === mode && now.owner === owner && now.group === group;

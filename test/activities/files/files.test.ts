@@ -185,7 +185,7 @@ describe('on a host', () => {
   test('what is seen holds no secret: values of secret files are masked, digests are keyed', async () => {
     const secret = 'TopSecret4711';
     await here.shell(
-      `printf 'A=1\\nJWT_SECRET=${secret}\\n' >/etc/trial/.env; printf 'password = ${secret}\\nplain\\n' >/etc/trial/plain; printf '[Service]\\nEnvironment=A=${secret}\\nExecStart=/usr/bin/npm start\\n' >/etc/trial/unit; ln -s x /etc/trial/l`,
+      `printf 'A=1\\nJWT_SECRET=${secret}\\n' >/etc/trial/.env; printf 'password = ${secret}\\nplain\\n' >/etc/trial/plain; printf '[Service]\\nEnvironment=A=${secret}\\nExecStart=/usr/bin/npm start\\n' >/etc/trial/unit; ln -s x /etc/trial/l; ln -s ../apt /etc/trial/apt`,
     );
     const answer = await file('observeFiles', {
       files: [
@@ -193,6 +193,7 @@ describe('on a host', () => {
         { path: '/etc/trial/plain', text: true },
         { path: '/etc/trial/unit', secret: true, wanted: '[Service]\nExecStart=/usr/bin/npm start\n' },
         { path: '/etc/trial/l' },
+        { path: '/etc/trial/apt' },
         { path: '/etc/trial/absent' },
         { path: '/etc/hostname', wanted: 'other\n' },
         { path: '/etc/trial', wanted: '' },
@@ -208,7 +209,10 @@ describe('on a host', () => {
       masked: true,
       text: expect.stringMatching(/^\[Service\]\nEnvironment=A=\[masked \w{6}\]\nExecStart=\/usr\/bin\/npm start\n$/),
     });
-    expect(seen['/etc/trial/l']).toMatchObject({ type: 'symlink', target: 'x' });
+    const link = { type: 'symlink', mode: '0777', owner: 'root', group: 'root' };
+    expect(seen['/etc/trial/l']).toEqual({ ...link, target: 'x' });
+    const leadsTo = { mode: '0755', owner: 'root', group: 'root' };
+    expect(seen['/etc/trial/apt']).toEqual({ ...link, target: '../apt', leadsTo });
     expect(seen['/etc/trial/absent']).toEqual({ type: 'absent' });
     expect(seen['/etc/hostname']).toMatchObject({ type: 'file', same: false, text: expect.any(String) });
     expect(seen['/etc/trial']).toMatchObject({ type: 'directory', mode: '0755' });

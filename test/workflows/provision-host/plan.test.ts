@@ -288,6 +288,9 @@ describe('the plan for a bare host of proofpass', () => {
       expect(() => seen({ [daemon]: { type: 'file', text, masked: true } })).toThrow(
         `${daemon} on app holds a secret, or is too long, and its other keys are to stay`,
       );
+      expect(() => seen({ [daemon]: { type: 'symlink', target: '/srv/daemon.json' } })).toThrow(
+        `${daemon} on app is a link to /srv/daemon.json, and its other keys are to stay. Put the file itself there`,
+      );
       expect(() => seen({ [daemon]: { type: 'file', text: '{' } })).toThrow(
         `${daemon} on app is not a JSON object. Correct it, or remove it`,
       );

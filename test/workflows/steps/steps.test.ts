@@ -25,6 +25,17 @@ describe('steps of files', () => {
     ]).toEqual([]);
   });
 
+  test('take a link to a directory as it is wanted, and name every other one', () => {
+    const link = { type: 'symlink' as const, mode: '0777', owner: 'root', group: 'root', target: '/data/a' };
+    const wanted = { path: '/a', ...owned, why, host: 'app' };
+    expect(directory({ ...link, leadsTo: owned }, wanted)).toEqual([]);
+    expect(() => directory({ ...link, leadsTo: { ...owned, owner: 'app' } }, wanted)).toThrow(
+      '/a on app is a link to /data/a, a directory of 0644 app:root, not 0644 root:root. Give it that by hand: chown root:root and chmod 0644',
+    );
+    expect(() => directory(link, wanted)).toThrow('/a on app is a link to /data/a, which is no directory. Put');
+    expect(() => directory({ type: 'file', ...owned }, wanted)).toThrow('/a on app is no directory');
+  });
+
   test('show what changes as a diff', () => {
     const [step] = file(
       { type: 'file', ...owned, mode: '0600', same: false, text: 'a\nb\nc\nd\n' },
