@@ -6,7 +6,7 @@ import type { CallContext, CallInput } from '../../workflows/contracts/calls.js'
 import { failure, isFailure } from '../../workflows/contracts/errors.js';
 import { AccountName } from '../../workflows/contracts/files.js';
 import { AbsolutePath } from '../../workflows/contracts/names.js';
-import { isUnitActive } from '../../workflows/contracts/units.js';
+import { isUnitActive, UnitName } from '../../workflows/contracts/units.js';
 import { targetOf } from '../activity-context.js';
 import { wantedFile } from '../files/file-activities.js';
 import { lookAtPath, putPath, type PathState } from '../files/paths.js';
@@ -31,7 +31,11 @@ const ObserveAdoption = z.strictObject({
   ),
   cron: z.array(z.strictObject({ name: z.string(), user: AccountName, commands: Commands })),
 });
-const Relocate = z.strictObject({ from: AbsolutePath, to: AbsolutePath });
+const Relocate = z.strictObject({
+  from: AbsolutePath,
+  to: AbsolutePath,
+  units: z.array(UnitName).default([]).describe('What writes there: stopped before anything is copied'),
+});
 const Cron = z.strictObject({ user: AccountName, commands: Commands });
 
 interface RelocateEntry {
@@ -71,6 +75,7 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       .split('\n')
       .map((line) => line.split(' '));
     const one = (key: string): string[] => lines.find(([name]) => name === key)?.slice(1) ?? [];
+    const all = (key: string): string[] => lines.filter(([name]) => name === key).map(([, ...rest]) => rest.join(' '));
     const [owner = '', group = ''] = one('owner');
     const naming = units.length === 0 ? '' : await run(context, ['units', writable, ...units]);
     return {
@@ -79,8 +84,8 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       group,
       link: one('link').join(' '),
       commit: one('commit')[0] ?? '',
-      sameFileSystem: one('same')[0] === 'yes',
-      mounts: lines.filter(([name]) => name === 'mount').map(([, ...rest]) => rest.join(' ')),
+      elsewhere: all('elsewhere'),
+      mounts: all('mount'),
       shared: Object.fromEntries(
         lines
           .filter(([name]) => name === 'shared')
@@ -140,10 +145,12 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
 
     /**
      * Moves a file or directory to another place of its file system by rename and leaves a link: nothing is copied, so nothing can be lost
-     * half way; where the file system cannot rename it, a copy is compared before the original goes. Empty directories at the goal give way. Idempotent by (run, step); undo `returnPath`.
+     * half way; where the file system cannot rename it, its units are stopped, and a copy is compared before the original goes. Empty directories at the
+     * goal give way. Throws `ThirdState` for another file system, and where the original was written to since it was copied. Idempotent by (run, step);
+     * undo `returnPath`.
      */
     async relocatePath({ with: raw, context }: CallInput) {
-      const { from, to } = Relocate.parse(raw);
+      const { from, to, units } = Relocate.parse(raw);
       const target = targetOf(context);
       await remember<RelocateEntry>(hosts, context, async () => {
         const [state, goal] = (await run(context, ['where', from, to])).trim().split(' ');
@@ -166,7 +173,7 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
             : '';
         return { made };
       });
-      await run(context, ['relocate', from, to], true);
+      await run(context, ['relocate', from, to, ...units], true);
     },
 
     /**
@@ -174,10 +181,10 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
      * `ThirdState` where something else stands in either place. Idempotent by (run, step).
      */
     async returnPath({ with: raw, context }: CallInput) {
-      const { from, to } = Relocate.parse(raw);
+      const { from, to, units } = Relocate.parse(raw);
       const entry = await recall<RelocateEntry>(hosts, context);
       if (!entry) return;
-      await run(context, ['return', from, to], true);
+      await run(context, ['return', from, to, ...units], true);
       if (entry.made !== '')
         await hosts.run(
           targetOf(context),
@@ -190,15 +197,15 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
      * The way back as a step of its own: what a link leads to takes the link's place. Idempotent by (run, step); undo `relocateAgain`.
      */
     async putBackPath({ with: raw, context }: CallInput) {
-      const { from, to } = Relocate.parse(raw);
+      const { from, to, units } = Relocate.parse(raw);
       await remember<RelocateEntry>(hosts, context, async () => ({ made: '' }));
-      await run(context, ['return', from, to], true);
+      await run(context, ['return', from, to, ...units], true);
     },
 
     /** Undo of `putBackPath`: it is a link again. Idempotent by (run, step). */
     async relocateAgain({ with: raw, context }: CallInput) {
-      const { from, to } = Relocate.parse(raw);
-      if (await recall<RelocateEntry>(hosts, context)) await run(context, ['relocate', from, to], true);
+      const { from, to, units } = Relocate.parse(raw);
+      if (await recall<RelocateEntry>(hosts, context)) await run(context, ['relocate', from, to, ...units], true);
     },
 
     /** Puts lines in force again that guardia has turned into comments. Idempotent by (run, step); undo `disableLinesAgain`. */

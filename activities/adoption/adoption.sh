@@ -1,11 +1,12 @@
 # What was set up by hand. Run as `bash -c SCRIPT adoption COMMAND ARGUMENT...`.
 #   checkout PATH RELEASES WRITABLE SHARED TARGET [SHARED TARGET]...    lines KEY VALUE...; `shared IN-CHECKOUT TARGET SHARED`, then a tab and where it
-#                                       leads if it is a link
+#                                       leads if it is a link; `elsewhere PLACE` for a goal on another file system
 #   units PATH UNIT...                  UNIT FILE of settings that name PATH or what is below it, except the drop-in of this runbook
 #   projects                            PROJECT DIRECTORY of compose projects
 #   where FROM TO                       FROM-STATE TO-STATE
-#   relocate FROM TO                    moves FROM to TO and leaves a link; goes on where an earlier attempt stopped
-#   return FROM TO                      the way back
+#   relocate FROM TO [UNIT]...          moves FROM to TO and leaves a link; goes on where an earlier attempt stopped. The units write there: they are
+#                                       stopped before anything is copied
+#   return FROM TO [UNIT]...            the way back
 # Exit code 3: something else is there.
 set -u
 export LC_ALL=C
@@ -47,29 +48,50 @@ alone() { # PATH
 
 draft_of() { echo "$(dirname -- "$1")/.$(basename -- "$1").guardia-draft"; }
 # By rename: nothing is copied. A file system that cannot rename a directory (overlayfs, of what a lower layer holds) gets a copy that is
-# compared before the original goes; a mark says that it is complete, so that an interrupted move goes on.
-move() { # FROM TO
-  ! mountpoint -q -- "$1" || third "$1 is a mount point"
-  perl -e 'rename($ARGV[0], $ARGV[1]) or exit 1' "$1" "$2" && return
-  local draft
-  draft=$(draft_of "$2")
+# compared before the original goes; a mark says that it is whole, so that an interrupted move goes on.
+move() { # FROM TO [UNIT]...
+  local from=$1 to=$2 draft
+  shift 2
+  ! mountpoint -q -- "$from" || third "$from is a mount point"
+  same_disk "$from" "$to" || third "$to is on another file system than $from"
+  perl -e 'rename($ARGV[0], $ARGV[1]) or exit 1' "$from" "$to" && return
+  draft=$(draft_of "$to")
   rm -rf -- "$draft"
-  cp -a -T -- "$1" "$draft" && diff -rq --no-dereference -- "$1" "$draft" >&2 && sync -f "$draft" && : >"$draft.complete" && sync "$(dirname -- "$2")" || {
+  # A reboot since has started them.
+  for unit in "$@"; do
+    systemctl stop -- "$unit" 2>/dev/null
+    ! systemctl -q is-active -- "$unit" || { echo "$unit does not stop" >&2; exit 1; }
+  done
+  cp -a -T -- "$from" "$draft" && diff -rq --no-dereference -- "$from" "$draft" >&2 && sync -f "$draft" && : >"$draft.complete" && sync "$(dirname -- "$to")" || {
     rm -rf -- "$draft"
-    echo "$1 could not be copied" >&2
+    echo "$from could not be copied" >&2
     exit 1
   }
-  moving "$1" "$2"
+  perl -e 'rename($ARGV[0], $ARGV[1]) or exit 1' "$draft" "$to" && sync "$(dirname -- "$to")" && rm -rf -- "$from" && rm -f -- "$draft.complete" || exit 1
 }
-moving() { # FROM TO: finishes a move whose copy is complete; fails where there is none
-  local draft
+# Finishes a move by copy that was interrupted; fails where there is nothing to finish.
+finish() { # FROM TO
+  local draft only
   draft=$(draft_of "$2")
   [ -e "$draft.complete" ] || return 1
   if [ -e "$draft" ] || [ -L "$draft" ]; then
-    perl -e 'rename($ARGV[0], $ARGV[1]) or exit 1' "$draft" "$2" || exit 1
+    # The original is whole, and may have been written to since: it is copied anew.
+    rm -rf -- "$draft" && rm -f -- "$draft.complete" || exit 1
+    return 1
   fi
   [ -e "$2" ] || [ -L "$2" ] || third "the copy of $1 is gone"
+  # Of the original a part may be gone. What is left of it goes only where the copy has it as well.
+  if [ -e "$1" ] || [ -L "$1" ]; then
+    only=$(diff -rq --no-dereference -- "$1" "$2")
+    [ $? -le 1 ] || third "$1 cannot be compared with its copy $2"
+    only=$(while read -r line; do case $line in '' | "Only in $2:"* | "Only in $2/"*) ;; *) echo "$line" ;; esac; done <<<"$only")
+    [ -z "$only" ] || third "$1 was written to after it had been copied to $2: $only"
+  fi
   rm -rf -- "$1" && rm -f -- "$draft.complete" || exit 1
+}
+# Of directories: that of a file may be another one on overlayfs.
+same_disk() { # FROM TO
+  [ "$(stat -c %d -- "$(existing "$(dirname -- "$1")")")" = "$(stat -c %d -- "$(existing "$2")")" ]
 }
 
 case $command in
@@ -84,16 +106,15 @@ checkout)
   [ "$kind" = checkout ] || [ "$kind" = link ] || exit 0
   echo "owner $(stat -L -c '%U %G' -- "$path")"
   echo "commit $(git -c safe.directory='*' -C "$path" rev-parse --verify -q HEAD 2>/dev/null)"
-  same=yes
   for place in "$releases" "$writable"; do
-    [ "$(stat -L -c %d -- "$path")" = "$(stat -c %d -- "$(existing "$place")")" ] || same=no
+    [ "$(stat -L -c %d -- "$path")" = "$(stat -c %d -- "$(existing "$place")")" ] || echo "elsewhere $place"
   done
-  echo "same $same"
   mounts "$path" | sed 's/^/mount /'
   while [ $# -ge 2 ]; do
     inside=$(state "$path/$1")
     case $inside in empty | taken) inside=there ;; esac
     printf 'shared %s %s %s\t%s\n' "$inside" "$(state "$2")" "$1" "$(readlink -- "$path/$1")"
+    [ "$inside" != there ] || same_disk "$path/$1" "$2" || echo "elsewhere $2"
     shift 2
   done
   ;;
@@ -115,18 +136,19 @@ projects)
 where) echo "$(state "$1") $(state "$2")" ;;
 relocate)
   from=$1 to=$2
+  shift 2
   alone "$from"
   if [ -L "$from" ]; then
     [ "$(readlink -- "$from")" = "$to" ] && [ -e "$to" ] && exit 0
     third "$from is a link to $(readlink -- "$from")"
   fi
-  moving "$from" "$to" || case "$(state "$from") $(state "$to")" in
+  finish "$from" "$to" || case "$(state "$from") $(state "$to")" in
   'absent absent') third "$from is not there" ;;
   absent*) ;;
-  *' absent') move "$from" "$to" ;;
+  *' absent') move "$from" "$to" "$@" ;;
   *' empty')
     # What was made ready for it gives way.
-    find "$to" -depth -type d -exec rmdir {} + && move "$from" "$to"
+    find "$to" -depth -type d -exec rmdir {} + && move "$from" "$to" "$@"
     ;;
   *) third "$to is taken" ;;
   esac || exit
@@ -135,17 +157,18 @@ relocate)
   ;;
 return)
   from=$1 to=$2
+  shift 2
   alone "$from"
   if [ -L "$from" ]; then
     [ "$(readlink -- "$from")" = "$to" ] && [ -e "$to" ] || third "$from is a link to $(readlink -- "$from")"
     rm -- "$from" || exit 1
   fi
   # The way there may have stopped in its middle: then what is at the old place is still whole, or what is at the new one is.
-  moving "$from" "$to" || true
-  moving "$to" "$from" || case "$(state "$from") $(state "$to")" in
+  finish "$from" "$to" || true
+  finish "$to" "$from" || case "$(state "$from") $(state "$to")" in
   'absent absent') third "neither $from nor $to is there" ;;
   *' absent') ;;
-  absent*) move "$to" "$from" ;;
+  absent*) move "$to" "$from" "$@" ;;
   *) third "$from and $to are both there" ;;
   esac || exit
   rm -rf -- "$(draft_of "$to")"

@@ -1092,7 +1092,7 @@ endpoints: { api: { url: 'https://api.proofpass.test/health' }, platform: { url:
       await here.shell('mkdir -p /opt/trial/old/data /opt/trial/new; echo upload >/opt/trial/old/data/file');
     });
     afterEach(async () => {
-      await here.shell('umount /opt/trial/old/data 2>/dev/null; rm -rf /opt/trial');
+      await here.shell('umount /opt/trial/old/data /opt/trial/new 2>/dev/null; rm -rf /opt/trial');
     });
 
     test('leaves a link, and comes back', async () => {
@@ -1114,6 +1114,55 @@ endpoints: { api: { url: 'https://api.proofpass.test/health' }, platform: { url:
       });
       await does('returnPath', paths, at);
       expect(await here.shell('cat /opt/trial/old/data/file')).toBe('mounted\n');
+    });
+
+    test('is not brought to another disk', async () => {
+      await here.shell('mount -t tmpfs tmpfs /opt/trial/new');
+      await expect(does('relocatePath', paths, step())).rejects.toMatchObject({
+        type: 'ThirdState',
+        message: expect.stringContaining('/opt/trial/new/data is on another file system than /opt/trial/old/data'),
+      });
+      expect(await here.shell('cat /opt/trial/old/data/file')).toBe('upload\n');
+    });
+
+    test('is not copied while its unit writes, which a reboot has started', async () => {
+      // The kernel renames nothing from one mount to another, be they of one file system.
+      await here.shell(`mount --bind /opt/trial/new /opt/trial/new
+        systemd-run -q --unit=trial-writer sh -c 'while :; do echo line >>/opt/trial/old/data/file; done'`);
+      const at = step();
+      const moved = { ...paths, units: ['trial-writer.service', 'no-such.service'] };
+      await does('relocatePath', moved, at);
+      expect(await here.shell('systemctl is-active trial-writer; readlink /opt/trial/old/data')).toBe(
+        'inactive\n/opt/trial/new/data\n',
+      );
+      await does('returnPath', moved, at);
+      expect(await here.shell('head -1 /opt/trial/old/data/file; ls -A /opt/trial/new')).toBe('upload\n');
+    });
+
+    test('is copied anew where an interrupted copy is older than what was written since', async () => {
+      await here.shell(`cp -a /opt/trial/old/data /opt/trial/new/.data.guardia-draft
+        touch /opt/trial/new/.data.guardia-draft.complete; echo later >/opt/trial/old/data/later`);
+      await does('relocatePath', paths, step());
+      expect(await here.shell('cd /opt/trial/new/data; cat file later; ls -A /opt/trial/new')).toBe(
+        'upload\nlater\ndata\n',
+      );
+    });
+
+    test('keeps what was written to it after its copy had taken its place; the rest of it goes', async () => {
+      await here.shell(`cp -a /opt/trial/old/data /opt/trial/new/data; echo gone already >/opt/trial/new/data/other
+        touch /opt/trial/new/.data.guardia-draft.complete; echo later >/opt/trial/old/data/later`);
+      const at = step();
+      const refused = {
+        type: 'ThirdState',
+        message: expect.stringMatching(/\/old\/data was written to after it had been copied .*: later/),
+      };
+      await expect(does('relocatePath', paths, at)).rejects.toMatchObject(refused);
+      await expect(does('returnPath', paths, at)).rejects.toMatchObject(refused);
+      await here.shell('mv /opt/trial/old/data/later /opt/trial/new/data/');
+      await does('relocatePath', paths, at);
+      expect(await here.shell('readlink /opt/trial/old/data; cd /opt/trial/old/data; cat file later other')).toBe(
+        '/opt/trial/new/data\nupload\nlater\ngone already\n',
+      );
     });
 
     test('is not given up for a copy that is gone', async () => {

@@ -213,8 +213,8 @@ function becomeRelease(
       id: `move-${id(one.path)}`,
       title: `move ${path}/${one.path} to ${one.target}, and leave a link`,
       why: 'data outlives releases; a rename copies nothing and loses nothing',
-      do: call('relocatePath', { from: `${path}/${one.path}`, to: one.target }),
-      undo: call('returnPath', { from: `${path}/${one.path}`, to: one.target }),
+      do: call('relocatePath', { from: `${path}/${one.path}`, to: one.target, units: services }),
+      undo: call('returnPath', { from: `${path}/${one.path}`, to: one.target, units: services }),
     }));
   const writing = services.flatMap((name) => {
     const place = `/etc/systemd/system/${name}.d`;
@@ -268,8 +268,8 @@ function becomeRelease(
       id: `release-${id('')}`,
       title: `move ${path} to ${release}, and leave a link`,
       why: `the units name ${path}: from now on that is a link to the current release`,
-      do: call('relocatePath', { from: path, to: release }),
-      undo: call('returnPath', { from: path, to: release }),
+      do: call('relocatePath', { from: path, to: release, units: services }),
+      undo: call('returnPath', { from: path, to: release, units: services }),
     },
     ...writing,
     ...started(host, services, now, 'it works as before, from the release'),
@@ -287,8 +287,8 @@ function becomeCheckout(system: System, host: string, checkout: Checkout, now: S
     id: `back-${id(from)}`,
     title: `put ${to} back to ${from}`,
     why: 'as it was set up by hand',
-    do: call('putBackPath', { from, to }),
-    undo: call('relocateAgain', { from, to }),
+    do: call('putBackPath', { from, to, units: services }),
+    undo: call('relocateAgain', { from, to, units: services }),
   });
   const there = { type: 'file' as const };
   return [
@@ -363,9 +363,7 @@ function refuseWhatIsInTheWay(host: string, checkout: Checkout, now: SeenCheckou
     ...(now.kind === 'other' ? [`${checkout.path} is no directory`] : []),
     ...(now.releases === 'other' ? [`${checkout.releases} is no directory`] : []),
     ...(now.writable === 'other' ? [`${checkout.writable} is no directory`] : []),
-    ...(now.kind === 'checkout' && !now.sameFileSystem
-      ? [`${checkout.path} is on another file system than ${checkout.releases} or ${checkout.writable}`]
-      : []),
+    ...now.elsewhere.map((place) => `${place} is on another file system than ${checkout.path}`),
     ...now.mounts.map(
       (mount) => `${mount === '.' ? checkout.path : `${checkout.path}/${mount}`} is a mount point and cannot be moved`,
     ),

@@ -89,8 +89,8 @@ export interface SeenCheckout {
   link: string;
   /** The commit that is checked out, or empty. */
   commit: string;
-  /** Whether a rename can bring it to the releases. */
-  sameFileSystem: boolean;
+  /** Goals that a rename cannot reach, because they are on another file system. */
+  elsewhere: string[];
   /** Mount points among what is to be moved: paths in the checkout, `.` for itself. */
   mounts: string[];
   /** By path: what is in the checkout, where it leads if it is a link, and whether its target is free. */

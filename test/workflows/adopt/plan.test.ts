@@ -24,7 +24,7 @@ const checkout: SeenCheckout = {
   group: 'proofpass',
   link: '',
   commit: '0f1e2d3c'.repeat(5),
-  sameFileSystem: true,
+  elsewhere: [],
   mounts: [],
   shared: {
     '.env': { inCheckout: 'there', target: 'absent' },
@@ -126,7 +126,10 @@ describe('the plan to adopt proofpass', () => {
 
   test.each([
     [change({ kind: 'other' }), /platform is no directory/],
-    [change({ sameFileSystem: false }), /is on another file system/],
+    [
+      change({ elsewhere: ['/opt/proofpass/shared/storage'] }),
+      /shared\/storage is on another file system than \/opt\/proofpass\/platform/,
+    ],
     [change({ mounts: ['apps/api/uploads'] }), /platform\/apps\/api\/uploads is a mount point and cannot be moved/],
     [
       change({ shared: { storage: { inCheckout: 'there', target: 'taken' } } }),
