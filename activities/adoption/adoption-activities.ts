@@ -26,6 +26,7 @@ const ObserveAdoption = z.strictObject({
       releases: AbsolutePath,
       writable: AbsolutePath,
       shared: z.array(z.strictObject({ path: z.string(), target: AbsolutePath })),
+      leftBehind: z.array(z.string()).default([]),
       units: z.array(z.string()).default([]),
     }),
   ),
@@ -68,10 +69,10 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
 
   const checkout = async (
     context: CallContext,
-    { path, releases, writable, shared, units }: z.infer<typeof ObserveAdoption>['checkouts'][number],
+    { path, releases, writable, shared, leftBehind, units }: z.infer<typeof ObserveAdoption>['checkouts'][number],
   ): Promise<SeenCheckout> => {
     const pairs = shared.flatMap((one) => [one.path, one.target]);
-    const lines = (await run(context, ['checkout', path, releases, writable, ...pairs]))
+    const lines = (await run(context, ['checkout', path, releases, writable, ...pairs, '--', ...leftBehind]))
       .split('\n')
       .map((line) => line.split(' '));
     const one = (key: string): string[] => lines.find(([name]) => name === key)?.slice(1) ?? [];
@@ -86,6 +87,7 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       commit: one('commit')[0] ?? '',
       elsewhere: all('elsewhere'),
       mounts: all('mount'),
+      unnamed: all('unnamed'),
       shared: Object.fromEntries(
         lines
           .filter(([name]) => name === 'shared')

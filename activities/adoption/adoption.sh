@@ -1,6 +1,7 @@
 # What was set up by hand. Run as `bash -c SCRIPT adoption COMMAND ARGUMENT...`.
-#   checkout PATH RELEASES WRITABLE SHARED TARGET [SHARED TARGET]...    lines KEY VALUE...; `shared IN-CHECKOUT TARGET SHARED`, then a tab and where it
-#                                       leads if it is a link; `elsewhere PLACE` for a goal on another file system
+#   checkout PATH RELEASES WRITABLE [SHARED TARGET]... -- [PATTERN]...  lines KEY VALUE...; `shared IN-CHECKOUT TARGET SHARED`, then a tab and where it
+#                                       leads if it is a link; `elsewhere PLACE` for a goal on another file system; `unnamed FILE` for what is neither
+#                                       in git nor shared nor matched by a pattern of .gitignore, a directory as a whole, with a / at its end
 #   units PATH UNIT...                  UNIT FILE of settings that name PATH or what is below it, except the drop-in of this runbook
 #   projects                            PROJECT DIRECTORY of compose projects
 #   where FROM TO                       FROM-STATE TO-STATE
@@ -105,18 +106,29 @@ checkout)
   [ "$kind" = link ] && echo "link $(readlink -- "$path")"
   [ "$kind" = checkout ] || [ "$kind" = link ] || exit 0
   echo "owner $(stat -L -c '%U %G' -- "$path")"
-  echo "commit $(git -c safe.directory='*' -C "$path" rev-parse --verify -q HEAD 2>/dev/null)"
+  # What the repository configures is not run: it is somebody else's.
+  repository() { git -c safe.directory='*' -c core.fsmonitor=false -c core.quotePath=false -C "$path" "$@"; }
+  commit=$(repository rev-parse --verify -q HEAD 2>/dev/null)
+  echo "commit $commit"
   for place in "$releases" "$writable"; do
     [ "$(stat -L -c %d -- "$path")" = "$(stat -c %d -- "$(existing "$place")")" ] || echo "elsewhere $place"
   done
   mounts "$path" | sed 's/^/mount /'
-  while [ $# -ge 2 ]; do
+  prefix=/$(repository rev-parse --show-prefix 2>/dev/null)
+  known=()
+  while [ "$1" != -- ]; do
     inside=$(state "$path/$1")
     case $inside in empty | taken) inside=there ;; esac
     printf 'shared %s %s %s\t%s\n' "$inside" "$(state "$2")" "$1" "$(readlink -- "$path/$1")"
     [ "$inside" != there ] || same_disk "$path/$1" "$2" || echo "elsewhere $2"
+    known+=(-x "$prefix$(sed 's/[][*?\\]/\\&/g' <<<"$1")")
     shift 2
   done
+  shift
+  for pattern in "$@"; do known+=(-x "$pattern"); done
+  [ "$kind" = checkout ] && [ -n "$commit" ] || exit 0
+  unnamed=$(repository ls-files --others --directory --no-empty-directory "${known[@]}" -x "$prefix.guardia-release.json") || exit 1
+  [ -z "$unnamed" ] || sed -n '1,20s/^/unnamed /p; 21s/.*/unnamed .../p' <<<"$unnamed"
   ;;
 units)
   path=$1

@@ -1,4 +1,5 @@
-# Removes old releases: all but the newest KEEP, the current one, those named after "--" and those that migrations still need. And what unfinished runs have left.
+# Removes old releases: all but the newest KEEP, the current one, those named after "--", those that migrations still need, and what was taken over from a
+# checkout, which may hold what is nowhere else. And what unfinished runs have left.
 # Prints the ids that it removed.
 shopt -s nullglob
 releases=${argument[releases]}
@@ -9,7 +10,8 @@ for path in "$releases"/*/; do
   path=${path%/}
   case $path in
     *.partial) rm -rf "$path" && echo "${path##*/}" ;;
-    *) [[ ! -f $path/.guardia-release.json ]] || ids+=("${path##*/}") ;; # what was put there by hand stays
+    # What was put there by hand stays.
+    *) [[ ! -f $path/.guardia-release.json ]] || grep -q '"adopted":true' "$path/.guardia-release.json" || ids+=("${path##*/}") ;;
   esac
 done
 mapfile -t ids < <(printf '%s\n' "${ids[@]}" | sort --reverse)

@@ -256,7 +256,10 @@ export function createReleaseActivities({ hosts, secrets }: { hosts: Hosts; secr
       );
     },
 
-    /** Removes old releases and what unfinished runs have left. Never the current one, nor one that is named, nor one that migrations still need. Idempotent. No undo. */
+    /**
+     * Removes old releases and what unfinished runs have left. Never the current one, nor one that is named, nor one that migrations still need, nor what was
+     * taken over from a checkout. Idempotent. No undo.
+     */
     async pruneReleases({ with: raw, context }: CallInput) {
       const { protect, ...rest } = PruneReleases.parse(raw);
       const { stdout } = await run(context, scripts.prune, [...named(rest), '--', ...protect], {

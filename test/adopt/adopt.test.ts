@@ -48,6 +48,16 @@ describe('a host that was set up by hand', () => {
       curl -s -w ' %{http_code}' -H "Authorization: Bearer $token" --data-binary '${text}' http://127.0.0.1:4000/uploads`);
   };
 
+  test('is refused while something beside the code is in no later release, though git is told to ignore it', async () => {
+    const at = '/opt/proofpass/platform';
+    await here.shell(
+      `cd ${at}; echo uploads/ >>.git/info/exclude; mkdir uploads; echo photo >uploads/photo; echo old >.env.old`,
+    );
+    const refused = await adopt({ plan: true });
+    await here.shell(`cd ${at}; sed -i '$d' .git/info/exclude; rm -r uploads .env.old`);
+    expect(refused.message).toContain(`of ${at} no later release would have .env.old, uploads/: neither git nor`);
+  });
+
   test('a run that fails at its last step leaves it exactly as it was, and running', async () => {
     await here.shell(
       'mount --bind /var/spool/cron/crontabs /var/spool/cron/crontabs; mount -o remount,bind,ro /var/spool/cron/crontabs',

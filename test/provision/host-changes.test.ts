@@ -1085,6 +1085,32 @@ endpoints: { api: { url: 'https://api.proofpass.test/health' }, platform: { url:
       rm -r '${one.path}' /opt/shared '/opt/by hand too'`);
   });
 
+  test('what neither git nor the inventory has is named of a checkout, and goals on another disk', async () => {
+    const path = '/opt/hand';
+    await here.shell(`apt-get -q -y --no-install-recommends install git; mkdir -p ${path} /opt/disk; cd ${path}
+      mkdir -p storage/uploads uploads/2024 apps/web/node_modules/x apps/api/dist empty 'data/kept here'
+      printf '%s\n' uploads/ storage/ node_modules/ dist/ '.env*' >.gitignore; echo code >apps/web/index
+      for file in .env .env.old storage/uploads/a uploads/2024/photo apps/web/node_modules/x/y apps/api/dist/z apps/web/größe 'data/kept here/b'; do echo 1 >"$file"; done
+      git init -q; git add .gitignore apps/web/index; git -c user.name=a -c user.email=b commit -qm c; chown -R nobody .
+      mount -t tmpfs tmpfs /opt/disk`);
+    const one = { name: 'one', path, releases: '/opt/releases', writable: '/opt/shared' };
+    const shared = ['.env', 'storage', 'data/kept here'].map((inside) => ({
+      path: inside,
+      target: `/opt/shared/${inside}`,
+    }));
+    const look = async (more: object) => {
+      const checkouts = [{ ...one, leftBehind: ['node_modules', 'dist'], shared, ...more }];
+      const seen = await does('observeAdoption', { checkouts, cron: [] });
+      return (seen['checkouts'] as Record<string, { unnamed: string[]; elsewhere: string[] }>)['one'];
+    };
+    expect(await look({})).toMatchObject({ unnamed: ['.env.old', 'apps/web/größe', 'uploads/'], elsewhere: [] });
+    expect(await look({ shared: [{ path: 'storage', target: '/opt/disk/storage' }] })).toMatchObject({
+      unnamed: ['.env', '.env.old', 'apps/web/größe', 'data/', 'uploads/'],
+      elsewhere: ['/opt/disk/storage'],
+    });
+    await here.shell(`umount /opt/disk; rm -r ${path} /opt/disk`);
+  });
+
   describe('a directory that is moved', () => {
     const look = () => here.shell('cd /opt; find trial -printf "%p %y %l\n" | sort; cat trial/old/data/file');
     const paths = { from: '/opt/trial/old/data', to: '/opt/trial/new/data' };

@@ -19,6 +19,8 @@ interface Checkout {
   path: string;
   releases: string;
   shared: { path: string; target: string }[];
+  leftBehind: string[];
+  deployment: string;
   writable: string;
   /** In the order of their stop. */
   services: string[];
@@ -44,6 +46,7 @@ export const adoptPlanner: Planner<AdoptInput> = {
           releases: checkout.releases,
           writable: checkout.writable,
           shared: checkout.shared,
+          leftBehind: checkout.leftBehind,
           units: unitsOf(system, checkout),
         })),
         cron: here(system, host, adoption(system).cron).map(([name, { user, commands }]) => ({ name, user, commands })),
@@ -74,7 +77,7 @@ export const adoptPlanner: Planner<AdoptInput> = {
                 ? []
                 : input.back
                   ? becomeCheckout(system, host, checkout, now)
-                  : becomeRelease(system, host, checkout, now, moment);
+                  : becomeRelease(system, host, checkout, now, moment, notes);
               if (steps.length > 0)
                 for (const service of checkout.services)
                   if (unitsOf(system, { services: [service] }).some((one) => now?.running.includes(one)))
@@ -150,12 +153,12 @@ const adoption = (system: System): Adoption => system.adopt ?? { checkouts: {}, 
 
 function checkoutsOf(system: System): Record<string, Checkout> {
   return Object.fromEntries(
-    Object.entries(adoption(system).checkouts).flatMap(([name, { deployment, also, writable }]) => {
+    Object.entries(adoption(system).checkouts).flatMap(([name, { deployment, leftBehind, writable }]) => {
       const of = system.deployments[deployment];
       if (!of) return []; // a mistake that the inventory's own rules have named
       const { on, directory: path, releases, shared, services } = of;
       return [
-        [name, { on, path, releases, shared: [...shared, ...also], writable, services: [...services].reverse() }],
+        [name, { on, path, releases, shared, leftBehind, deployment, writable, services: [...services].reverse() }],
       ];
     }),
   );
@@ -198,12 +201,18 @@ function becomeRelease(
   checkout: Checkout,
   now: SeenCheckout,
   moment: PlanningMoment,
+  notes: string[],
 ): Step[] {
   // A link is a release already, and where nothing is, the first deploy begins.
   if (now.kind === 'link' || now.kind === 'absent') return [];
   refuseWhatIsInTheWay(host, checkout, now);
+  refuseWhatWouldBeLost(system, host, checkout, now);
   const { path, releases, writable } = checkout;
   const release = `${releases}/${releaseId(moment, now.commit)}`;
+  if (now.commit === '')
+    notes.push(
+      `${host}: git has no commit of ${path}, so that nobody can tell what of it is data: what is not under shared of deployment ${checkout.deployment} stays in ${release}, and no later release has it.`,
+    );
   const owned = { owner: now.owner, group: now.group };
   const id = (text: string): string => idPart(`${host} ${text}`);
   const services = unitsOf(system, checkout);
@@ -258,10 +267,10 @@ function becomeRelease(
       ? []
       : file(undefined, {
           path: `${path}/.guardia-release.json`,
-          content: `${JSON.stringify({ commit: now.commit })}\n`,
+          content: `${JSON.stringify({ commit: now.commit, adopted: true })}\n`,
           mode: '0644',
           ...owned,
-          why: 'a release says what it was built from',
+          why: 'a release says what it was built from; this one is never removed by itself, because it holds what was made by hand',
           id: `manifest-${id('')}`,
         })),
     {
@@ -280,6 +289,7 @@ function becomeRelease(
 function becomeCheckout(system: System, host: string, checkout: Checkout, now: SeenCheckout): Step[] {
   if (now.kind !== 'link') return [];
   refuseUnitsOfTheNewPlace(host, checkout, now);
+  refuseDataOutOfSight(host, checkout, now);
   const { path } = checkout;
   const id = (text: string): string => idPart(`${host} ${text}`);
   const services = unitsOf(system, checkout);
@@ -384,6 +394,35 @@ function refuseWhatIsInTheWay(host: string, checkout: Checkout, now: SeenCheckou
       remedy:
         'Clear up by hand which of them is right, and mount what is mounted in its new place; move or mount what a link leads to at its new place and have the link lead there, or name its place as the target in the inventory; adopt a host before it is provisioned',
     });
+}
+
+/** What is only in the checkout is out of sight from the next release on. Throws `HostUnusable` that names it. */
+function refuseWhatWouldBeLost(system: System, host: string, { path, deployment }: Checkout, now: SeenCheckout): void {
+  if (now.unnamed.length === 0) return;
+  throw failure(
+    'HostUnusable',
+    `${host} cannot be adopted: of ${path} no later release would have ${now.unnamed.join(', ')}: neither git nor the inventory has it`,
+    {
+      host,
+      remedy: `Write into ${system.system}.yaml what is data (deployments.${deployment}.shared) and what no release needs, such as what a build makes (adopt.checkouts.*.leftBehind), or move it away`,
+    },
+  );
+}
+
+/** Data that the current release has no link to would stay behind without a word. Throws `HostUnusable` that names it. */
+function refuseDataOutOfSight(host: string, { path, shared }: Checkout, now: SeenCheckout): void {
+  const apart = shared.filter(
+    (one) => now.shared[one.path]?.target === 'taken' && now.shared[one.path]?.leads !== one.target,
+  );
+  if (apart.length === 0) return;
+  throw failure(
+    'HostUnusable',
+    `${host} cannot go back: ${apart.map((one) => `${path}/${one.path} is no link to ${one.target}, which holds data`).join('; ')}`,
+    {
+      host,
+      remedy: 'Deploy a release that has the link, or make it by hand; or move that data away where nobody needs it',
+    },
+  );
 }
 
 /** A unit that was written since for the new place of the data would not start without it. Throws `HostUnusable`. */

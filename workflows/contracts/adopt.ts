@@ -4,10 +4,6 @@ import { AbsolutePath, Name } from './names.js';
 import { runInput } from './run.js';
 
 const On = Name.describe('Host of this system, or a group of its hosts');
-const Inside = z
-  .string()
-  .regex(/^(?!\/)(?!(?:.*\/)?\.\.?(?:\/|$))[^\0\n]*[^\0\n/]$/, 'a path below the checkout, without ..');
-
 /** What was set up by hand and is taken over: the section `adopt` of a system. */
 export const Adoption = z.strictObject({
   checkouts: z
@@ -17,15 +13,12 @@ export const Adoption = z.strictObject({
         deployment: Name.describe(
           'Deployment of this system: its directory is the plain checkout, which becomes a link to a release',
         ),
-        also: z
-          .array(
-            z.strictObject({
-              path: Inside.describe('Data beside the code: a file or directory of the checkout'),
-              target: AbsolutePath.describe('Where it goes, outside every release; a link takes its place'),
-            }),
-          )
+        leftBehind: z
+          .array(z.string().regex(/^[^\0\n!#-][^\0\n]*$/, 'a pattern of .gitignore, without !'))
           .default([])
-          .describe('What is moved besides the shared paths of the deployment; what is not there is passed over'),
+          .describe(
+            'What is no data and no later release needs, as patterns of .gitignore: what a build makes, for one. Whatever else of the checkout is neither in git nor a shared path of the deployment is refused, and named',
+          ),
         writable: AbsolutePath.describe('What the units may write from now on; their own list stays'),
       }),
     )
@@ -93,6 +86,8 @@ export interface SeenCheckout {
   elsewhere: string[];
   /** Mount points among what is to be moved: paths in the checkout, `.` for itself. */
   mounts: string[];
+  /** What is neither in git nor shared nor left behind, a directory as a whole; `...` as the last one where there is more. */
+  unnamed: string[];
   /** By path: what is in the checkout, where it leads if it is a link, and whether its target is free. */
   shared: Record<
     string,

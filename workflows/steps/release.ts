@@ -94,7 +94,7 @@ export function switchTo(host: string, { deployment }: Application, from: string
   };
 }
 
-/** Old releases go: never the current one, the one before it, nor one that a way back may need. */
+/** Old releases go: never the current one, the one before it, one that a way back may need, nor one that was taken over from a checkout. */
 export function prune(host: string, { deployment }: Application, protect: readonly string[]): Step {
   const { directory, releases, keep } = deployment;
   return {

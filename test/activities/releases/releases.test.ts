@@ -287,16 +287,18 @@ describe('the link', () => {
   });
 });
 
-test('pruning keeps the newest, the current one, what is named, what migrations need and what guardia did not make; leftovers of runs go', async () => {
+test('pruning keeps the newest, the current one, what is named, what migrations need, what was taken over and what guardia did not make; leftovers of runs go', async () => {
   for (const id of ['20260100', '20260101', '20260102', '20260103', '20260104', '20260105', '20260106'])
     await install(id, 'v1');
   await here.shell(`ln -s /srv/shop/releases/20260102 /srv/shop/current
     touch /srv/shop/releases/20260100/.guardia-needed
-    mkdir /srv/shop/releases/{by-hand,20260107.partial}`);
+    mkdir /srv/shop/releases/{by-hand,20251231,20260107.partial}
+    echo '{"commit":"0f1e2d3c","adopted":true}' >/srv/shop/releases/20251231/.guardia-release.json`);
   const argument = { directory: place.directory, releases: place.releases, keep: 2, protect: ['20260103'] };
   const { removed } = await release('pruneReleases', argument, step());
   expect(removed).toEqual(['20260107.partial', '20260104', '20260101']);
   expect((await look()).releases.map(({ id }) => id)).toEqual([
+    '20251231',
     '20260100',
     '20260102',
     '20260103',

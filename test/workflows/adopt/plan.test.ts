@@ -4,7 +4,7 @@ import { loadSystem } from '../../../activities/inventory/load.js';
 import { adoptPlanner } from '../../../workflows/adopt/plan.js';
 import { scheduleCommand } from '../../../workflows/adopt/schedule-command.js';
 import { AdoptInput, type SeenAdoption, type SeenCheckout } from '../../../workflows/contracts/adopt.js';
-import { stepsOf } from '../../../workflows/contracts/plan.js';
+import { stepsOf, type Call } from '../../../workflows/contracts/plan.js';
 import type { System } from '../../../workflows/contracts/system.js';
 import { checkPlan } from '../../../workflows/lib/check-plan.js';
 
@@ -26,10 +26,10 @@ const checkout: SeenCheckout = {
   commit: '0f1e2d3c'.repeat(5),
   elsewhere: [],
   mounts: [],
+  unnamed: [],
   shared: {
     '.env': { inCheckout: 'there', target: 'absent' },
     storage: { inCheckout: 'there', target: 'empty' },
-    logs: { inCheckout: 'absent', target: 'absent' },
   },
   releases: 'absent',
   writable: 'absent',
@@ -130,6 +130,10 @@ describe('the plan to adopt proofpass', () => {
       change({ elsewhere: ['/opt/proofpass/shared/storage'] }),
       /shared\/storage is on another file system than \/opt\/proofpass\/platform/,
     ],
+    [
+      change({ unnamed: ['uploads/', '.env.old'] }),
+      /of \/opt\/proofpass\/platform no later release would have uploads\/, \.env\.old: neither git nor the inventory has it\. Write .*deployments\.platform\.shared.*leftBehind/,
+    ],
     [change({ mounts: ['apps/api/uploads'] }), /platform\/apps\/api\/uploads is a mount point and cannot be moved/],
     [
       change({ shared: { storage: { inCheckout: 'there', target: 'taken' } } }),
@@ -145,6 +149,31 @@ describe('the plan to adopt proofpass', () => {
     ],
   ])('is refused where something would be lost', (seen, why) => {
     expect(() => planOf(seen)).toThrow(why);
+  });
+
+  test('marks the release as taken over, so that it outlives those that are built; without git it says what it cannot tell', () => {
+    const written = (seen: SeenAdoption) =>
+      stepsOf(planOf(seen)).flatMap(({ step }) =>
+        step.do.with['path'] === '/opt/proofpass/platform/.guardia-release.json' ? [step.do.with['content']] : [],
+      );
+    expect(written(byHand)).toEqual([`{"commit":"${checkout.commit}","adopted":true}\n`]);
+    expect(written(change({ commit: '' }))).toEqual([]);
+    expect(planOf(change({ commit: '' })).notes).toContain(
+      'app: git has no commit of /opt/proofpass/platform, so that nobody can tell what of it is data: what is not under shared of deployment platform stays in /opt/proofpass/releases/20261122T020000Z-byhand00-1a2b3c4d, and no later release has it.',
+    );
+  });
+
+  test('has every path moved that the releases are linked to, and whatever writes there stopped before a copy', () => {
+    const asked = adoptPlanner.observe(input, system, moment)[0]?.call.with as {
+      checkouts: { shared: object[]; leftBehind: string[] }[];
+    };
+    expect(asked.checkouts).toMatchObject([
+      { shared: system.deployments['platform']?.shared, leftBehind: ['node_modules', 'dist', '.next', 'logs'] },
+    ]);
+    for (const { step } of stepsOf(planOf(byHand)))
+      if (step.do.activity === 'relocatePath')
+        for (const { with: argument } of [step.do, step.undo as Call])
+          expect(argument['units']).toEqual(['proofpass-platform.service', 'proofpass-api.service']);
   });
 
   test('leaves a link that leads where the data is to be', () => {
@@ -164,6 +193,21 @@ describe('the plan to adopt proofpass', () => {
       { path: '/etc/systemd/system/proofpass-platform.service.d/guardia-shared.conf' },
       { path: '/etc/systemd/system/proofpass-api.service.d/guardia-shared.conf' },
     ]);
+  });
+
+  test('back is refused where data would stay behind, because the current release has no link to it', () => {
+    const back = (storage: SeenCheckout['shared'][string]) => () =>
+      adoptPlanner.plan(
+        { ...input, back: true },
+        system,
+        { 'host app': change({ kind: 'link', link: '/opt/proofpass/releases/1', shared: { storage } }) },
+        moment,
+      );
+    expect(back({ inCheckout: 'absent', target: 'taken' })).toThrow(
+      'app cannot go back: /opt/proofpass/platform/storage is no link to /opt/proofpass/shared/storage, which holds data',
+    );
+    expect(back({ inCheckout: 'link', leads: '/opt/proofpass/shared/storage', target: 'taken' })).not.toThrow();
+    expect(back({ inCheckout: 'absent', target: 'empty' })).not.toThrow();
   });
 
   test('back is refused once units were written for the new place', () => {
