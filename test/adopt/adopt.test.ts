@@ -110,6 +110,11 @@ describe('a host that was set up by hand', () => {
     expect(await adopt()).toMatchObject({ end: 'nothing to do' });
   });
 
+  test('can be provisioned then: links that it left in the place of files with secrets lead to those', async () => {
+    const planned = await here.run({ plan: true }, 'provision-host');
+    expect(`${planned.end}: ${planned.message}`).toMatch(/^planned: /);
+  });
+
   test('does not go back while a unit needs the new place of the data', async () => {
     const unit = '/etc/systemd/system/proofpass-api.service';
     await here.shell(`cp -a ${unit} /root/unit; sed -i s,platform/.env,shared/.env, ${unit}`);
