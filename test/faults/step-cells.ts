@@ -408,7 +408,7 @@ const AT_REST_MS = 5000;
 
 /**
  * The person of this campaign. Behind the point of no return it has the step done again once the fault is over, or says what the cell wants, and looks
- * at the hosts before. Everywhere else it leaves things as they are: what a run cannot put right by itself shows in its end.
+ * at the hosts before. An undo that fails it leaves out, and else things as they are: what a run cannot put right by itself shows in its end.
  */
 async function answerHolds(
   here: BackupLab,
@@ -417,7 +417,7 @@ async function answerHolds(
   let answer: { said?: RecoverChoice; held?: Observed } = {};
   let retries = 0;
   const decisionAt = async ({ kind, choices }: Hold): Promise<RecoverChoice> => {
-    if (kind === 'undo failed' && losesRows(cell)) return 'done';
+    if (kind === 'undo failed') return losesRows(cell) ? 'done' : 'skip';
     if (kind !== 'point of no return') return choices.includes('accept') ? 'accept' : 'rollback';
     if (cell.kind === 'accept' || cell.kind === 'rollback') {
       await delay(AT_REST_MS);
@@ -487,5 +487,5 @@ function endsAllowed(cell: Cell): string[] {
   if (stands && attended) return ['succeeded after retry', ...(kind === 'lose' ? [undisturbed] : [])];
   if (stands) return ['failed', ...(kind === 'lose' ? [undisturbed] : [])];
   if (told.length > 0) return told;
-  return commits && attended ? [...undone, 'rollback incomplete after accept'] : undone;
+  return commits && attended ? [...undone, 'rollback incomplete after skip'] : undone;
 }

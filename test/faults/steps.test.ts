@@ -218,7 +218,7 @@ describe('what a cell is compared with', () => {
     expect(compared('undoIt', facets('v2', 'new'))).toBe(false);
   });
   test('a point of no return that has no way back: how it was before, with the new schema', () => {
-    expect(expected('rollback incomplete after accept', { commits: true })).toEqual(facets('v1', 'new'));
+    expect(expected('rollback incomplete after skip', { commits: true })).toEqual(facets('v1', 'new'));
   });
 });
 
@@ -247,7 +247,7 @@ describe('what is wrong', () => {
     expect(wrong({ ...asks, kind: 'lose' }, 'succeeded after retry')).toBe('');
     expect(wrong({ ...asks, kind: 'accept' }, 'failed after accept')).toBe('');
     expect(wrong({ ...asks, kind: 'rollback' }, 'failed after rollback')).toBe('');
-    expect(wrong({ commits: true }, 'rollback incomplete after accept')).toBe('');
+    expect(wrong({ commits: true }, 'rollback incomplete after skip')).toBe('');
     expect(wrong(losesRows, 'rolled back after done')).toBe('');
     expect(wrong({ ...losesRows, kind: 'lose' }, 'rolled back after done')).toBe('');
     expect(wrong({ scenario: again }, 'failed, then succeeded')).toBe('');
