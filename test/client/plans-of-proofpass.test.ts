@@ -114,6 +114,7 @@ point of no return: none, to the end a failure undoes what was done
 expected duration: about 17 min 07 s
 downtime: api 30 s (2 min 00 s if it fails and is undone), platform 30 s (2 min 00 s if it fails and is undone)
 note: 22222222: Attestations have a code, instead of 20261101T000000Z-11111111-00000001 on app.
+note: 002_verification_code: taken back where the deploy fails. What was written into their columns and tables by then is lost with them; the report names the rows written.
 note: There is no balancer: while app is switched nobody answers there, and requests come as soon as the new release answers, before its probes and its smoke test have passed. Where they do not pass, what was before is put back.
 digest: D1`);
 });
