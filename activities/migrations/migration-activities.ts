@@ -48,10 +48,6 @@ const TakeBack = Migrate.extend({
   down: ReleaseCommand,
   migrations: z.array(z.string()).min(1),
   baseline: RowBaseline.optional().describe('From when rows count that go with them; none in plans of older versions'),
-  rowsGo: z
-    .boolean()
-    .default(true)
-    .describe('Whether people have read in the plan that rows go: else none may have been written'),
 });
 const CountRows = z.object({
   database: Database,
@@ -368,24 +364,20 @@ where pid <> pg_backend_pid() and application_name in (${names.map((name) => `'$
     },
 
     /**
-     * Takes named migrations back, newest first: the way back hours later. Refuses a database that is not as the plan saw it, and, before the first
-     * of them, rows of which nobody has read in the plan (`DataAtStake`). Idempotent by (run, step, generation). Undo: `reapplyMigrations` with the same argument.
+     * Takes named migrations back, newest first: the way back hours later. Refuses a database that is not as the plan saw it. Counts before the first of
+     * them, and says what was written since the deploy. Idempotent by (run, step, generation). Undo: `reapplyMigrations` with the same argument.
      */
     async takeBackMigrations({ with: raw, context }: CallInput) {
       const argument = TakeBack.parse(raw);
       const { target, server } = argument.database;
       await asPlanned(argument, context);
       const written = argument.baseline && (await rowsBefore(argument, argument.baseline, context));
-      if (written && written.rows.length > 0 && !argument.rowsGo)
-        throw failure(
-          'DataAtStake',
-          `rows were written into ${server.database} since this was planned, and taking ${argument.migrations.join(', ')} back would lose them: ${written.lines.join('; ')}`,
-          { step: context.step, remedy: 'Nothing was taken back. Start the run again: its plan says what is lost' },
-        );
       const now = await applied(target, server, argument.applied);
       const left = argument.migrations.filter((name) => now.includes(name));
       await takeBack(argument, argument.down, left, context);
-      return { takenBack: argument.migrations, summary: `took back ${argument.migrations.join(', ')}` };
+      const lost =
+        written && written.rows.length > 0 ? `; what they held of these is lost: ${written.lines.join('; ')}` : '';
+      return { takenBack: argument.migrations, summary: `took back ${argument.migrations.join(', ')}${lost}` };
     },
 
     /**

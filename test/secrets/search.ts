@@ -55,7 +55,7 @@ export async function foundInFiles(paths: readonly string[], planted: Planted): 
           ['-r', '-l', '-a', '-F', '-f', needles, '--', ...paths],
           { reject: false },
         );
-        if (exitCode !== undefined && exitCode > 1 && !/No such file/.test(stderr)) throw new Error(stderr);
+        if (exitCode !== undefined && exitCode > 1 && !/No such (file|device)/.test(stderr)) throw new Error(stderr);
         return stdout.split('\n').flatMap((file) => (file === '' ? [] : [`${name} in ${file}`]));
       }),
     );

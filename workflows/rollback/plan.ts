@@ -57,7 +57,6 @@ export const rollbackPlanner: Planner<RollbackInput> = {
     balancer.refuseLastServer(application.balancer, hosts, servers);
     const before = (host: string): string => previousOf(system, application, deploy, host, now);
     const down = migrationsToTakeBack(input, system, application, deploy, now);
-    const rowsGo = (now.atStake?.rows.length ?? 0) > 0;
     const probes = probesOfApplication(system, application);
     const { bake, patienceSeconds } = application.deployment;
     const watching = health.watched(system, probes, bake);
@@ -96,8 +95,8 @@ export const rollbackPlanner: Planner<RollbackInput> = {
         configurationSaved(system),
       ],
       {
-        // The migrations can be applied again, but what was written into them is lost with them.
-        ...(down.length > 0 && rowsGo ? { pointOfNoReturn: TAKE_BACK } : {}),
+        // The migrations can be applied again, but what was written into them, also after this is planned, is lost with them.
+        ...(down.length > 0 ? { pointOfNoReturn: TAKE_BACK } : {}),
         downtime: downtimeOf(application, hosts, now.deploys.deploys),
         notes: [
           `Goes back from ${deploy.release} to ${[...new Set(hosts.map(before))].join(', ')}: the deploy of ${deploy.endedAt} (${deploy.workflowId}).`,

@@ -44,7 +44,6 @@ export function takeBack(
     ...argumentOf(application, migrations, { ...options, reversible: true }),
     migrations: options.migrations,
     baseline: options.baseline,
-    rowsGo: options.atStake.length > 0,
   };
   return {
     id: TAKE_BACK,
