@@ -134,8 +134,11 @@ describe('ProofPass, set up by hand', () => {
     });
     expect((await ask(lab, 'app', 'https://platform.proofpass.test/health')).status).toBe(200);
     expect(await sh('curl -s https://api.proofpass.test/version')).toBe('{"version":"1.0.0"}');
-    // Of the manual's jails one has no filter, and one no log.
-    expect(await sh('systemctl --failed --no-legend --plain')).toMatch(/^fail2ban\.service .*$/);
+    // Of the manual's jails one has no filter, and one no log. Its logrotate file names logs that Debian's own file for
+    // nginx names too, and one that is not there: each night's run fails.
+    await sh('systemctl start logrotate || true');
+    const failed = await sh("systemctl --failed --no-legend --plain | awk '{print $1}'");
+    expect(failed.split('\n')).toEqual(['fail2ban.service', 'logrotate.service']);
     const units = 'systemctl is-enabled proofpass-api proofpass-platform nginx postgresql docker | uniq';
     expect(await sh(units)).toBe('enabled');
     expect(await sh('git -C /opt/proofpass/platform -c safe.directory=* describe --tags')).toBe('v1');
