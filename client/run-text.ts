@@ -1,6 +1,6 @@
 import type pico from 'picocolors';
 import { commandThatDecides } from '../workflows/contracts/gate.js';
-import { recoverChoices } from '../workflows/contracts/hold.js';
+import { choiceText } from '../workflows/contracts/hold.js';
 import type { RunStatus, StepState, StepStatus } from '../workflows/contracts/run.js';
 import { endStates } from '../workflows/contracts/run.js';
 import {
@@ -123,7 +123,7 @@ export function howToAnswer({ gates, holds, workflowId }: RunStatus): string[] {
       ...hold.byHand.map((line) => `left to be done by hand, if it ends here: ${line}`),
       ...hold.choices.map(
         (choice) =>
-          `guardia recover ${workflowId} ${choice} --hold ${hold.id} --reason WHY    ${recoverChoices[choice]}`,
+          `guardia recover ${workflowId} ${choice} --hold ${hold.id} --reason WHY    ${choiceText(choice, hold)}`,
       ),
     ]),
   ];

@@ -86,7 +86,7 @@ export function createBalancerActivities({ hosts }: { hosts: Hosts }) {
 
     /**
      * Undo of `setServers`: gives each server the state from before, and waits for it as that does; not for the check of one that did not
-     * answer before either, and requests that outlast the wait are only told. Never takes the last server that answers out either (`NoServerLeft`): a
+     * answer before either, and requests that outlast the wait are only told. One that does not come up is taken out again before it fails. Never takes the last server that answers out either (`NoServerLeft`): a
      * release that is to go answers people better than nobody does. Idempotent; does nothing when the step never began. A server that was out before does
      * not come in.
      */
@@ -104,9 +104,15 @@ export function createBalancerActivities({ hosts }: { hosts: Hosts }) {
         try {
           await set(context, { ...argument, state, servers: others });
         } catch (error) {
+          if (!isFailure(error, 'VerificationFailed')) throw error;
           // On the way back nobody waits longer for requests than on the way there: what is broken has to go.
-          if (state === 'ready' || !isFailure(error, 'VerificationFailed')) throw error;
-          notes.push(error.message);
+          if (state !== 'ready') {
+            notes.push(error.message);
+            continue;
+          }
+          // Whoever comes back later may have another release by then: no requests for it until this was done again.
+          await set(context, { ...argument, servers: others, waitSeconds: 0 });
+          throw error;
         }
       }
       return notes.length === 0 ? {} : { summary: notes.join('; ') };

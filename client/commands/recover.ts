@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { RecoverChoice, recoverChoices, type Hold } from '../../workflows/contracts/hold.js';
+import { RecoverChoice, choiceText, type Hold } from '../../workflows/contracts/hold.js';
 import { CommandFailure } from '../command-failure.js';
 import { command } from '../command.js';
 import { recover, statusOf, tooLate } from '../decisions.js';
@@ -67,7 +67,7 @@ export const recoverCommand = command({
         reason: why,
         by: by ?? requesterHere(terminal.env),
       });
-      terminal.say(`${taken.decision} at "${taken.title}": ${recoverChoices[taken.decision]}`);
+      terminal.say(`${taken.decision} at "${taken.title}": ${choiceText(taken.decision, taken)}`);
       if (follow) return followRun(access, run, terminal);
       terminal.document({ workflowId: run.workflowId, runId: run.runId, taken });
       return 0;
@@ -89,7 +89,7 @@ async function chooseDecision(hold: Hold | undefined, terminal: Terminal): Promi
   const { select } = await import('@inquirer/prompts');
   return select({
     message: 'What now?',
-    choices: choices.map((value) => ({ value, name: `${value}: ${recoverChoices[value]}` })),
+    choices: choices.map((value) => ({ value, name: hold ? `${value}: ${choiceText(value, hold)}` : value })),
   });
 }
 

@@ -11,7 +11,14 @@ import { requestText } from '../../workflows/contracts/requester.js';
 import { decideSignal, decideUpdate, signedText, type Decision, type Gate } from '../../workflows/contracts/gate.js';
 import { fails, held } from './acts.js';
 import { doctoredBundle } from './doctored-bundle.js';
-import { openScriptedRuns, until, type ScriptedRun, type ScriptedRuns, type Script } from './scripted-runs.js';
+import {
+  openScriptedRuns,
+  UNLISTED,
+  until,
+  type ScriptedRun,
+  type ScriptedRuns,
+  type Script,
+} from './scripted-runs.js';
 import { Notice } from '../../workflows/contracts/notice.js';
 import { smallSystem } from './small-system.js';
 import { lane, stage, step, toyPlan } from './toy-plan.js';
@@ -63,13 +70,14 @@ interface SignedStart {
   key?: string;
   at?: string;
   workflowId?: string;
+  prefix?: string;
   input?: object;
   system?: string;
 }
 /** A start that kim has signed, unless something about that is different. */
 async function signedStart(policy: string, change: SignedStart = {}) {
   const system = change.system ?? runs.system(askingSystem(`{ ${everybody}, ${policy} }`));
-  const workflowId = `signed-${++counter}`;
+  const workflowId = `${change.prefix ?? ''}signed-${++counter}`;
   const asked = { system, requester: 'kim@laptop' };
   const at = change.at ?? new Date().toISOString();
   const place = { namespace: 'default', workflowId: change.workflowId ?? workflowId, runbook: 'backup' };
@@ -336,6 +344,11 @@ describe('who asked, where signatures count', () => {
       'a signature that has started a run before',
       () => startAgain('signed: true'),
       /^the signature of the start has started a run before: [0-9a-f-]{36}$/,
+    ],
+    [
+      'a signature that cannot be verified',
+      () => startSigned('signed: true', { prefix: UNLISTED }),
+      /^it could not be verified: the list of runs does not answer$/,
     ],
   ];
   test.each(unproved.map(([name, begun, why]) => ({ name, begun, why })))(

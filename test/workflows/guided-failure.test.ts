@@ -131,7 +131,7 @@ describe('an undo that fails', () => {
     await holds(run);
     expect(await run.status()).toMatchObject({
       phase: 'waiting for a person',
-      holds: [{ id: 'b', kind: 'undo failed', reason: 'b does not go back', choices: undoChoices }],
+      holds: [{ id: 'undo-b', kind: 'undo failed', reason: 'b does not go back', choices: undoChoices }],
     });
     // A host whose old release does not come back gets no requests, and the database no old schema.
     expect(work(run).slice(5)).toEqual(['undo c', 'undo b']);
@@ -145,13 +145,37 @@ describe('an undo that fails', () => {
   test('other lanes of its stage are undone meanwhile', async () => {
     const run = await start(
       [lane('db', 'z'), stage([lane('app', 'a', 'b'), lane('db', 'c', 'd')], { atOnce: 1 }), lane('app', 'e')],
-      { 'do e': fails('CommandFailed', 'e broke'), 'undo d': failsFirst(1, 'CommandFailed', 'd does not go back') },
+      { 'do e': fails('CommandFailed', 'e broke'), 'undo d': failsFirst(2, 'CommandFailed', 'd does not go back') },
     );
     await holds(run);
-    expect(work(run).slice(6)).toEqual(['undo e', 'undo d', 'undo b', 'undo a']);
+    // Tried once more behind them: it may have failed for want of them.
+    expect(work(run).slice(6)).toEqual(['undo e', 'undo d', 'undo b', 'undo a', 'undo d']);
     await say(run, 'retry');
     expect((await run.failure()).type).toBe('rolled back');
-    expect(work(run).slice(10)).toEqual(['undo d', 'undo c', 'undo z']);
+    expect(work(run).slice(11)).toEqual(['undo d', 'undo c', 'undo z']);
+  });
+
+  test('a server that nobody could take the place of goes back once another one is back; people are asked about that one', async () => {
+    let broken = true;
+    let back = false;
+    const run = await start([stage([lane('app', 'a'), lane('db', 'b')], { atOnce: 1 }), lane('app', 'c')], {
+      'do c': fails('CommandFailed', 'c broke'),
+      'undo b': (call) => (back ? {} : fails('NoServerLeft', 'b is the last server')(call)),
+      'undo a': (call) => {
+        if (broken) return fails('HostUnusable', 'a is not there')(call);
+        back = true;
+        return {};
+      },
+    });
+    await holds(run);
+    expect((await run.status()).holds).toMatchObject([
+      { id: 'undo-a', byHand: [expect.stringContaining('b is the last server'), expect.anything()] },
+    ]);
+    broken = false;
+    await say(run, 'retry');
+    // Without a second question about b.
+    expect((await run.failure()).type).toBe('rolled back');
+    expect(work(run).slice(3)).toEqual(['undo c', 'undo b', 'undo a', 'undo b', 'undo a', 'undo b']);
   });
 
   test('what failed only for its sake is undone after the answer, without another question', async () => {
@@ -172,7 +196,7 @@ describe('an undo that fails', () => {
     await holds(run);
     const undo = '(take the manifest out again: the recovery point counts no more)';
     const left = [`undo of "do a" on app ${undo}: a does not go back`, `undo of "do z" on db ${undo}: waits for that`];
-    expect((await run.status()).holds).toMatchObject([{ id: 'a', byHand: left }]);
+    expect((await run.status()).holds).toMatchObject([{ id: 'undo-a', byHand: left }]);
     expect(await run.details()).toContain(`Left to be done by hand, if it ends here:\n- ${left.join('\n- ')}`);
     const told = run.log.find(({ name }) => name === 'tell needs a person')?.input['notice'] as { text: string };
     for (const line of left) expect(told.text).toContain(`Left to be done by hand, if it ends here: ${line}`);
@@ -189,7 +213,7 @@ describe('an undo that fails', () => {
       ...broken,
       'undo z': fails('CommandFailed', 'z does not go back'),
     });
-    for (const id of ['a', 'z']) {
+    for (const id of ['undo-a', 'undo-z']) {
       await holds(run);
       expect((await run.status()).holds).toMatchObject([{ id }]);
       await say(run, 'skip');
@@ -203,13 +227,49 @@ describe('an undo that fails', () => {
     expect(run.happened('leave app')[0]?.input).toMatchObject({ keepJournal: true });
   });
 
+  test('left out by a person, nobody is let in to what was left', async () => {
+    const run = await start(
+      [
+        lane('db', 'z'),
+        stage(
+          [lane('app', step('drain-1', { undoOpens: true }), 'a'), lane('db', step('drain-2', { undoOpens: true }))],
+          {
+            atOnce: 1,
+          },
+        ),
+        lane('app', 'b'),
+      ],
+      broken,
+    );
+    await holds(run);
+    expect(await run.details()).toContain('skip: leave this one as it is, and undo what waits for it');
+    await say(run, 'skip');
+    const { type, report } = await run.failure();
+    expect(type).toBe('rollback incomplete');
+    expect(work(run).slice(5)).toEqual(['undo b', 'undo drain-2', 'undo a', 'undo z']);
+    expect(report?.remaining).toEqual([
+      expect.stringContaining('a does not go back'),
+      expect.stringMatching(/^undo of "do drain-1" on app .*: left, because the undo of "do a" was$/),
+    ]);
+  });
+
+  test('an answer that was meant for the failure of its step does not count', async () => {
+    const run = await start([lane('app', 'a', 'b')], { 'do b': fails(), 'undo b': fails() }, { input: hold });
+    await holds(run);
+    await say(run, 'rollback', 'b');
+    await until(async () => (await run.status()).holds[0]?.kind === 'undo failed', 'the undo holds');
+    expect(await refusal(run, 'skip', 'b')).toContain('the run does not hold at "b"; it holds at: undo-b');
+    await say(run, 'done');
+    expect((await run.failure()).type).toBe('rolled back');
+  });
+
   test('after a cancel holds too; once a person has seen to it, the run ends as cancelled', async () => {
     const b = held();
     const run = await start([lane('app', 'a', 'b')], { 'do b': b.act, 'undo a': broken['undo a'] });
     await b.begun;
     await run.handle.cancel();
     await holds(run);
-    expect((await run.status()).holds).toMatchObject([{ id: 'a', kind: 'undo failed' }]);
+    expect((await run.status()).holds).toMatchObject([{ id: 'undo-a', kind: 'undo failed' }]);
     expect(await runs.lockIsHeld(run.system)).toBe(true);
     await say(run, 'done');
     expect((await run.failure()).type).toBe('CANCELED');

@@ -14,6 +14,7 @@ import { activityInterceptor } from '../../workers/activity-interceptor.js';
 import { createPlanningActivities } from '../../workers/planning-activities.js';
 import { activityWorkerOptions, workflowWorkerOptions } from '../../workers/worker-options.js';
 import { calls, type CallInput, type ObservationCall } from '../../workflows/contracts/calls.js';
+import { failure } from '../../workflows/contracts/errors.js';
 import type { FrameActivities } from '../../workflows/contracts/frame-activities.js';
 import { SYSTEM_LANE } from '../../workflows/contracts/names.js';
 import type { Lane, Plan, Stage } from '../../workflows/contracts/plan.js';
@@ -122,6 +123,8 @@ export interface ScriptedRuns {
   close(): Promise<void>;
 }
 
+/** Begins the id of a run of which nobody can say whether its id was in use before. */
+export const UNLISTED = 'unlisted-';
 const QUICK_STOP = { shutdownGraceTime: '100ms', shutdownForceTime: '20s' } as const;
 
 export async function openScriptedRuns(
@@ -186,7 +189,12 @@ export async function openScriptedRuns(
     closeFence: (input) => perform(`leave ${input.target.name}`, input, undefined),
     recordLog: (input) => perform(`log ${input.step}`, input, undefined),
     recordRun: (input) => perform(`record ${input.entry}`, input, { location: 'somewhere' }),
-    ...createDecisionActivities({ runsOf: (workflowId) => runsOf(client, workflowId) }),
+    ...createDecisionActivities({
+      runsOf: (workflowId) =>
+        workflowId.startsWith(UNLISTED)
+          ? Promise.reject(failure('HostUnusable', 'the list of runs does not answer'))
+          : runsOf(client, workflowId),
+    }),
     readExpectedDurations: () => Promise.resolve({}),
     sendNotice: (input) => perform(`tell ${input.notice.event}`, input, { deliveries: [], notes: [] }),
   };

@@ -14,7 +14,7 @@ export const RecoverChoice = z.enum(Object.keys(recoverChoices) as [RecoverChoic
 
 /** Where a run holds for a person. */
 export const Hold = z.object({
-  id: z.string().describe('The step that it holds at, or the gate'),
+  id: z.string().describe('The step that it holds at, "undo-" and the step whose undo it is, or the gate'),
   kind: z.enum(['step failed', 'undo failed', 'point of no return', 'not as before', 'gate timed out']),
   title: z.string(),
   on: z.string(),
@@ -25,6 +25,12 @@ export const Hold = z.object({
   since: z.string(),
 });
 export type Hold = z.infer<typeof Hold>;
+
+/** What a choice means at a hold, for people. Pure. */
+export const choiceText = (choice: RecoverChoice, { kind }: Pick<Hold, 'kind'>): string =>
+  kind === 'undo failed' && choice === 'skip'
+    ? 'leave this one as it is, and undo what waits for it; it stays in the report'
+    : recoverChoices[choice];
 
 /** What somebody says to a run that holds: the argument of the update and of the signal `recover`. */
 export const Recovery = z.strictObject({

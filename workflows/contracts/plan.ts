@@ -27,6 +27,12 @@ export const Step = z.strictObject({
   why: z.string(),
   do: Call,
   undo: z.union([Call, NoUndo]).describe('Registered before `do` runs; never needs a result of `do`'),
+  undoOpens: z
+    .boolean()
+    .optional()
+    .describe(
+      'Its undo lets people in again: it is left where a person has left an undo of its lane that comes before it',
+    ),
   verify: Call.optional().describe('Proves from outside that the step did its work'),
   expectedSeconds: z.number().nonnegative().optional().describe('From runs before; not part of what is approved'),
   diff: z

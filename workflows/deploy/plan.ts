@@ -176,13 +176,15 @@ const failsOn = ({ on, state, severity }: { on: string; state: string; severity:
 
 /** The migration step, run by one host with the new release; undefined where that brings none that is not applied. */
 function migrationsOf(application: Application, behind: readonly string[], next: string, now: Now) {
-  const { migrations, hosts } = application;
+  const { migrations, hosts, balancer: balanced } = application;
   if (!migrations) return undefined;
   const before = now.database?.applied ?? [];
   const pending = now.source.migrations?.filter(({ name }) => !before.includes(name));
   if (pending?.length === 0 || (pending === undefined && behind.length === 0)) return undefined;
   const reversible = migrations.down !== undefined && (pending ?? []).every((one) => one.reversible);
-  const [on = ''] = [...behind, ...hosts];
+  // A host that answers: their way back needs it, too.
+  const on =
+    behind.find((host) => !balancer.isIdle(balanced, host, now.balancer?.servers)) ?? behind[0] ?? hosts[0] ?? '';
   // Where the release is current already, and only its migrations are not, they are its own.
   const id = behind.length > 0 ? next : (onHost(now, on).current ?? next);
   const names = pending?.map(({ name }) => name);
@@ -206,6 +208,8 @@ function notesOf(
   const failing = (now.health?.results ?? []).filter(isFailing).map(({ title, on }) => `${title} (${on})`);
   const { errorBudget } = pace;
   const atOnce = Math.min(pace.atOnce, errorBudget + 1);
+  // Behind the point of no return nothing goes back by itself.
+  const held = migrations !== undefined && !migrations.reversible;
   return [
     ...(migrations && !migrations.reversible
       ? [
@@ -221,14 +225,16 @@ function notesOf(
       ? behind.length > 0
         ? [
             `${listed(behind)} ${atOnce === 1 ? 'one after the other' : `${atOnce} at a time`}: each leaves the balancer on ${balanced.on}, lets its requests end, and comes back once it is healthy. Meanwhile both releases answer${migrations ? ', on the new schema' : ''}.`,
-            errorBudget === 0
-              ? `A host that fails, or that is lost, ends the deploy: ${hosts.length === 1 ? 'it goes' : 'all hosts go'} back.`
-              : `Up to ${errorBudget} host(s) may fail: each is put back and left as it was; with one more all go back.`,
+            held
+              ? 'A host that fails, or that is lost, is not put back by itself: the deploy holds for a person.'
+              : errorBudget === 0
+                ? `A host that fails, or that is lost, ends the deploy: ${hosts.length === 1 ? 'it goes' : 'all hosts go'} back.`
+                : `Up to ${errorBudget} host(s) may fail: each is put back and left as it was; with one more, or one that is lost, all go back.`,
           ]
         : []
       : behind.length > 0
         ? [
-            `There is no balancer: while ${listed(behind)} ${behind.length === 1 ? 'is' : 'are'} switched nobody answers there, and requests come as soon as the new release answers, before its probes and its smoke test have passed. Where they do not pass, what was before is put back.`,
+            `There is no balancer: while ${listed(behind)} ${behind.length === 1 ? 'is' : 'are'} switched nobody answers there, and requests come as soon as the new release answers, before its probes and its smoke test have passed. Where they do not pass, ${held ? 'it stays as it is and the deploy holds for a person' : 'what was before is put back'}.`,
           ]
         : []),
     ...balancer.outNotes(balanced, behind, now.balancer?.servers),

@@ -107,7 +107,7 @@ async function applyStage(run: Applying, stage: Stage): Promise<void> {
 
 /** A lane that failed within the error budget is undone at once, so that its host is as it was. False where it could not be. */
 async function giveLaneUp(run: Applying, lane: Lane, mark: number, error: unknown): Promise<boolean> {
-  const failed = await CancellationScope.nonCancellable(() => run.saga.compensate(reasonOf, { since: mark, lane }));
+  const failed = await CancellationScope.nonCancellable(() => run.saga.compensate({ since: mark, lane }));
   if (failed.length > 0) return false;
   run.progress.note(`${lane.on} was left as it was, within the error budget: ${reasonOf(error)}`);
   return true;

@@ -1,7 +1,7 @@
 import { setHandler } from '@temporalio/workflow';
 import { failure, splitRemedy } from '../contracts/errors.js';
 import {
-  recoverChoices,
+  choiceText,
   recoverSignal,
   recoverUpdate,
   Recovery,
@@ -25,7 +25,7 @@ export function reasonToRefuseRecovery(answer: Recovery, holds: readonly Hold[])
       ? `the run holds at ${holds.length} places; name one: ${holds.map(({ id }) => id).join(', ')}`
       : `the run does not hold at "${answer.hold}"; it holds at: ${holds.map(({ id }) => id).join(', ')}`;
   if (!hold.choices.includes(answer.decision))
-    return `${answer.decision} is no choice at "${hold.title}"; choices: ${hold.choices.map((choice) => `${choice} (${recoverChoices[choice]})`).join(', ')}`;
+    return `${answer.decision} is no choice at "${hold.title}"; choices: ${hold.choices.map((choice) => `${choice} (${choiceText(choice, hold)})`).join(', ')}`;
   return undefined;
 }
 

@@ -1,5 +1,5 @@
 import { commandThatDecides, type GateStatus } from '../contracts/gate.js';
-import { recoverChoices, type Hold } from '../contracts/hold.js';
+import { choiceText, type Hold } from '../contracts/hold.js';
 import { waitNotices, type Notice, type PersonWait } from '../contracts/notice.js';
 import type { RunStatus } from '../contracts/run.js';
 import type { Telling } from './waiting-for-people.js';
@@ -39,7 +39,7 @@ export const holdWait = (workflowId: string, hold: Hold): PersonWait => ({
     hold.reason,
     ...hold.atStake,
     ...hold.byHand.map((line) => `Left to be done by hand, if it ends here: ${line}`),
-    ...hold.choices.map((choice) => `${choice}: ${recoverChoices[choice]}`),
+    ...hold.choices.map((choice) => `${choice}: ${choiceText(choice, hold)}`),
   ].join('\n'),
   command: `guardia recover ${workflowId} --hold ${hold.id}`,
   since: hold.since,

@@ -7,7 +7,7 @@ import {
 } from '@temporalio/common';
 import { setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
 import { commandThatDecides, type GateStatus } from '../contracts/gate.js';
-import { recoverChoices, type Hold } from '../contracts/hold.js';
+import { choiceText, type Hold } from '../contracts/hold.js';
 import { placeOf, stepsOf, type Plan } from '../contracts/plan.js';
 import type { Phase, RunStatus, StepStatus } from '../contracts/run.js';
 import { GuardiaPhase, GuardiaWaitingFor } from '../contracts/search-attributes.js';
@@ -199,7 +199,7 @@ function holdText(status: RunStatus, hold: Hold): string {
     hold.choices
       .map(
         (choice) =>
-          `- ${choice}: ${recoverChoices[choice]}. Command: \`guardia recover ${status.workflowId} ${choice} --hold ${hold.id} --reason "WHY"\``,
+          `- ${choice}: ${choiceText(choice, hold)}. Command: \`guardia recover ${status.workflowId} ${choice} --hold ${hold.id} --reason "WHY"\``,
       )
       .join('\n'),
     answerText('recover', { hold: hold.id, decision: first, reason: 'WHY', by: 'YOUR NAME' }),

@@ -1,5 +1,5 @@
 import { TemporalFailure } from '@temporalio/common';
-import { proxyActivities } from '@temporalio/workflow';
+import { isCancellation, proxyActivities } from '@temporalio/workflow';
 import type { FrameActivities } from '../contracts/frame-activities.js';
 import { nameOfRequester, PROOF_MINUTES, type RequestPlace } from '../contracts/requester.js';
 import type { RunInput } from '../contracts/run.js';
@@ -40,7 +40,9 @@ export async function whyUnproved(run: {
     await verifyRequest({ place: run.place, runId: run.runId, input, proof, name, signingKey });
     return undefined;
   } catch (error) {
-    if (!(error instanceof TemporalFailure) || !isFailure(applicationFailureIn(error), 'DecisionRefused')) throw error;
-    return reasonOf(error);
+    if (!(error instanceof TemporalFailure) || isCancellation(error)) throw error;
+    if (isFailure(applicationFailureIn(error), 'DecisionRefused')) return reasonOf(error);
+    // One more person is asked: no reason to end a run.
+    return `it could not be verified: ${reasonOf(error)}`;
   }
 }

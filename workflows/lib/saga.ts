@@ -15,7 +15,7 @@ export interface Compensation {
 /** An undo that failed, and why. It is still to be undone. */
 export interface FailedUndo {
   compensation: Compensation;
-  reason: string;
+  error: TemporalFailure;
 }
 
 /** What has to be undone if the run fails, newest last. */
@@ -36,11 +36,12 @@ export interface Saga {
   mark(): number;
   /**
    * The way there, backwards: the lanes of a stage one after the other, newest first, and a stage once all behind it is undone. Where an undo fails, what
-   * came before it in its lane and in earlier stages stands on what is not undone, and waits; other lanes of its stage go on. Answers with what
-   * failed; called again it tries those once more, and goes on. With `only` it undoes what one lane has registered since a mark. Call it in a
-   * non-cancellable scope. Throws what is no failure but a mistake in guardia: the run waits, with the rest still to be undone.
+   * came before it in its lane and in earlier stages stands on what is not undone, and waits; other lanes of its stage go on, and what failed before
+   * is tried again after them: it may have failed for want of them. Answers with what still failed; called again it tries those once more, and goes
+   * on. With `only` it undoes what one lane has registered since a mark. Call it in a non-cancellable scope. Throws what is no failure but a
+   * mistake in guardia: the run waits, with the rest still to be undone.
    */
-  compensate(reasonOf: (error: unknown) => string, only?: { since: number; lane: Lane }): Promise<FailedUndo[]>;
+  compensate(only?: { since: number; lane: Lane }): Promise<FailedUndo[]>;
 }
 
 export function createSaga(): Saga {
@@ -67,21 +68,27 @@ export function createSaga(): Saga {
       return registered.toReversed();
     },
     mark: () => count,
-    async compensate(reasonOf, only) {
-      const failed: FailedUndo[] = [];
+    async compensate(only) {
+      let failed: FailedUndo[] = [];
+      let undoneSince = false;
       const waits = ({ stage, lane }: Compensation): boolean =>
         failed.some(({ compensation: other }) => other.stage !== stage || other.lane === lane);
       for (;;) {
         const next = registered.findLast(
           (one) => (only === undefined || (one.lane === only.lane && one.number >= only.since)) && !waits(one),
         );
-        if (!next) return failed;
+        if (!next && !undoneSince) return failed;
+        if (!next) {
+          [failed, undoneSince] = [[], false];
+          continue;
+        }
         try {
           await next.run();
           forget(next);
+          undoneSince ||= failed.length > 0;
         } catch (error) {
           if (!(error instanceof TemporalFailure)) throw error;
-          failed.push({ compensation: next, reason: reasonOf(error) });
+          failed.push({ compensation: next, error });
         }
       }
     },

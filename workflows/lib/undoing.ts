@@ -1,11 +1,12 @@
 import { TemporalFailure } from '@temporalio/common';
 import { sleep } from '@temporalio/workflow';
+import { isFailure } from '../contracts/errors.js';
 import { SYSTEM_LANE } from '../contracts/names.js';
 import type { PlannedRun } from '../contracts/planning.js';
 import { undoText } from '../contracts/undo-text.js';
 import type { Holds } from './holds.js';
 import type { Observing } from './observing.js';
-import { reasonOf, type Progress } from './progress.js';
+import { applicationFailureIn, reasonOf, type Progress } from './progress.js';
 import type { Compensation, FailedUndo, Saga } from './saga.js';
 
 /** How often, and after how many seconds again, a run looks whether all is as before its undo, before it holds for a person. */
@@ -39,16 +40,28 @@ export function createUndoing(run: {
 
   const undoOf = ({ step, on }: Compensation): string =>
     `undo of "${step.title}" on ${on}${'activity' in step.undo ? ` (${undoText(step.undo)})` : ''}`;
-  const lineOf = ({ compensation, reason }: FailedUndo): string => `${undoOf(compensation)}: ${reason}`;
+  const lineOf = ({ compensation, error }: FailedUndo): string => `${undoOf(compensation)}: ${reasonOf(error)}`;
 
-  /** Asks what is to be done about the first of some undos that failed, and does it; the next attempt tries what is left. */
-  const decide = async (failed: [FailedUndo, ...FailedUndo[]]): Promise<void> => {
-    const [{ compensation, reason }] = failed;
+  /** Nobody gets requests from what was left as it is: whose undo would let them in again, that is left as well. */
+  const leaveClosed = ({ stage, lane, step: skipped }: Compensation): void => {
+    for (const one of saga.left.filter(
+      (other) => other.stage === stage && other.lane === lane && other.step.undoOpens,
+    )) {
+      leave(`${undoOf(one)}: left, because the undo of "${skipped.title}" was`);
+      saga.forget(one);
+    }
+  };
+
+  /** Asks what is to be done about one of some undos that failed, and does it; the next attempt tries what is left. */
+  const decide = async (failed: readonly FailedUndo[], first: FailedUndo): Promise<void> => {
+    const { compensation } = first;
     const { step, on } = compensation;
+    const reason = reasonOf(first.error);
     const waiting = saga.left.filter((one) => !failed.some((other) => other.compensation === one));
     const byHand = [...failed.map(lineOf), ...waiting.map((one) => `${undoOf(one)}: waits for that`)];
     const { decision, by, why } = await holds.ask({
-      ...{ id: step.id, kind: 'undo failed', title: `undo of "${step.title}"`, on, reason, byHand },
+      // An answer to the hold of the step itself is none to this one.
+      ...{ id: `undo-${step.id}`, kind: 'undo failed', title: `undo of "${step.title}"`, on, reason, byHand },
       ...{ atStake: [], choices: ['retry', 'done', 'skip', 'accept'] },
     });
     progress.note(`${by} said ${decision} at the undo of "${step.title}": ${why}`);
@@ -58,7 +71,10 @@ export function createUndoing(run: {
       return saga.keep();
     }
     if (decision === 'done') progress.step(step.id, { state: 'undone', note: `by hand: ${why}` });
-    else leave(lineOf({ compensation, reason }));
+    else {
+      leave(lineOf(first));
+      leaveClosed(compensation);
+    }
     saga.forget(compensation);
   };
 
@@ -68,11 +84,13 @@ export function createUndoing(run: {
     },
     async all() {
       for (;;) {
-        const [first, ...others] = await saga.compensate(reasonOf);
+        const failed = await saga.compensate();
+        // A server that nobody can take the place of waits for another one to be back: that comes first.
+        const first = failed.find(({ error }) => !isFailure(applicationFailureIn(error), 'NoServerLeft')) ?? failed[0];
         if (!first) return;
-        if (!unattended()) await decide([first, ...others]);
+        if (!unattended()) await decide(failed, first);
         else
-          for (const one of [first, ...others]) {
+          for (const one of failed) {
             leave(lineOf(one));
             saga.forget(one.compensation);
           }

@@ -1,6 +1,15 @@
 import type { Observation } from '../contracts/calls.js';
 import { failure } from '../contracts/errors.js';
-import { placeOf, PLAN_FORMAT, stepsOf, type Lane, type Plan, type Stage } from '../contracts/plan.js';
+import {
+  placeOf,
+  PLAN_FORMAT,
+  stepsOf,
+  type Call,
+  type Lane,
+  type Plan,
+  type Stage,
+  type Step,
+} from '../contracts/plan.js';
 import type { Planner } from '../contracts/planning.js';
 import type { RepairInput } from '../contracts/repair.js';
 import type { LeftRecord } from '../contracts/run-record.js';
@@ -40,11 +49,23 @@ export const repairPlanner: Planner<RepairInput> = {
     } satisfies Partial<Plan>;
     if (!chosen) return { ...base, stages: [], notes: ['no terminated run has left anything'] };
     const { record, hosts } = chosen;
-    const undo = input.leave || record.ended ? [] : undoStages(record.plan, record, hosts);
+    const begun = input.leave || record.ended ? [] : begunOf(record.plan, record, hosts);
+    // What stands on a host that nobody sees any more gets no requests.
+    const closed = begun.filter(({ lane, step }) => step.undoOpens && !(lane.on in system.hosts));
+    const undo = undoStages(
+      record,
+      begun.filter((one) => !closed.includes(one)),
+    );
     return {
       ...base,
       stages: [...undo, forget(record, hosts)],
-      notes: notesOf(input, record, undo),
+      notes: [
+        ...notesOf(input, record, undo),
+        ...closed.map(
+          ({ lane, step }) =>
+            `Not undone: "${step.title}". ${lane.on} is not in the inventory, and nobody sees what it has.`,
+        ),
+      ],
     };
   },
 
@@ -83,8 +104,15 @@ function choose(input: RepairInput, system: System, left: Left[]): Left | undefi
   );
 }
 
-/** The undos of the steps that had begun, newest first, each as a stage of its own: as the run itself would have done. */
-function undoStages(plan: Plan | null, record: LeftRecord, hosts: ReadonlyMap<string, ReadonlySet<string>>): Stage[] {
+/** A step of the plan of a run that was terminated, with its undo. */
+interface Begun {
+  lane: Lane;
+  step: Step;
+  undo: Call;
+}
+
+/** The steps that had begun and have an undo, newest first; behind the point of no return only those that came after it. */
+function begunOf(plan: Plan | null, record: LeftRecord, hosts: ReadonlyMap<string, ReadonlySet<string>>): Begun[] {
   // A step may keep its journal on another host than that of its lane: the balancer's, for one.
   const begun = new Set([...hosts.values()].flatMap((steps) => [...steps]));
   if (!plan)
@@ -101,25 +129,29 @@ function undoStages(plan: Plan | null, record: LeftRecord, hosts: ReadonlyMap<st
     .flatMap(({ lane, step }) => {
       const { undo } = step;
       return 'activity' in undo && begun.has(step.id) ? [{ lane, step, undo }] : [];
-    })
-    .map(({ lane, step, undo }, i): Stage =>
-      allOf(`undo: ${step.title}`.slice(0, 120), [
-        {
-          on: placeOf(lane, step),
-          steps: [
-            {
-              // Numbered: what two long ids differ in may lie behind the 60 characters that an id has.
-              id: `undo-${i + 1}-${step.id}`.slice(0, 60),
-              title: `undo: ${step.title}`,
-              why: `${record.workflowId} was terminated after this step had begun`,
-              do: undo,
-              undo: { none: 'it is an undo itself' },
-              repairs: { workflowId: record.workflowId, runId: record.runId, step: step.id },
-            },
-          ],
-        },
-      ]),
-    );
+    });
+}
+
+/** Each undo as a stage of its own: as the run itself would have done. */
+function undoStages(record: LeftRecord, begun: readonly Begun[]): Stage[] {
+  return begun.map(({ lane, step, undo }, i): Stage =>
+    allOf(`undo: ${step.title}`.slice(0, 120), [
+      {
+        on: placeOf(lane, step),
+        steps: [
+          {
+            // Numbered: what two long ids differ in may lie behind the 60 characters that an id has.
+            id: `undo-${i + 1}-${step.id}`.slice(0, 60),
+            title: `undo: ${step.title}`,
+            why: `${record.workflowId} was terminated after this step had begun`,
+            do: undo,
+            undo: { none: 'it is an undo itself' },
+            repairs: { workflowId: record.workflowId, runId: record.runId, step: step.id },
+          },
+        ],
+      },
+    ]),
+  );
 }
 
 /** Its marks and journals go last: until then a repair that failed can be started again. */

@@ -88,9 +88,12 @@ export const restartServicePlanner: Planner<RestartServiceInput> = {
         ),
         ...healthyOn(system, name, host, { patienceSeconds, seals }),
         ...stillHealthyOn(system, here, host, patienceSeconds),
-        ...balancer
-          .ready(balanced, host, servers)
-          .map((step) => ({ ...step, undo: { none: 'the way back of a restart ends in the balancer, too' } })),
+        ...balancer.ready(balanced, host, servers).map((step) =>
+          // What did not run before is stopped again: no request may be under way there.
+          stopsAgain(now, host, name)
+            ? step
+            : { ...step, undo: { none: 'the way back of a restart ends in the balancer, too' } },
+        ),
       ];
     };
     return plan(
@@ -140,6 +143,10 @@ export const restartServicePlanner: Planner<RestartServiceInput> = {
     };
   },
 };
+
+/** Whether the way back stops the service on this host, as it was found. Pure. */
+const stopsAgain = (now: Seen, host: string, name: string): boolean =>
+  ['stopped', 'absent'].includes(now[`host ${host}`]?.services[name]?.state ?? 'absent');
 
 /** The hosts of a service, the balancer before them, and what its deployment says about its times. Throws `InvalidPlan` for a service that is nowhere. */
 function placesOf(system: System, name: string) {

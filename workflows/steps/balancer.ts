@@ -20,10 +20,13 @@ export function idleFirst(
   hosts: readonly string[],
   servers: ServerStates = {},
 ): string[] {
-  const idle = (host: string): boolean =>
-    isOut(balancer, host, servers) || (balancer?.serversOf(host).some((name) => isDown(servers[name])) ?? false);
+  const idle = (host: string): boolean => isIdle(balancer, host, servers);
   return [...hosts.filter(idle), ...hosts.filter((host) => !idle(host))];
 }
+
+/** Whether the host answers nobody: it is out, or the balancer's check fails. Pure. */
+export const isIdle = (balancer: ApplicationBalancer | undefined, host: string, servers: ServerStates = {}): boolean =>
+  isOut(balancer, host, servers) || (balancer?.serversOf(host).some((name) => isDown(servers[name])) ?? false);
 
 /** As the deployment wants it, but never so many at once that nobody answers. Pure. */
 export function pace<T extends { atOnce: number }>(
@@ -84,12 +87,13 @@ function calls(
   { socket, serversOf, drainSeconds, readySeconds }: ApplicationBalancer,
   host: string,
   state: 'drain' | 'ready',
-): Pick<Step, 'do' | 'undo'> {
+): Pick<Step, 'do' | 'undo' | 'undoOpens'> {
   const argument = { socket, servers: serversOf(host), state };
   const [there, back] = state === 'drain' ? [drainSeconds, readySeconds] : [readySeconds, drainSeconds];
   return {
     do: call('setServers', { ...argument, waitSeconds: there }),
     undo: call('restoreServers', { ...argument, waitSeconds: back }),
+    ...(state === 'drain' ? { undoOpens: true } : {}),
   };
 }
 

@@ -197,6 +197,21 @@ test('a server that answers nobody may always be taken out, and its undo does no
   await here.shell('mv /root/web*.conf /etc/nginx/conf.d/; nginx -s reload');
 });
 
+test('one that does not come up on the way back is out again: what it has by the time it does, nobody has looked at', async () => {
+  const out = step();
+  await balancer('setServers', of('app1', 'drain'), out);
+  await here.shell('mv /etc/nginx/conf.d/web1.conf /root/; nginx -s reload; sleep 1');
+  await expect(balancer('restoreServers', of('app1', 'drain', 1), out)).rejects.toMatchObject({
+    type: 'VerificationFailed',
+    message: expect.stringMatching(/not ready after 1 s: api_backend\/app1 is ready, DOWN/),
+  });
+  expect((await states())['api_backend/app1']).toBe('drain');
+  await here.shell('mv /root/web1.conf /etc/nginx/conf.d/; nginx -s reload; sleep 1');
+  expect(new Set(await answers())).toEqual(new Set(['app2']));
+  await balancer('restoreServers', of('app1', 'drain'), out);
+  expect(await states()).toEqual(calm);
+});
+
 test('ready waits for the health check of the balancer, and its undo takes the server out again', async () => {
   await balancer('setServers', of('app1', 'drain'), step());
   await here.shell('rm /srv/web1/health; sleep 1');

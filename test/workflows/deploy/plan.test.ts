@@ -205,7 +205,10 @@ describe('a deploy over two hosts behind a balancer', () => {
 
   test('a host that answers nobody goes first, so that it can take over', () => {
     const seen = calm(servers({ app1: ['ready', 'UP'], app2: ['ready', 'DOWN'] }));
-    expect(released(planOf(proofpass('scaled'), seen)).map((line) => line.split(' | ')[1])).toEqual(['app2', 'app1']);
+    const plan = planOf(proofpass('scaled'), seen);
+    expect(released(plan).map((line) => line.split(' | ')[1])).toEqual(['app2', 'app1']);
+    // The way back of the migrations is not to wait for a host that may be dying.
+    expect(stepOf(plan, 'migrate').place).toBe('app1');
   });
 
   test('a host that somebody has taken out gets the release and stays out', () => {
@@ -321,6 +324,13 @@ describe('what a deploy does with migrations', () => {
     });
     expect(stepOf(plan, 'migrate').do.with).not.toHaveProperty('down');
     expect(plan.notes.join(' ')).not.toContain('taken back where the deploy fails');
+    expect(plan.notes.join(' ')).toMatch(
+      /tests? (has|have) passed\. Where they do not pass, it stays as it is and the deploy holds/,
+    );
+    const scaled = planOf(proofpass('scaled'), calm(source([...brought, { name: '004_drop', reversible: false }])));
+    expect(scaled.notes.at(-1)).toBe(
+      'A host that fails, or that is lost, is not put back by itself: the deploy holds for a person.',
+    );
   });
 
   test('where nothing says what a release brings: always the step, under what the inventory declares', () => {
@@ -740,11 +750,17 @@ describe('restart-service', () => {
           'api_backend/app2': { admin, sessions: 0, queued: 0, check },
         },
       },
+      'host app1': { services: { api: { state: 'running' } } },
+      'host app2': { services: { api: { state: check === 'DOWN' ? 'stopped' : 'running' } } },
     });
     expect(() => plan(proofpass('scaled'), 'api', seen('maint', 'MAINT'))).toThrow('Give app2 requests first');
     const both = plan(proofpass('scaled'), 'api', seen('ready', 'UP'));
     expect(stepOf(both, 'drain-app1').undo).toMatchObject({ activity: 'restoreServers' });
     expect(stepOf(both, 'ready-app1').undo).toEqual({ none: 'the way back of a restart ends in the balancer, too' });
+    // Where the way back stops it again, nobody's request may be under way.
+    const mending = plan(proofpass('scaled'), 'api', seen('ready', 'DOWN'));
+    expect(stepOf(mending, 'ready-app1').undo).toHaveProperty('none');
+    expect(stepOf(mending, 'ready-app2').undo).toMatchObject({ activity: 'restoreServers', with: { state: 'ready' } });
   });
 
   test('the downtime names what does not work without it, however far; the run waits for that, too', () => {
