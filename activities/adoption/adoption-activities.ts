@@ -13,7 +13,7 @@ import { lookAtPath, putPath, type PathState } from '../files/paths.js';
 import type { Hosts } from '../hosts/hosts.js';
 import { recall, remember, thirdState } from '../journal.js';
 import { observeUnits } from '../systemd/systemd-activities.js';
-import { commentsBack, linesBack, linesInForce, linesTakenOver, withoutLines } from './cron-lines.js';
+import { commentsBack, linesBack, linesInForce, linesTakenOver, linesToPutBack, withoutLines } from './cron-lines.js';
 
 const script = readFileSync(new URL('./adoption.sh', import.meta.url), 'utf8');
 
@@ -46,8 +46,8 @@ interface RelocateEntry {
 interface CronEntry {
   /** Lines that the step turns, from comments or into some. */
   lines: string[];
-  /** Those that were on the other side already. */
-  before: string[];
+  /** Those that were on the other side already; absent in journals of earlier versions. */
+  before?: string[];
 }
 
 const crontab = (user: string): string => `/var/spool/cron/crontabs/${user}`;
@@ -132,7 +132,7 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
         const { content = '' } = await lookAtPath(hosts, targetOf(context), crontab(user));
         cron[name] = {
           inForce: linesInForce(content, commands).length,
-          takenOver: linesTakenOver(content, commands).length,
+          takenOver: linesToPutBack(content, commands).length,
         };
       }
       const projects = (await run(context, ['projects']))
@@ -210,13 +210,16 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       if (await recall<RelocateEntry>(hosts, context)) await run(context, ['relocate', from, to, ...units], true);
     },
 
-    /** Puts lines in force again that guardia has turned into comments. Idempotent by (run, step); undo `disableLinesAgain`. */
+    /**
+     * Puts lines in force again that guardia has turned into comments, but none that somebody has added again by hand. Idempotent by (run, step); undo
+     * `disableLinesAgain`.
+     */
     async enableCronLines({ with: raw, context }: CallInput) {
       const { user, commands } = Cron.parse(raw);
       const now = await lookAtPath(hosts, targetOf(context), crontab(user));
       const text = now.content ?? '';
       const { entry } = await remember<CronEntry>(hosts, context, async () => ({
-        lines: linesTakenOver(text, commands),
+        lines: linesToPutBack(text, commands),
         before: linesInForce(text, commands),
       }));
       await putCrontab(context, user, now, linesBack(text, entry.lines, []));

@@ -15,6 +15,12 @@ export const linesTakenOver = (text: string, commands: readonly string[]): strin
     return holds(was, commands) ? [was] : [];
   });
 
+/** Of those the ones that nobody has added again by hand since: they would be in force twice. Pure. */
+export const linesToPutBack = (text: string, commands: readonly string[]): string[] => {
+  const inForce = linesInForce(text, commands);
+  return linesTakenOver(text, commands).filter((line) => !inForce.includes(line));
+};
+
 /** The crontab with the lines that hold one of the commands as comments; every other byte as it was. Pure. */
 export const withoutLines = (text: string, commands: readonly string[]): string =>
   text
@@ -24,9 +30,10 @@ export const withoutLines = (text: string, commands: readonly string[]): string 
 
 /**
  * The way back of `withoutLines`: these lines are in force again, whatever else was changed meanwhile. As many copies of each as are named, the last
- * ones, and never one of those that were comments `before`: a line may have been taken over once and added by hand since. Pure.
+ * ones, and never one of those that were comments `before`: a line may have been taken over once and added by hand since. Journals of earlier versions
+ * have no `before`. Pure.
  */
-export const linesBack = (text: string, lines: readonly string[], before: readonly string[]): string =>
+export const linesBack = (text: string, lines: readonly string[], before: readonly string[] = []): string =>
   turned(
     text,
     lines.map((line) => MARK + line),
@@ -35,7 +42,7 @@ export const linesBack = (text: string, lines: readonly string[], before: readon
   );
 
 /** The way back of `linesBack`: these lines, whole, are comments again; never one of those that were in force `before`. Pure. */
-export const commentsBack = (text: string, lines: readonly string[], before: readonly string[]): string =>
+export const commentsBack = (text: string, lines: readonly string[], before: readonly string[] = []): string =>
   turned(text, lines, before, (line) => MARK + line);
 
 function turned(

@@ -5,6 +5,7 @@ import {
   linesBack,
   linesInForce,
   linesTakenOver,
+  linesToPutBack,
   withoutLines,
 } from '../../activities/adoption/cron-lines.js';
 
@@ -52,6 +53,21 @@ describe('lines of a crontab', () => {
         ).toEqual(text.split('\n').sort());
       }),
     );
+  });
+
+  test('that somebody has added again by hand are not in force twice after the way back, and stay after its undo', () => {
+    const text = '# guardia has taken this over: b.sh\n# guardia has taken this over: b.sh 2\nb.sh';
+    expect(linesToPutBack(text, commands)).toEqual(['b.sh 2']);
+    const back = linesBack(text, linesToPutBack(text, commands), []);
+    expect(back).toBe('# guardia has taken this over: b.sh\nb.sh 2\nb.sh');
+    expect(linesToPutBack(back, commands)).toEqual([]);
+    expect(commentsBack(back, ['b.sh 2'], linesInForce(text, commands))).toBe(text);
+  });
+
+  test('come back from a journal of an earlier version, which does not say what was a comment before', () => {
+    const { before } = JSON.parse('{"lines":["b.sh"]}') as { before?: string[] };
+    expect(linesBack(withoutLines('b.sh', commands), ['b.sh'], before)).toBe('b.sh');
+    expect(commentsBack('b.sh', ['b.sh'], before)).toBe(withoutLines('b.sh', commands));
   });
 
   test('are comments again as whole lines: one that only holds such a line stays in force', () => {

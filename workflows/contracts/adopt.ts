@@ -69,7 +69,7 @@ export type AdoptInput = z.infer<typeof AdoptInput>;
 /** What `observeAdoption` sees on one host. */
 export interface SeenAdoption {
   checkouts: Record<string, SeenCheckout>;
-  /** By name: how many lines are still in force, and how many guardia has turned into comments. */
+  /** By name: how many lines are still in force, and how many guardia has turned into comments that nobody has added again since. */
   cron: Record<string, { inForce: number; takenOver: number }>;
   /** Compose projects by the directory that they were started in. */
   projects: { project: string; directory: string }[];
