@@ -89,7 +89,7 @@ function differences(a: Record<string, unknown>, b: Record<string, unknown>): st
   return [...names].filter((name) => !isDeepStrictEqual(a[name] ?? false, b[name] ?? false));
 }
 
-/** The input that a run was started with. Throws `not found`. */
+/** The input that a run was started with; empty where it is none or cannot be decoded, as another client may have written it. Throws as Temporal does. */
 export async function inputOf(
   access: TemporalAccess,
   run: RunReference,
@@ -101,10 +101,8 @@ export async function inputOf(
     execution: { workflowId: run.workflowId, runId },
     maximumPageSize: 1,
   });
-  const [input] = await decodeArrayFromPayloads(
-    client.options.loadedDataConverter,
-    history?.events?.[0]?.workflowExecutionStartedEventAttributes?.input?.payloads,
-  );
+  const payloads = history?.events?.[0]?.workflowExecutionStartedEventAttributes?.input?.payloads;
+  const [input] = await decodeArrayFromPayloads(client.options.loadedDataConverter, payloads).catch(() => []);
   return { runId, input: typeof input === 'object' && input !== null ? (input as Record<string, unknown>) : {} };
 }
 
@@ -187,7 +185,7 @@ export async function systemOf(access: TemporalAccess, run: RunSummary): Promise
   try {
     return Name.safeParse((await inputOf(access, run)).input['system']).data;
   } catch (error) {
-    // An input that cannot be read names no system.
+    // One that is gone meanwhile names no system.
     if (isGrpcError(error)) throw error;
     return undefined;
   }

@@ -148,6 +148,27 @@ describe('what no run can tell by itself is told once, and once when it is over'
     ]);
   });
 
+  test('a run whose input nobody can read is told as any other one, and hides none', async () => {
+    await lab.worker.stop();
+    const workflowId = 'backup/one/unreadable';
+    await lab.client.workflowService.startWorkflowExecution({
+      ...{ namespace: lab.env['TEMPORAL_NAMESPACE'] ?? 'default', workflowId, requestId: workflowId },
+      ...{ workflowType: { name: 'backup' }, taskQueue: { name: WORKFLOW_TASK_QUEUE } },
+      input: { payloads: [{ metadata: { encoding: Buffer.from('binary/encrypted') }, data: Buffer.from('x') }] },
+    });
+    await lab.client.workflow.getHandle(workflowId).terminate('for the test');
+    await (await lab.start('one', 'readable')).terminate('for the test');
+    const round = await roundUntil(({ findings }) => findings.length === 2);
+    expect(round.trouble).toEqual([]);
+    expect(round.findings.map((one) => [one.event, one.workflowId]).sort()).toEqual([
+      ['terminated', 'backup/one/readable'],
+      ['terminated', workflowId],
+    ]);
+    await lab.worker.start();
+    await (await lab.start('one', 'after-the-unreadable')).result();
+    await roundUntil(seesNothing);
+  });
+
   test('a run that could not start, because its input was refused, until a later one ends well', async () => {
     const start = (workflowId: string, input: object) =>
       lab.client.workflow.start('backup', { taskQueue: WORKFLOW_TASK_QUEUE, workflowId, args: [input] });
