@@ -22,8 +22,9 @@ export const watch = command({
         return show(await lookAtRun(access, run), terminal);
       });
     } catch (error) {
-      // Temporal forgets runs after their retention, and can be lost; their records in the object store stay.
-      if (id === 'latest' || !['not found', 'unreachable'].includes(explain(error).reason)) throw error;
+      // Temporal forgets runs after their retention, and can be lost; one that is set up anew knows no search attributes yet, and refuses to look for
+      // them. Their records in the object store stay.
+      if (id === 'latest' || !['not found', 'unreachable', 'refused'].includes(explain(error).reason)) throw error;
       const { archived, why } = await fromArchive(terminal, id, system);
       if (archived === undefined) {
         if (why !== undefined) terminal.say(`The object store cannot tell, either: ${why}`);

@@ -8,9 +8,12 @@ import type { RunView } from '../../client/run-view.js';
 import { keysOf, manifestText, proofText, recoveryPointId } from '../../workflows/contracts/recovery-point.js';
 import { recordKeys, type RunRecord } from '../../workflows/contracts/run-record.js';
 import type { RunReport } from '../../workflows/contracts/run.js';
+import { connectClient } from '../../activities/temporal/connection.js';
+import { startDevServer } from '../../infra/temporal/dev-server.js';
 import { manifestOf } from '../activities/object-store/small-manifest.js';
 import { rootKey, startGateway, type Gateway } from '../activities/object-store/versity-gateway.js';
 import { smallSystem } from '../workflows/small-system.js';
+import { until } from '../workflows/scripted-runs.js';
 import { runMain } from './command-run.js';
 import { status, step } from './sample-run.js';
 
@@ -86,6 +89,26 @@ describe('what the bucket tells without Temporal', () => {
     await delay(1100); // the store's times have whole seconds
     await record({ workflowId: 'backup/proofpass/newer', phase: 'ended', end: 'succeeded', message: 'fine' });
     expect((await guardia('watch', 'backup', 'proofpass')).stdout).toContain('backup/proofpass/newer');
+  });
+
+  test('also where Temporal was set up anew and does not know its search attributes yet', async () => {
+    const server = await startDevServer({ directory: path.join(directory, 'server'), port: 0, uiPort: 0 });
+    const target = { address: server.address, namespace: server.namespace, source: 'test' };
+    const { connection } = await connectClient({ target: { ...target, connection: { address: server.address } } });
+    try {
+      const namespace = 'anew';
+      const workflowExecutionRetentionPeriod = { seconds: 86_400 as never };
+      await connection.workflowService.registerNamespace({ namespace, workflowExecutionRetentionPeriod });
+      const there = { ...env, TEMPORAL_ADDRESS: server.address, TEMPORAL_NAMESPACE: namespace };
+      await until(async () => (await runMain(['status'], there)).exitCode === 3, 'the namespace is known');
+      const { exitCode, stdout, stderr } = await runMain(['watch', 'backup', 'proofpass'], there);
+      expect(stderr).toMatch(/From the record in the object store: .* does not do what it was asked for/);
+      expect(stdout).toContain('backup/proofpass/newer');
+      expect(exitCode).toBe(0);
+    } finally {
+      await connection.close();
+      await server.stop();
+    }
   });
 
   test('a record without an end says that the run was cut off', async () => {
