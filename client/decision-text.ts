@@ -6,15 +6,16 @@ import type { RunStatus } from '../workflows/contracts/run.js';
 type Colors = ReturnType<typeof pico.createColors>;
 
 /**
- * What somebody decides about, beside the plan: the run and the gate that a signature names, who asked for it and why, what was decided so far, and until when the
- * signature counts (undefined: the decision is not signed). What other people wrote stays on its line. Pure.
+ * What somebody decides about, beside the plan: the run and the gate, who asked for it and why, what was decided so far, and whether the decision is
+ * signed (undefined: where the inventory has a key of who answers), over what, as in `signedText`, and until when that counts. What other people wrote stays
+ * on its line. Pure.
  */
 export function decisionText(
   run: Pick<RunStatus, 'workflowId' | 'runId' | 'requester' | 'reason'>,
   gate: GateStatus,
-  options: { namespace: string; expiry: string | undefined; colors: Colors },
+  options: { namespace: string; signs: boolean | undefined; expiry: string; colors: Colors },
 ): string {
-  const { namespace, expiry, colors } = options;
+  const { namespace, signs, expiry, colors } = options;
   const { decisions, approvals, oneMore } = gate;
   const agreed = decisions.filter(({ decision }) => decision === 'approve').length;
   const line = (name: string, text: string): string => `${colors.dim(name.padEnd(10))} ${onOneLine(text)}`;
@@ -31,7 +32,9 @@ export function decisionText(
     ),
     line(
       'signature',
-      expiry === undefined ? 'none' : `over all this, the plan below and your answer; counts until ${expiry}`,
+      signs === false
+        ? 'none'
+        : `${signs ? '' : 'where the inventory has a key of yours: '}over this run, gate ${gate.id}, the plan below and your answer, not over who asked and what others decided; counts until ${expiry}`,
     ),
   ].join('\n');
 }

@@ -56,9 +56,15 @@ async function say(decision: 'approve' | 'reject', given: Options, terminal: Ter
     const here = given.as ?? approverHere(gate, terminal.env);
     const types = decision === 'approve' && gate.typedSystemName;
     const expiry = new Date(Date.now() + (given.minutes ?? GOOD_FOR_MINUTES) * 60_000).toISOString();
+    // Undefined: that is up to who answers, and nobody has said that yet.
+    const signs = (approver: string | undefined): boolean | undefined => {
+      if (given.unsigned) return false;
+      if (gate.signed || given.key !== undefined) return true;
+      return approver === undefined ? undefined : hasKey(status, approver, terminal);
+    };
     if (terminal.interactive) {
       const { colors } = terminal;
-      const about = { namespace: access.target.namespace, expiry: given.unsigned ? undefined : expiry, colors };
+      const about = { namespace: access.target.namespace, signs: signs(here), expiry, colors };
       terminal.print(`${decisionText(status, gate, about)}\n\n${planText(plan, { digest, colors })}\n`);
     } else {
       const missing: Missing[] = [
@@ -70,15 +76,15 @@ async function say(decision: 'approve' | 'reject', given: Options, terminal: Ter
         throw missingOptions(missing, ['guardia', decision, run.workflowId, ...saidOptions(given)]);
     }
     const approver = here ?? (await chooseApprover(gate));
+    const sign = signs(approver);
+    if (!sign && !given.unsigned)
+      terminal.warn(`the decision is not signed: the inventory has no signing key of ${approver}`);
     const reason = given.reason ?? (await askFor('Why?'));
     const typed = types ? (given.typed ?? (await askFor(`Type the name of the system to ${decision}:`))) : undefined;
     const plain: Decision = {
       ...{ gate: gate.id, planDigest: gate.planDigest, decision, approver, reason },
       ...(typed === undefined ? {} : { system: typed }),
     };
-    const sign = !given.unsigned && (gate.signed || given.key !== undefined || hasKey(status, approver, terminal));
-    if (!sign && !given.unsigned)
-      terminal.warn(`the decision is not signed: the inventory has no signing key of ${approver}`);
     const full = sign
       ? await signDecision(access, status, plain, { key: signingKey(given.key, terminal.env), expiry })
       : plain;

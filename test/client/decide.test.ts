@@ -369,6 +369,12 @@ describe('who has no signing key in the inventory', () => {
       exitCode: 3,
       stderr: expect.stringContaining('the inventory has no signing key of ana') as unknown,
     });
+    // On a terminal before the first question.
+    const stopped = await typedCommand(['approve', run.workflowId], [['Why?', '\u0003']], as('ana'));
+    const [shown = ''] = stopped.shown.split('Why?');
+    expect(shown).toMatch(/signature {2}none/);
+    expect(shown).not.toContain('counts until');
+    expect(shown).toContain('the decision is not signed: the inventory has no signing key of ana');
     const { exitCode, stderr } = await approve(run, as('ana'));
     expect(exitCode).toBe(0);
     expect(stderr).toContain('warning: the decision is not signed: the inventory has no signing key of ana');

@@ -10,7 +10,7 @@ const gate: GateStatus = {
   ...{ openedAt: after(1), closesAt: after(3600), oneMore: 'it was started without a signature' },
   decisions: [{ approver: 'ana', decision: 'approve', reason: 'read it', at: after(60), signed: true }],
 };
-const options = { namespace: 'ops', expiry: after(7200), colors: pico.createColors(false) };
+const options = { namespace: 'ops', signs: true, expiry: after(7200), colors: pico.createColors(false) };
 
 test('what is decided about, beside the plan: the run, who asked and why, the gate, the decisions so far, until when it counts', () => {
   expect(decisionText(status({ requester: 'kim@desk', reason: 'ticket 17' }), gate, options).split('\n')).toEqual([
@@ -20,11 +20,14 @@ test('what is decided about, beside the plan: the run, who asked and why, the ga
     `gate       apply, "deploy of proofpass", open until ${after(3600)}, then reject`,
     'decided    1 of 3 have agreed; who may: ana, ben, eva',
     `           ana: approve, ${after(60)}, signed: read it`,
-    `signature  over all this, the plan below and your answer; counts until ${after(7200)}`,
+    `signature  over this run, gate apply, the plan below and your answer, not over who asked and what others decided; counts until ${after(7200)}`,
   ]);
-  const unsigned = decisionText(status(), gate, { ...options, expiry: undefined });
+  const unsigned = decisionText(status(), gate, { ...options, signs: false });
   expect(unsigned).toContain('asked by   ana, who gave no reason');
-  expect(unsigned).toContain('signature  none');
+  expect(unsigned).toMatch(/^signature {2}none$/m);
+  expect(decisionText(status(), gate, { ...options, signs: undefined })).toContain(
+    'signature  where the inventory has a key of yours: over this run',
+  );
 });
 
 test('a reason does not change what stands beside it', () => {
