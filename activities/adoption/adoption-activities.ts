@@ -85,6 +85,7 @@ export function createAdoptionActivities({ hosts }: { hosts: Hosts }) {
       group,
       link: one('link').join(' '),
       commit: one('commit')[0] ?? '',
+      ...(one('git-says').length === 0 ? {} : { gitSays: one('git-says').join(' ') }),
       elsewhere: all('elsewhere'),
       mounts: all('mount'),
       unnamed: all('unnamed'),

@@ -1,6 +1,7 @@
 # What was set up by hand. Run as `bash -c SCRIPT adoption COMMAND ARGUMENT...`.
 #   checkout PATH RELEASES WRITABLE [SHARED TARGET]... -- [PATTERN]...  lines KEY VALUE...; `shared IN-CHECKOUT TARGET SHARED`, then a tab and where it
-#                                       leads if it is a link; `elsewhere PLACE` for a goal on another file system; `unnamed FILE` for what is neither
+#                                       leads if it is a link; `elsewhere PLACE` for a goal on another file system; `git-says WORDS` where git
+#                                       tells no commit of a checkout that has a .git; `unnamed FILE` for what is neither
 #                                       in git nor shared nor matched by a pattern of .gitignore, a directory as a whole, with a / at its end
 #   units PATH UNIT...                  UNIT FILE of settings that name PATH or what is below it, except the drop-in of this runbook
 #   projects                            PROJECT DIRECTORY of compose projects
@@ -106,10 +107,15 @@ checkout)
   [ "$kind" = link ] && echo "link $(readlink -- "$path")"
   [ "$kind" = checkout ] || [ "$kind" = link ] || exit 0
   echo "owner $(stat -L -c '%U %G' -- "$path")"
-  # What the repository configures is not run: it is somebody else's.
-  repository() { git -c safe.directory='*' -c core.fsmonitor=false -c core.quotePath=false -C "$path" "$@"; }
-  commit=$(repository rev-parse --verify -q HEAD 2>/dev/null)
+  work=$(mktemp -d) || exit 1
+  trap 'rm -rf "$work"' EXIT
+  # It is somebody else's: that is let be by a file, because git 2.35 and those with its mends take it from no command line; and nothing that it
+  # configures is run.
+  printf '[safe]\n\tdirectory = *\n' >"$work/.gitconfig" || exit 1
+  repository() { HOME=$work XDG_CONFIG_HOME=$work git -c core.fsmonitor=false -c core.quotePath=false -C "$path" "$@"; }
+  commit=$(repository rev-parse --verify HEAD 2>"$work/said") || commit=''
   echo "commit $commit"
+  [ "$kind" = checkout ] && [ -z "$commit" ] && [ -e "$path/.git" ] && sed -n '1s/^.*: line [0-9]*: //; 1s/^/git-says /p' "$work/said"
   for place in "$releases" "$writable"; do
     [ "$(stat -L -c %d -- "$path")" = "$(stat -c %d -- "$(existing "$place")")" ] || echo "elsewhere $place"
   done

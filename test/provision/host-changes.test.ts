@@ -1108,7 +1108,17 @@ endpoints: { api: { url: 'https://api.proofpass.test/health' }, platform: { url:
       unnamed: ['.env', '.env.old', 'apps/web/größe', 'data/', 'uploads/'],
       elsewhere: ['/opt/disk/storage'],
     });
-    await here.shell(`umount /opt/disk; rm -r ${path} /opt/disk`);
+    // As the git of Ubuntu 22.04, which takes from no command line that a repository is somebody else's.
+    await here.shell(`printf '%s\n' '#!/bin/bash' 'exec /usr/bin/git "\${@/#safe.directory=*/core.trial=1}"' >/usr/local/bin/git
+      chmod +x /usr/local/bin/git`);
+    expect(await look({})).toMatchObject({ unnamed: ['.env.old', 'apps/web/größe', 'uploads/'] });
+    await here.shell(`rm /usr/local/bin/git; echo broken >${path}/.git/HEAD`);
+    expect(await look({})).toMatchObject({ commit: '', gitSays: expect.stringContaining('not a git repository') });
+    await here.shell('mv /usr/bin/git /usr/bin/git-away');
+    expect(await look({})).toMatchObject({ commit: '', gitSays: 'git: command not found' });
+    await here.shell(`mv /usr/bin/git-away /usr/bin/git; mv ${path}/.git /root/`);
+    expect(await look({})).not.toHaveProperty('gitSays');
+    await here.shell(`umount /opt/disk; rm -r /root/.git ${path} /opt/disk`);
   });
 
   describe('a directory that is moved', () => {

@@ -206,6 +206,7 @@ function becomeRelease(
   // A link is a release already, and where nothing is, the first deploy begins.
   if (now.kind === 'link' || now.kind === 'absent') return [];
   refuseWhatIsInTheWay(host, checkout, now);
+  refuseWhereGitIsSilent(host, checkout, now);
   refuseWhatWouldBeLost(system, host, checkout, now);
   const { path, releases, writable } = checkout;
   const release = `${releases}/${releaseId(moment, now.commit)}`;
@@ -394,6 +395,15 @@ function refuseWhatIsInTheWay(host: string, checkout: Checkout, now: SeenCheckou
       remedy:
         'Clear up by hand which of them is right, and mount what is mounted in its new place; move or mount what a link leads to at its new place and have the link lead there, or name its place as the target in the inventory; adopt a host before it is provisioned',
     });
+}
+
+/** Without a commit nothing could be named that would be lost; where there is a repository, that is no answer. Throws `HostUnusable` with git's words. */
+function refuseWhereGitIsSilent(host: string, { path }: Checkout, { gitSays }: SeenCheckout): void {
+  if (gitSays === undefined) return;
+  throw failure('HostUnusable', `${host} cannot be adopted: git tells no commit of ${path}: ${gitSays}`, {
+    host,
+    remedy: `See that git is installed on the host and that \`git -C ${path} rev-parse HEAD\` works there as root; where it is no repository any more, move ${path}/.git away`,
+  });
 }
 
 /** What is only in the checkout is out of sight from the next release on. Throws `HostUnusable` that names it. */

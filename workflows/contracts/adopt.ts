@@ -82,6 +82,8 @@ export interface SeenCheckout {
   link: string;
   /** The commit that is checked out, or empty. */
   commit: string;
+  /** Why git tells no commit of a checkout that has a `.git`. */
+  gitSays?: string;
   /** Goals that a rename cannot reach, because they are on another file system. */
   elsewhere: string[];
   /** Mount points among what is to be moved: paths in the checkout, `.` for itself. */

@@ -127,6 +127,10 @@ describe('the plan to adopt proofpass', () => {
   test.each([
     [change({ kind: 'other' }), /platform is no directory/],
     [
+      change({ commit: '', gitSays: 'git: command not found' }),
+      /git tells no commit of \/opt\/proofpass\/platform: git: command not found\. See that git is installed/,
+    ],
+    [
       change({ elsewhere: ['/opt/proofpass/shared/storage'] }),
       /shared\/storage is on another file system than \/opt\/proofpass\/platform/,
     ],
