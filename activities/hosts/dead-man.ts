@@ -18,14 +18,14 @@ const CUT_OFF = ['HostUnreachable', 'HostLoginRefused', 'HostKeyRefused'] as con
 export type Act = (argv: readonly string[], stdin?: Uint8Array) => Promise<void>;
 
 /**
- * What an earlier attempt left armed is put back now: the next one, or the undo, begins from the old state, and nothing fires behind it. Idempotent.
- * Throws `HostUnusable` where it cannot be put back.
+ * What an earlier attempt left armed is put back now: the next one, or the undo, begins from the old state, and nothing fires behind it. What the host has put
+ * back by itself is not put back once more: a person may have changed it since. Idempotent. Throws `HostUnusable` where it cannot be put back.
  */
 export async function settleDeadMan(hosts: Hosts, context: CallContext): Promise<void> {
   const target = targetOf(context);
   const directory = `${target.stateDirectory}/dead-man`;
-  for (const command of ['fire', 'forget']) {
-    const { exitCode } = await hosts.run(
+  const run = (command: 'state' | 'fire' | 'forget') =>
+    hosts.run(
       target,
       {
         argv: ['/bin/bash', '-c', '[ ! -d "$2" ] || exec bash -c "$0" dead-man "$1" "$2"', script, command, directory],
@@ -33,8 +33,11 @@ export async function settleDeadMan(hosts: Hosts, context: CallContext): Promise
       },
       { fence: context.fence },
     );
-    if (exitCode === 9) throw notRestored(context, 'what an earlier attempt changed', directory);
-  }
+  const state = (await run('state')).stdout.trim();
+  if (state === '') return;
+  if (state !== 'restored' && (await run('fire')).exitCode === 9)
+    throw notRestored(context, 'what an earlier attempt changed', directory);
+  await run('forget');
 }
 
 /**

@@ -183,6 +183,19 @@ describe("a dead man's switch", () => {
     expect([await guarded(), await leftovers()]).toEqual(['new\n', '']);
   });
 
+  test('that has fired by itself is only forgotten: what a person has changed since stays', async () => {
+    await here.shell('echo new >/etc/guarded');
+    await here.hosts.run(here.target(), {
+      argv: ['/bin/bash', '-c', script, 'dead-man', 'arm', directory, '1', undo],
+      stdin: saved,
+    });
+    await here.shell(`until [ -e ${directory}/restored ]; do sleep 0.1; done`);
+    expect(await guarded()).toBe('old\n');
+    await here.shell('echo by hand >/etc/guarded');
+    await settleDeadMan(here.hosts, context());
+    expect([await guarded(), await leftovers()]).toEqual(['by hand\n', '']);
+  });
+
   test('whose undo fails says so, is kept, and can be tried again', async () => {
     const broken = 'echo "cannot restore it" >&2; [ -e /etc/mended ] && echo old >/etc/guarded';
     for (const change of [
