@@ -14,15 +14,18 @@ look)
     pid=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status" 2>/dev/null)
   done
   echo "client $client"
+  # Docker names its bridges by the id of the network, unless it is told a name; another one may be the way to the world.
+  docker='docker[^ :@]*|br-[0-9a-f]{12}'
+  ip -o link show | sed -n 's/^[0-9]*: \(br-[^:@]*\).*/\1/p' | grep -vxE "$docker" | sed 's/^/bridge /'
+  named=$(command -v docker >/dev/null && timeout 5 docker network ls -q --filter driver=bridge 2>/dev/null |
+    timeout 5 xargs -r docker network inspect -f '{{index .Options "com.docker.network.bridge.name"}}' 2>/dev/null | tr '\n' ' ')
+  # Without links of containers: what comes from there is told by its address.
+  ip -o -4 addr show scope global | grep -vE "^[0-9]+: +($docker|veth[^ ]*) " |
+    awk -v named=" $named" 'index(named, " " $2 " ") == 0 { print "network " $4 }'
   command -v ufw >/dev/null || { echo 'installed no'; exit 0; }
   echo 'installed yes'
   ufw status | sed -n '1s/^Status: /status /p'
   sed -n 's/^DEFAULT_\(INPUT\|OUTPUT\)_POLICY="\?\([A-Z]*\)"\?.*/\1 \2/p' /etc/default/ufw
-  # Docker names its bridges by the id of the network; another one may be the way to the world.
-  docker='docker[^ :@]*|br-[0-9a-f]{12}'
-  ip -o link show | sed -n 's/^[0-9]*: \(br-[^:@]*\).*/\1/p' | grep -vxE "$docker" | sed 's/^/bridge /'
-  # Without links of containers: what comes from there is told by its address.
-  ip -o -4 addr show scope global | grep -vE "^[0-9]+: +($docker|veth[^ ]*) " | awk '{ print "network " $4 }'
   ufw show added | sed -n 's/^ufw /rule /p'
   for family in '' 6; do
     echo "after$family $(base64 -w0 "/etc/ufw/after$family.rules")"

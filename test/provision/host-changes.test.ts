@@ -300,19 +300,31 @@ describe('on a host', () => {
 
     test('gives ufw addresses that it does not spell in another way, and tells interfaces that pass for bridges of Docker', async () => {
       await here.shell(
-        'ip link add br-lan type bridge; ip addr add 198.51.100.1/24 dev br-lan; ip link set br-lan up; docker network create trial',
+        'ip link add br-lan type bridge; ip addr add 198.51.100.1/24 dev br-lan; ip link set br-lan up; docker network create trial; docker network create -o com.docker.network.bridge.name=br-named --subnet 198.51.101.0/24 named',
       );
       const from = ['192.168.1.10/24', '10.0.0.1/32', '2001:DB8::0:5', '2001:db8:1:2:3:4:5:6/32', '::ffff:192.0.2.1'];
       for (const one of from)
         await here.shell(`ufw allow from ${spelled(one)} to any port 8090 proto tcp comment 'mine'`);
       const { firewall } = await does('observeProvision', { ...nothing, firewall: true });
       await here.shell(
-        'ufw --force reset; rm -f /etc/ufw/*.rules.2*; ip link del br-lan; docker network rm trial >/dev/null',
+        'ufw --force reset; rm -f /etc/ufw/*.rules.2*; ip link del br-lan; docker network rm trial named >/dev/null',
       );
       expect(firewall).toMatchObject({
-        bridges: ['br-lan'],
+        bridges: expect.arrayContaining(['br-lan', 'br-named']),
+        // Behind br-named are containers only.
         networks: [`${here.lab.hosts['app']?.address}/24`, '198.51.100.1/24'],
         rules: from.map((one) => ruleText({ port: 8090, protocol: 'tcp', from: spelled(one), comment: 'mine' })),
+      });
+    });
+
+    test('is looked at before there is ufw: what would pass for bridges of Docker once it is installed', async () => {
+      await here.shell('ip link add br-lan type bridge; ip addr add 198.51.100.1/24 dev br-lan', 'peer');
+      const { firewall } = await does('observeProvision', { ...nothing, firewall: true }, { on: 'peer' });
+      await here.shell('ip link del br-lan', 'peer');
+      expect(firewall).toMatchObject({
+        installed: false,
+        bridges: ['br-lan'],
+        networks: [`${here.lab.hosts['peer']?.address}/24`, '198.51.100.1/24'],
       });
     });
 
