@@ -1,6 +1,6 @@
 # Asks sshd what it would do. Run as `bash -c SCRIPT sshd COMMAND USER HOST ADDRESS LOCAL-ADDRESS PORT [DROP-IN]`.
 #   look                   the options in force for such a login, as `sshd -T` says them
-#   alone                  the options that the text by stdin sets, with nothing else in force than the ports and keys of the host
+#   alone                  the options that the text by stdin sets, with nothing else in force than, where it names none, the ports and keys of the host
 #   trial                  the same as if the drop-in that comes by stdin were in force; exit code 3: sshd refuses it
 #   placed                 the same with that text as the drop-in DROP-IN, behind what is read before it
 #   test                   exit code 3: sshd refuses what is in force
@@ -14,12 +14,14 @@ mkdir -p /run/sshd
 # The files in the order in which sshd reads them, as FILE:LINE SCOPE TEXT, with DROP-IN in its place as a line of its own. SCOPE is M below a Match, which
 # ends with its file. Includes in included files are not followed.
 read_order() { # DROP-IN
-  local line n=0 included scope=G
+  local line n=0 included patterns scope=G
   while IFS= read -r line || [[ -n $line ]]; do
     n=$((n + 1))
     [[ $line =~ ^[[:space:]]*[Mm][Aa][Tt][Cc][Hh][[:space:]] ]] && scope=M
     if [[ $line =~ ^[[:space:]]*[Ii][Nn][Cc][Ll][Uu][Dd][Ee][[:space:]=]+(.+)$ ]]; then
-      for included in ${BASH_REMATCH[1]//\"/}; do # unquoted: patterns
+      # Not expanded here: the drop-in itself may not be there yet.
+      read -ra patterns <<<"${BASH_REMATCH[1]//\"/}"
+      for included in "${patterns[@]}"; do
         [[ $included == /* ]] || included=/etc/ssh/$included
         { compgen -G "$included"; [[ $1 == $included ]] && echo "$1"; } | sort -u | while IFS= read -r included; do
           if [[ $included == "$1" ]]; then
@@ -55,8 +57,12 @@ look) sshd -T -C "$of" || exit 3 ;;
 alone)
   work=$(mktemp) || exit 1
   trap 'rm -f "$work"' EXIT
-  # Without a key sshd says nothing, and what it listens on is made of its ports.
-  { cat -; sshd -T -C "$of" | grep -E '^(hostkey|port) '; } >"$work"
+  cat - >"$work"
+  # Without a key sshd says nothing, and what it listens on is made of its ports. Both add up: what the text says itself stays by itself.
+  for keyword in hostkey port; do
+    grep -qiE "^$keyword[[:space:]=]" "$work" || added+=$(sshd -T -C "$of" | grep "^$keyword ")$'\n'
+  done
+  printf %s "${added-}" >>"$work"
   sshd -T -f "$work" -C "$of" || exit 3
   ;;
 trial)

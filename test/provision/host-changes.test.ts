@@ -419,8 +419,10 @@ describe('on a host', () => {
 
     test('is not taken for hardened where a Match block undoes it, for the worker or for root', async () => {
       const options = { PermitRootLogin: 'no', X11Forwarding: 'no' };
+      const late = '/etc/ssh/sshd_config.d/90-late.conf';
       const [before, at] = [await state(), step()];
-      await here.shell(`cp -p /etc/ssh/sshd_config /root/
+      // What is read after the drop-in does nothing, before the drop-in is there as well.
+      await here.shell(`cp -p /etc/ssh/sshd_config /root/; echo 'X11Forwarding yes' >${late}
         printf 'Match User nobody\n X11Forwarding yes\nMatch User guardia\n X11Forwarding yes\nMatch User root\n PermitRootLogin yes\n' >>/etc/ssh/sshd_config`);
       const end = Number(await here.shell('wc -l </etc/ssh/sshd_config'));
       const [main, places] = ['/etc/ssh/sshd_config', (n: number) => `/etc/ssh/sshd_config:${n}`];
@@ -436,7 +438,21 @@ describe('on a host', () => {
           `has no effect on X11Forwarding yes (${lost[0]?.place}), PermitRootLogin yes for root (${lost[1]?.place})`,
         ),
       });
-      await here.shell(`mv /root/sshd_config ${main}`);
+      await here.shell(`mv /root/sshd_config ${main}; rm ${late}`);
+      await does('restoreSshd', { path: drop }, at);
+      expect(await state()).toBe(before);
+    });
+
+    test('takes keys of the host and a port from the inventory, though they add up with those that there are', async () => {
+      const before = await state();
+      expect((await here.shell('sshd -T | grep ^hostkey')).split('\n').length).toBeGreaterThan(2);
+      const at = step();
+      const key = '/etc/ssh/ssh_host_ed25519_key';
+      const options = { HostKey: key, Port: '22' };
+      const { sshd } = await does('observeProvision', { ...nothing, sshd: { path: drop, options } });
+      expect(sshd).not.toHaveProperty('overridden');
+      await does('setSshd', { path: drop, options, jump: false }, at);
+      expect(await here.shell('sshd -T | grep -E "^(hostkey|port) "')).toBe(`port 22\nhostkey ${key}\n`);
       await does('restoreSshd', { path: drop }, at);
       expect(await state()).toBe(before);
     });
