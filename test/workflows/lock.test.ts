@@ -63,6 +63,26 @@ describe('a run that is cancelled', () => {
     await isFree(run.system);
   });
 
+  test('is cancelled also where its worker dies in the step that is stopped: nobody says how that ended', async () => {
+    const b = held({ cancelSeconds: 6 });
+    // The time of a change, and with it the word of a worker that is gone, in the place of ten minutes.
+    const quick = doctoredBundle({ "startToCloseTimeout: '10 minutes'": "startToCloseTimeout: '3 seconds'" });
+    await runs.worker.start({ bundle: quick });
+    try {
+      const run = await runs.start({ plan: [lane('app', 'a', 'b', 'c')], acts: { 'do b': b.act } });
+      runs.replaysWith(run, quick);
+      await b.begun;
+      await run.handle.cancel();
+      expect((await run.failure()).type).toBe('CANCELED');
+      expect(undone(run)).toEqual(['undo b', 'undo a']);
+      expect(await run.status()).toMatchObject({ end: 'cancelled' });
+      const kinds = (await run.history()).events?.map((event) => Object.keys(event)).flat();
+      expect(kinds).toContain('activityTaskTimedOutEventAttributes');
+    } finally {
+      await runs.worker.start();
+    }
+  });
+
   test('while it undoes after a failure: the undo goes on to its end, and the failure is told', async () => {
     const undo = held();
     const run = await runs.start({

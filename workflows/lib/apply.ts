@@ -1,4 +1,4 @@
-import { ActivityFailure, ChildWorkflowFailure, TemporalFailure } from '@temporalio/common';
+import { ActivityFailure, CancelledFailure, ChildWorkflowFailure, TemporalFailure } from '@temporalio/common';
 import { CancellationScope, isCancellation } from '@temporalio/workflow';
 import { calls, isCallName, type CallContext } from '../contracts/calls.js';
 import type { Gate } from '../contracts/gate.js';
@@ -178,14 +178,17 @@ async function applyStep(run: Applying, stage: Stage, lane: Lane, step: Step): P
       const said = result?.['summary'];
       progress.step(step.id, { state: 'done', ...(typeof said === 'string' ? { note: said } : {}) });
       break;
-    } catch (error) {
-      if (!(error instanceof TemporalFailure)) throw error;
+    } catch (raised) {
+      if (!(raised instanceof TemporalFailure)) throw raised;
       const type =
-        error instanceof ActivityFailure || error instanceof ChildWorkflowFailure
-          ? applicationFailureIn(error)?.type
+        raised instanceof ActivityFailure || raised instanceof ChildWorkflowFailure
+          ? applicationFailureIn(raised)?.type
           : undefined;
+      // What a step says that is stopped, or whose worker died meanwhile, is no reason: the run was cancelled.
+      const stopped = !run.pastCancel && CancellationScope.current().consideredCancelled && !isCancellation(raised);
+      const error = stopped ? new CancelledFailure('the run was cancelled', [], raised) : raised;
       const failed: FailedStep = { step, on, error };
-      progress.step(step.id, { state: 'failed', note: reasonOf(error) });
+      progress.step(step.id, { state: 'failed', note: reasonOf(raised) });
       run.failedAt.set(error, failed);
       if (target && type && isCallName(step.do.activity) && calls[step.do.activity] === 'job')
         await CancellationScope.nonCancellable(() => run.keepLog(target, step.id, generation));
