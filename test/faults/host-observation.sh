@@ -17,6 +17,12 @@ find "${there[@]}" -xdev \( "${prune[@]}" \) -prune -o -printf '%p %y %m %u:%g %
 echo '=== content'
 find "${there[@]}" -xdev \( "${prune[@]}" \) -prune -o -type f -print0 | sort -z | xargs -0 -r sha256sum | sed -E 's/^([0-9a-f]{16})[0-9a-f]* +/\1 /'
 
+echo '=== settings'
+# Of secrets only whether there is one: an installation may make them up, and then their files are never the same.
+find opt -xdev -name .env -type f 2>/dev/null | sort | while read -r file; do
+  sed -nE "s,^([A-Za-z_][A-Za-z0-9_]*)=(..*)?\$,$file \\1 \\2,p" "$file" | awk '{ print $1, $2, (NF > 2 ? "is set" : "is empty") }'
+done
+
 echo '=== accounts'
 # Without those that Debian's packages make: they stay when these are purged.
 packaged='^(postgres|redis|ssl-cert|docker|haproxy|prometheus|_chrony)[: ]'

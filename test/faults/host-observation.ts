@@ -89,6 +89,22 @@ export const withoutRunNames = (seen: Observed): Observed =>
     ]),
   );
 
+/** Files that an installation fills with keys and secrets of its own: Docker's, those of Debian's ssl-cert, and what provision-host makes up. */
+const GENERATED =
+  /^[0-9a-f]{16} (?=(?:etc\/docker\/key\.json|etc\/ssl\/(?:certs|private)\/ssl-cert-snakeoil\.(?:pem|key)|opt\/.*\/\.env)$)/;
+
+/** The same without the digests of what an installation makes up, nor those of the containers that get it: for comparing two hosts that were both bare. Pure. */
+export const withoutGenerated = (seen: Observed): Observed =>
+  Object.fromEntries(
+    Object.entries(seen).map(([facet, lines]) => [
+      facet,
+      lines.map((line) => {
+        if (facet.endsWith(' content')) return line.replace(GENERATED, 'GENERATED ');
+        return facet.endsWith(' containers') ? line.replace(/ [0-9a-f]{64}$/, ' CONFIGURED') : line;
+      }),
+    ]),
+  );
+
 /** The same without releases and journals: for a migration that cannot be taken back, with which what knows the way on has to stay. Pure. */
 export const withoutWayOn = (seen: Observed): Observed =>
   Object.fromEntries(

@@ -16,6 +16,7 @@ import {
   observeHosts,
   startsOf,
   standing,
+  withoutGenerated,
   withoutWayOn,
   withoutRunNames,
   type Observed,
@@ -42,6 +43,8 @@ export interface Scenario {
   late?: true;
   /** Hosts that are lost while a step is at work that acts elsewhere and needs them. */
   alsoLost?: { step: string; host: string }[];
+  /** Its hosts are bare: it makes up secrets, other ones each time. */
+  bare?: true;
   /** Units that it has to start anew, by host. */
   restarts?: Record<string, string>;
   /** What people do on the hosts while it runs, over and over: it may fail, and does nothing where there is nothing to do. */
@@ -321,7 +324,11 @@ export function expectation(
   { before, committed, after }: Undisturbed,
   held: Observed | undefined,
 ): { expected: Observed; same: (seen: Observed) => Observed } {
-  if (end.startsWith('succeeded') || cell.scenario.again) return { expected: after, same: withoutRunNames };
+  if (end.startsWith('succeeded') || cell.scenario.again)
+    return {
+      expected: after,
+      same: cell.scenario.bare ? (seen) => withoutGenerated(withoutRunNames(seen)) : withoutRunNames,
+    };
   // It cannot be taken back, and the release that knows it stays with it.
   if (cell.commits && end.startsWith('rollback incomplete'))
     return {

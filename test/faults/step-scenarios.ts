@@ -128,8 +128,8 @@ export const grounds: Ground[] = [
     inventory: QUICK,
     states: [{ name: 'bare' }, { name: 'with-packages', from: 'bare', reach: installPackages }],
     scenarios: [
-      { ...on('bare', 'provision-host', {}, 'provision-host of a bare host'), steps: ['packages'] },
-      on('with-packages', 'provision-host'),
+      { ...on('bare', 'provision-host', {}, 'provision-host of a bare host'), bare: true, steps: ['packages'] },
+      { ...on('with-packages', 'provision-host'), bare: true },
     ],
   },
   {

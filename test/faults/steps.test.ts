@@ -200,6 +200,21 @@ describe('what a cell is compared with', () => {
     expect(expected('succeeded')).toEqual(undisturbed.after);
     expect(expected('succeeded after retry', { stands: true })).toEqual(undisturbed.after);
   });
+  test('a bare host: without the digests of what an installation makes up', () => {
+    const isSame = (facet: string, line: (digest: string) => string, more: Partial<Scenario> = { bare: true }) => {
+      const cell = { ...nobodyIsAsked, scenario: { ...scenario, ...more }, undo: undefined };
+      const { same } = expectation(cell, 'succeeded', undisturbed, undefined);
+      const seen = (digest: string): Observed => same({ [facet]: [line(digest)] });
+      return differences(seen('a'), seen('b')).length === 0;
+    };
+    const file = (name: string) => (digest: string) => `${digest.repeat(16)} ${name}`;
+    expect(isSame('app content', file('opt/shop/.env'))).toBe(true);
+    expect(isSame('app content', file('opt/shop/.env'), {})).toBe(false);
+    expect(isSame('app content', file('etc/nginx/nginx.conf'))).toBe(false);
+    const container = (digest: string): string => `grafana running ${digest.repeat(64)}`;
+    expect(isSame('app containers', container)).toBe(true);
+    expect(isSame('app containers', container, {})).toBe(false);
+  });
   test('behind the point of no return: what it has left; after accept with what came since, where anything is to come', () => {
     expect(expected('failed', { stands: true })).toEqual(undisturbed.committed);
     expect(expected('failed after rollback', { stands: true })).toEqual(undisturbed.committed);
