@@ -20,6 +20,12 @@ export async function startBrowser(directory: string): Promise<Browser> {
 export async function openPage(browser: Browser): Promise<Page> {
   const page = await browser.newPage({ viewport: { width: 1400, height: 1000 } });
   page.setDefaultTimeout(60_000);
+  // Chromium gives up what it loads when any interface of the machine comes or goes (ERR_NETWORK_CHANGED), as those of labs do: Node loads it.
+  await page.route('**/*', async (route) => {
+    const response = await route.fetch({ timeout: 0 }).catch(() => undefined);
+    // The page may be gone by then.
+    await (response ? route.fulfill({ response }) : route.abort()).catch(() => undefined);
+  });
   return page;
 }
 
