@@ -86,9 +86,9 @@ export function createBalancerActivities({ hosts }: { hosts: Hosts }) {
 
     /**
      * Undo of `setServers`: gives each server the state from before, and waits for it as that does; not for the check of one that did not
-     * answer before either, and requests that outlast the wait are only told. One that does not come up is taken out again before it fails. Never takes the last server that answers out either (`NoServerLeft`): a
-     * release that is to go answers people better than nobody does. Idempotent; does nothing when the step never began. A server that was out before does
-     * not come in.
+     * answer before either, and requests that outlast the wait are only told. One that does not come up is taken out again before it fails.
+     * Never takes the last server that answers out either (`NoServerLeft`): a release that is to go answers people better than nobody does.
+     * Idempotent; does nothing when the step never began. A server that was out before does not come in.
      */
     async restoreServers({ with: raw, context }: CallInput) {
       const before = await recall<ServerStates>(hosts, context);

@@ -56,13 +56,13 @@ export const recoverCommand = command({
             ...said,
           ]);
       }
-      const at = hold ?? (several ? await chooseHold(holds) : holds[0]?.id);
-      const meant = holds.find((one) => one.id === at);
+      const at = hold ?? (several ? await chooseHold(holds) : undefined);
+      const meant = holds.find(({ id: one }) => at === undefined || one === at) as Hold;
       const choice = decision ?? (await chooseDecision(meant, terminal));
       const why = reason ?? (await askWhy());
       // Named always: somebody else may have answered meanwhile, and the run hold at another place.
       const taken = await recover(access, run, {
-        hold: at,
+        hold: meant.id,
         decision: choice,
         reason: why,
         by: by ?? requesterHere(terminal.env),
@@ -83,13 +83,12 @@ async function chooseHold(holds: readonly Hold[]): Promise<string> {
   });
 }
 
-async function chooseDecision(hold: Hold | undefined, terminal: Terminal): Promise<RecoverChoice> {
-  const choices = hold?.choices ?? [];
-  terminal.print([`${hold?.title} on ${hold?.on}: ${hold?.reason}`, ...(hold?.atStake ?? [])].join('\n'));
+async function chooseDecision(hold: Hold, terminal: Terminal): Promise<RecoverChoice> {
+  terminal.print([`${hold.title} on ${hold.on}: ${hold.reason}`, ...hold.atStake].join('\n'));
   const { select } = await import('@inquirer/prompts');
   return select({
     message: 'What now?',
-    choices: choices.map((value) => ({ value, name: hold ? `${value}: ${choiceText(value, hold)}` : value })),
+    choices: hold.choices.map((value) => ({ value, name: `${value}: ${choiceText(value, hold)}` })),
   });
 }
 
